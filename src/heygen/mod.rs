@@ -1,0 +1,2 @@
+//! The upstream. Nothing above this room knows HeyGen's JSON.
+

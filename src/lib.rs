@@ -1,0 +1,6 @@
+//! reelhook: HeyGen's asynchronous video API, made dependable. One line per room; what a room
+//! may use is in ARCHITECTURE.md and checked by `tests/tidy.rs`.
+
+pub mod clock;
+pub mod heygen;
+pub mod net;

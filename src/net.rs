@@ -1,0 +1,143 @@
+//! Outbound HTTP. One call has one limit of time for the whole exchange and one limit of size
+//! for the answer's body, and a fault tells whether the request can have reached the other side.
+//!
+//! Never follows a redirect, never retries, never reads more than it was told to.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client as Legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use crate::clock::Clock;
+
+/// Time allowed for TCP and TLS to be set up, inside the limit of the whole exchange.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection unused for this long is closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+#[derive(Clone)]
+pub struct Client {
+    inner: Legacy<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    clock: Clock,
+}
+
+#[derive(Debug)]
+pub struct Call {
+    pub method: Method,
+    pub url: String,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    /// Limit of the whole exchange: connect, send, wait, read.
+    pub timeout: Duration,
+    /// The answer's body may have at most this many bytes.
+    pub max_body_bytes: usize,
+}
+
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// Why there is no answer. The difference that matters: can the other side have acted on it?
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Fault {
+    /// Nothing was sent: bad address, no connection, no TLS.
+    #[error("not sent: {0}")]
+    NotSent(String),
+    /// Something may have been sent, and no complete answer came back.
+    #[error("no answer: {0}")]
+    NoAnswer(String),
+}
+
+impl Client {
+    /// A client whose connections are kept for reuse, or closed after each call.
+    ///
+    /// A call that costs money uses one that does not reuse: a connection that died while idle
+    /// must never be mistaken for one that died after the request.
+    #[allow(clippy::disallowed_methods)]
+    pub fn new(clock: Clock, reuse: bool) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        tcp.set_nodelay(true);
+        tcp.enforce_http(false);
+        let tls = HttpsConnectorBuilder::new()
+            .with_webpki_roots()
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        let inner = Legacy::builder(TokioExecutor::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_timer(TokioTimer::new())
+            .pool_max_idle_per_host(if reuse { 64 } else { 0 })
+            .retry_canceled_requests(reuse)
+            .build(tls);
+        Self { inner, clock }
+    }
+
+    pub async fn call(&self, call: Call) -> Result<Answer, Fault> {
+        let uri: Uri = call.url.parse().map_err(|e| Fault::NotSent(format!("{e}: {}", call.url)))?;
+        let mut request = Request::new(Full::new(call.body));
+        *request.method_mut() = call.method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = call.headers;
+        let exchange = async {
+            let answer = self.inner.request(request).await.map_err(|e| sort(&e))?;
+            let (parts, body) = answer.into_parts();
+            let body = read_capped(body, call.max_body_bytes).await?;
+            Ok(Answer { status: parts.status, headers: parts.headers, body })
+        };
+        match self.clock.within(call.timeout, exchange).await {
+            Some(outcome) => outcome,
+            None => Err(Fault::NoAnswer(format!("nothing within {} s", call.timeout.as_secs_f32()))),
+        }
+    }
+}
+
+fn sort(e: &hyper_util::client::legacy::Error) -> Fault {
+    let why = causes(e);
+    if e.is_connect() { Fault::NotSent(why) } else { Fault::NoAnswer(why) }
+}
+
+/// An error with its causes, each said once.
+pub fn causes(e: &dyn std::error::Error) -> String {
+    let mut text = e.to_string();
+    let mut next = e.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+async fn read_capped(mut body: hyper::body::Incoming, max: usize) -> Result<Bytes, Fault> {
+    let mut read = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|e| Fault::NoAnswer(format!("answer broke off: {}", causes(&e))))?;
+        if let Ok(data) = frame.into_data() {
+            if read.len() + data.len() > max {
+                return Err(Fault::NoAnswer(format!("answer longer than {max} bytes")));
+            }
+            read.extend_from_slice(&data);
+        }
+    }
+    Ok(read.freeze())
+}
+
+/// Headers from pairs known to be well formed; a pair that is not is left out.
+pub fn headers<'a>(pairs: impl IntoIterator<Item = (&'static str, &'a str)>) -> HeaderMap {
+    pairs
+        .into_iter()
+        .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::from_str(value).ok()?)))
+        .collect()
+}
