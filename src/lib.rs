@@ -2,5 +2,6 @@
 //! may use is in ARCHITECTURE.md and checked by `tests/tidy.rs`.
 
 pub mod clock;
+pub mod domain;
 pub mod heygen;
 pub mod net;

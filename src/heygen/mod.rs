@@ -1,2 +1,1 @@
 //! The upstream. Nothing above this room knows HeyGen's JSON.
-

@@ -1,0 +1,51 @@
+//! The job as the outside sees it: the same object in every answer and in every event.
+
+use serde_json::{Map, Value, json};
+
+use super::job::{Job, LateResult, State};
+use super::time::rfc3339;
+
+/// Links are relative references, so that an event frozen today is right behind any address.
+pub fn job_json(job: &Job) -> Value {
+    let d = &job.details;
+    let path = format!("/api/jobs/{}", job.id);
+    json!({
+        "id": job.id,
+        "kind": job.kind.name(),
+        "state": job.state.name(),
+        "callback_id": job.callback_id,
+        "title": d.title,
+        "labels": d.labels,
+        "metadata": d.metadata,
+        "created_at": rfc3339(job.created_at),
+        "updated_at": rfc3339(job.updated_at),
+        "deadline_at": rfc3339(job.deadline_at),
+        "accepted_at": d.accepted_at.map(rfc3339),
+        "finished_at": job.finished_at.map(rfc3339),
+        "upstream_id": job.upstream_id,
+        "upstream_video_id": job.upstream_video_id,
+        "progress": d.progress,
+        "result": (job.state == State::Completed).then(|| json!(d.output)),
+        "failure": d.failure,
+        "cancel_reason": d.cancel_reason,
+        "found_by": d.found_by,
+        "late_result": d.late_result.as_ref().map(late_json),
+        "retry_of": job.retry_of,
+        "note": d.note,
+        "status_url": path,
+        "events_url": format!("{path}/events"),
+        "receipts_url": format!("{path}/receipts"),
+        "cancel_url": format!("{path}/cancel"),
+        "refresh_url": format!("{path}/refresh"),
+    })
+}
+
+fn late_json(late: &LateResult) -> Value {
+    let mut all = match json!(late.output) {
+        Value::Object(all) => all,
+        _ => Map::new(),
+    };
+    all.insert("found_by".to_owned(), json!(late.found_by));
+    all.insert("at".to_owned(), json!(rfc3339(late.at)));
+    Value::Object(all)
+}

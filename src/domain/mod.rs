@@ -1,0 +1,13 @@
+//! The pure middle: values and decisions. No I/O, no async, no clock, no randomness, no logging.
+
+pub mod event;
+pub mod ids;
+pub mod job;
+pub mod job_json;
+pub mod receipt;
+pub mod retry;
+pub mod signature;
+pub mod step;
+pub mod table;
+pub mod task;
+pub mod time;

@@ -1,0 +1,56 @@
+//! When to try again, and when to ask. Pure schedules; jitter comes in as a factor around 1.
+
+use super::time::{HOUR, MINUTE, Millis, SECOND};
+
+/// Attempts of a task whose trouble is ours (store down, bug), before it is a dead letter.
+pub const MAX_ATTEMPTS: i64 = 20;
+
+/// Pause after the `attempt`-th try (from 1): 1 s doubling to 5 min, times `jitter`.
+pub fn backoff(attempt: i64, jitter: f64) -> Millis {
+    let doublings = u32::try_from(attempt.clamp(1, 10) - 1).unwrap_or(0);
+    scaled((SECOND << doublings).min(5 * MINUTE), jitter)
+}
+
+/// Pause before the submit of one job is tried again after upstream trouble: 2 s doubling to 60 s.
+/// The bound keeps "back to full slots within a minute" true after an outage.
+pub fn submit_backoff(tries: i64, jitter: f64) -> Millis {
+    let doublings = u32::try_from(tries.clamp(1, 6) - 1).unwrap_or(0);
+    scaled((2 * SECOND << doublings).min(MINUTE), jitter)
+}
+
+/// How long upstream's `Retry-After` is obeyed at most. Longer is treated as this.
+pub const MAX_RETRY_AFTER: Millis = HOUR;
+
+/// Pause before the next poll of a job that was accepted `age` ago and asked for `asked` times
+/// since it was expected: a tenth of its age, at least `least`, at most ten minutes.
+pub fn poll_pause(age: Millis, least: Millis, jitter: f64) -> Millis {
+    scaled((age / 10).clamp(least, (10 * MINUTE).max(least)), jitter)
+}
+
+fn scaled(pause: Millis, jitter: f64) -> Millis {
+    // Pauses are far below 2^52 ms, where f64 is exact.
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+    let scaled = (pause as f64 * jitter) as Millis;
+    scaled.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_their_bound() {
+        let all: Vec<_> = [1, 2, 3, 9, 10, 1_000].iter().map(|n| backoff(*n, 1.0)).collect();
+        assert_eq!(all, [1_000, 2_000, 4_000, 256_000, 300_000, 300_000]);
+        assert_eq!(submit_backoff(1, 1.0), 2_000);
+        assert_eq!(submit_backoff(99, 1.0), 60_000);
+        assert_eq!(backoff(i64::MIN, 1.0), 1_000);
+    }
+
+    #[test]
+    fn polls_widen_with_age() {
+        assert_eq!(poll_pause(0, 15_000, 1.0), 15_000);
+        assert_eq!(poll_pause(20 * MINUTE, 15_000, 1.0), 2 * MINUTE);
+        assert_eq!(poll_pause(24 * HOUR, 15_000, 1.0), 10 * MINUTE);
+    }
+}

@@ -1,0 +1,390 @@
+//! The state machine of a job: `(job, input, now)` to a change, to nothing new, or to a refusal.
+//!
+//! The only place that decides what may happen to a job. A terminal state never changes, and a
+//! job has exactly one terminal event. `docs/states.md` is this function, written out.
+
+use super::event::EventType;
+use super::job::{Failure, FoundBy, Job, LateResult, Observation, Output, Says, State};
+use super::task::{TaskKind, TaskOp};
+use super::time::{MINUTE, Millis, SECOND};
+
+/// One hinted poll per job in this time, however many hints arrive.
+pub const HINT_PAUSE: Millis = MINUTE;
+/// One last poll is due this long before the deadline, so that an end by time rests on a fresh look.
+pub const LAST_LOOK: Millis = 30 * SECOND;
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    Approve,
+    Reject {
+        reason: String,
+    },
+    Cancel,
+    /// The submit task has a slot and is about to call upstream.
+    Send,
+    /// The run that was sending it ended without telling how.
+    Interrupted,
+    /// Upstream answered the create call with an id.
+    Accepted {
+        upstream_id: String,
+        upstream_video_id: Option<String>,
+    },
+    /// Upstream definitely did not accept it and never will.
+    Refused(Failure),
+    /// Upstream definitely did not accept it now; `sent` when the request reached it, so that the
+    /// key is used up.
+    NotAccepted {
+        sent: bool,
+        why: String,
+    },
+    /// No telling whether upstream accepted it.
+    NoAnswer {
+        why: String,
+    },
+    Observed(Observation),
+    Deadline,
+}
+
+/// Why a caller's wish is impossible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    NotHeld,
+    AlreadySent,
+    Finished,
+}
+
+impl Refused {
+    pub const ALL: [Self; 3] = [Self::NotHeld, Self::AlreadySent, Self::Finished];
+}
+
+/// A decision: the next job, the events it publishes and the work that follows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    pub job: Job,
+    pub events: Vec<EventType>,
+    pub tasks: Vec<TaskOp>,
+}
+
+pub type Step = Result<Option<Change>, Refused>;
+
+pub fn step(job: &Job, input: Input, now: Millis) -> Step {
+    match input {
+        Input::Approve => approve(job, now),
+        Input::Reject { reason } => match job.state {
+            State::Held => canceled(job, format!("rejected: {reason}"), FoundBy::Caller, now),
+            _ => Err(Refused::NotHeld),
+        },
+        Input::Cancel => cancel(job, now),
+        Input::Send => send(job, now),
+        Input::Interrupted => no_answer(job, "the process that sent it ended before it knew", now),
+        Input::Accepted { upstream_id, upstream_video_id } => {
+            accepted(job, upstream_id, upstream_video_id, now)
+        }
+        Input::Refused(failure) => match job.state {
+            State::Submitting | State::Unknown => failed(job, failure, FoundBy::Submit, now),
+            _ => Ok(None),
+        },
+        Input::NotAccepted { sent, why } => not_accepted(job, sent, why, now),
+        Input::NoAnswer { why } => no_answer(job, &why, now),
+        Input::Observed(observation) => observed(job, observation, now),
+        Input::Deadline => deadline(job, now),
+    }
+}
+
+fn approve(job: &Job, now: Millis) -> Step {
+    if job.state != State::Held {
+        return Err(Refused::NotHeld);
+    }
+    let mut next = moved(job, State::Queued, now);
+    next.details.note = None;
+    Ok(Some(Change {
+        job: next,
+        events: vec![EventType::Queued],
+        tasks: vec![TaskOp::Add(TaskKind::Submit, now)],
+    }))
+}
+
+fn cancel(job: &Job, now: Millis) -> Step {
+    match job.state {
+        State::Held | State::Queued => canceled(job, "canceled".to_owned(), FoundBy::Caller, now),
+        State::Canceled => Ok(None),
+        State::Submitting | State::Unknown | State::Processing => Err(Refused::AlreadySent),
+        State::Completed | State::Failed => Err(Refused::Finished),
+    }
+}
+
+fn send(job: &Job, now: Millis) -> Step {
+    if job.state != State::Queued {
+        return Ok(None);
+    }
+    let mut next = moved(job, State::Submitting, now);
+    next.details.sent_at = Some(now);
+    next.details.note = None;
+    Ok(Some(Change { job: next, events: vec![], tasks: vec![] }))
+}
+
+fn accepted(job: &Job, id: String, video_id: Option<String>, now: Millis) -> Step {
+    let knows = job.upstream_id.is_some();
+    if knows && !matches!(job.state, State::Submitting | State::Unknown | State::Queued) {
+        return Ok(None);
+    }
+    // The id is kept in every state: a result that comes too late is still found by it.
+    let mut next = if job.state.is_terminal() {
+        touched(job, now)
+    } else if job.state == State::Held {
+        return Ok(None);
+    } else {
+        processing(job, now)
+    };
+    next.upstream_id = Some(id);
+    next.upstream_video_id = video_id.or(next.upstream_video_id);
+    let mut change = Change { job: next, events: vec![], tasks: vec![] };
+    announce_processing(job, &mut change, now);
+    Ok(Some(change))
+}
+
+/// The job in `processing`, with what only mattered before cleared.
+fn processing(job: &Job, now: Millis) -> Job {
+    let mut next = moved(job, State::Processing, now);
+    next.details.accepted_at.get_or_insert(now);
+    next.details.unknown_since = None;
+    next.details.note = None;
+    next
+}
+
+/// If `change` moves the job into `processing`: its event, and its first poll.
+fn announce_processing(before: &Job, change: &mut Change, now: Millis) {
+    if change.job.state != State::Processing || before.state == State::Processing {
+        return;
+    }
+    let hinted = std::mem::take(&mut change.job.details.poll_on_accept);
+    let wait = if hinted { 0 } else { change.job.details.first_poll_ms };
+    change.events.push(EventType::Processing);
+    change.tasks.push(TaskOp::Add(TaskKind::Poll, next_look(&change.job, now.saturating_add(wait), now)));
+}
+
+/// `at`, but never so late that the deadline would come without a last look.
+pub fn next_look(job: &Job, at: Millis, now: Millis) -> Millis {
+    let last = job.deadline_at.saturating_sub(LAST_LOOK);
+    if now < last { at.min(last) } else { at }
+}
+
+fn not_accepted(job: &Job, sent: bool, why: String, now: Millis) -> Step {
+    match job.state {
+        State::Submitting => {
+            let mut next = moved(job, State::Queued, now);
+            next.details.refusals += 1;
+            if sent {
+                next.details.key_number += 1;
+            }
+            next.details.sent_at = None;
+            next.details.note = Some(why);
+            Ok(Some(Change { job: next, events: vec![], tasks: vec![] }))
+        }
+        // It proves nothing about the try whose outcome is open.
+        State::Unknown => Ok(noted(job, &why, now)),
+        _ => Ok(None),
+    }
+}
+
+fn no_answer(job: &Job, why: &str, now: Millis) -> Step {
+    match job.state {
+        State::Submitting => {
+            let mut next = moved(job, State::Unknown, now);
+            next.details.unknown_since = Some(now);
+            next.details.note = Some(why.to_owned());
+            Ok(Some(Change { job: next, events: vec![], tasks: vec![] }))
+        }
+        State::Unknown => Ok(noted(job, why, now)),
+        _ => Ok(None),
+    }
+}
+
+fn noted(job: &Job, why: &str, now: Millis) -> Option<Change> {
+    if job.details.note.as_deref() == Some(why) {
+        return None;
+    }
+    let mut next = touched(job, now);
+    next.details.note = Some(why.to_owned());
+    Some(Change { job: next, events: vec![], tasks: vec![] })
+}
+
+fn observed(job: &Job, seen: Observation, now: Millis) -> Step {
+    // Nothing true can be said of a job that was never sent.
+    if matches!(job.state, State::Held | State::Queued) && job.details.accepted_at.is_none() {
+        let was_sent = job.state == State::Queued && job.details.key_number > 0;
+        if !was_sent {
+            return Ok(None);
+        }
+    }
+    if job.state.is_terminal() {
+        return Ok(after_the_end(job, seen, now));
+    }
+    let mut known = job.clone();
+    if !matches!(seen.says, Says::Hint) {
+        known.upstream_id = known.upstream_id.or(seen.upstream_id);
+        known.upstream_video_id = known.upstream_video_id.or(seen.upstream_video_id);
+    }
+    match seen.says {
+        Says::Completed(output) if output.has_file() => completed(&known, &output, seen.found_by, now),
+        Says::Failed { failure, confirmed: true } => failed(&known, failure, seen.found_by, now),
+        Says::Failed { .. } | Says::Completed(_) | Says::Hint => Ok(hinted(job, known, now)),
+        Says::InProgress { progress } => Ok(in_progress(job, known, progress, now)),
+        Says::Extra(output) => {
+            known.details.output.fill_from(&output);
+            Ok(changed(job, known, now))
+        }
+    }
+}
+
+/// A poll is due soon: at once, or as soon as upstream's id is known.
+fn hinted(job: &Job, known: Job, now: Millis) -> Option<Change> {
+    let mut next = known;
+    let mut tasks = vec![];
+    if next.upstream_id.is_some() && job.state == State::Processing {
+        if next.details.hinted_at.is_some_and(|at| now.saturating_sub(at) < HINT_PAUSE) {
+            return changed(job, next, now);
+        }
+        next.details.hinted_at = Some(now);
+        tasks.push(TaskOp::Hasten(TaskKind::Poll, now));
+    } else if next.upstream_id.is_some() {
+        let mut change = Change { job: processing(&next, now), events: vec![], tasks: vec![] };
+        change.job.details.poll_on_accept = true;
+        announce_processing(job, &mut change, now);
+        return Some(change);
+    } else {
+        next.details.poll_on_accept = true;
+    }
+    let mut change = changed(job, next, now)?;
+    change.tasks = tasks;
+    Some(change)
+}
+
+fn in_progress(job: &Job, known: Job, progress: Option<u8>, now: Millis) -> Option<Change> {
+    let mut next = if known.upstream_id.is_some() { processing(&known, now) } else { known };
+    next.updated_at = job.updated_at;
+    next.details.progress = progress.or(next.details.progress);
+    if job.state == State::Processing {
+        next.details.note.clone_from(&job.details.note);
+    }
+    let mut change = changed(job, next, now)?;
+    announce_processing(job, &mut change, now);
+    Some(change)
+}
+
+/// The change from `job` to `next`, unless they are the same.
+fn changed(job: &Job, mut next: Job, now: Millis) -> Option<Change> {
+    if *job == next {
+        return None;
+    }
+    next.updated_at = now;
+    Some(Change { job: next, events: vec![], tasks: vec![] })
+}
+
+fn completed(job: &Job, output: &Output, found_by: FoundBy, now: Millis) -> Step {
+    let mut next = finished(job, State::Completed, found_by, now);
+    let mut files = output.clone();
+    files.fill_from(&job.details.output);
+    next.details.output = files;
+    next.details.progress = None;
+    Ok(Some(ended(job, next, EventType::Completed)))
+}
+
+fn failed(job: &Job, failure: Failure, found_by: FoundBy, now: Millis) -> Step {
+    let mut next = finished(job, State::Failed, found_by, now);
+    next.details.failure = Some(failure);
+    Ok(Some(ended(job, next, EventType::Failed)))
+}
+
+fn canceled(job: &Job, reason: String, found_by: FoundBy, now: Millis) -> Step {
+    let mut next = finished(job, State::Canceled, found_by, now);
+    next.details.cancel_reason = Some(reason);
+    Ok(Some(ended(job, next, EventType::Canceled)))
+}
+
+fn deadline(job: &Job, now: Millis) -> Step {
+    if job.state.is_terminal() {
+        return Ok(None);
+    }
+    if now < job.deadline_at {
+        return Ok(None);
+    }
+    match job.state {
+        State::Held | State::Queued => canceled(job, "expired".to_owned(), FoundBy::Deadline, now),
+        State::Submitting | State::Unknown => {
+            let since = job.details.unknown_since.or(job.details.sent_at).unwrap_or(job.created_at);
+            let why = format!(
+                "Sent to HeyGen, and neither an answer, a webhook, its event log nor its lists ever \
+                 confirmed it in {} s. It may have been charged.",
+                now.saturating_sub(since) / SECOND
+            );
+            failed(job, Failure::ours(Failure::OUTCOME_UNKNOWN, why), FoundBy::Deadline, now)
+        }
+        _ => {
+            let since = job.details.accepted_at.unwrap_or(job.created_at);
+            let why = format!(
+                "HeyGen accepted it as {} and reported no end within {} s: no webhook, and every poll \
+                 found it unfinished.",
+                job.upstream_id.as_deref().unwrap_or("an id we never learned"),
+                now.saturating_sub(since) / SECOND
+            );
+            failed(job, Failure::ours(Failure::LOST_UPSTREAM, why), FoundBy::Deadline, now)
+        }
+    }
+}
+
+/// What is heard after the end never changes the state. A file that comes late is kept beside it.
+fn after_the_end(job: &Job, seen: Observation, now: Millis) -> Option<Change> {
+    let mut next = job.clone();
+    match seen.says {
+        Says::Completed(output) if output.has_file() && job.state != State::Completed => {
+            if job.details.late_result.is_some() {
+                return None;
+            }
+            next.upstream_id = next.upstream_id.or(seen.upstream_id);
+            next.details.late_result = Some(LateResult { output: *output, found_by: seen.found_by, at: now });
+            let mut change = changed(job, next, now)?;
+            change.events.push(EventType::LateResult);
+            Some(change)
+        }
+        // A fresh look brings fresh links; a webhook that repeats itself does not.
+        Says::Completed(output) if seen.found_by == FoundBy::Refresh => {
+            let mut files = *output;
+            files.fill_from(&job.details.output);
+            next.details.output = files;
+            changed(job, next, now)
+        }
+        Says::Extra(output) if job.state == State::Completed => {
+            next.details.output.fill_from(&output);
+            changed(job, next, now)
+        }
+        _ => None,
+    }
+}
+
+fn touched(job: &Job, now: Millis) -> Job {
+    Job { updated_at: now, ..job.clone() }
+}
+
+fn moved(job: &Job, state: State, now: Millis) -> Job {
+    Job { state, ..touched(job, now) }
+}
+
+fn finished(job: &Job, state: State, found_by: FoundBy, now: Millis) -> Job {
+    let mut next = moved(job, state, now);
+    next.finished_at = Some(now);
+    next.details.found_by = Some(found_by);
+    next.details.note = None;
+    next
+}
+
+/// The terminal change. A submit in flight is left to its run, which finds the job ended.
+fn ended(before: &Job, job: Job, event: EventType) -> Change {
+    let mut tasks = vec![TaskOp::Drop(TaskKind::Deadline)];
+    match before.state {
+        State::Held => {}
+        State::Queued => tasks.push(TaskOp::Drop(TaskKind::Submit)),
+        _ => tasks.push(TaskOp::Drop(TaskKind::Poll)),
+    }
+    Change { job, events: vec![event], tasks }
+}

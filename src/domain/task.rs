@@ -1,0 +1,132 @@
+//! Tasks: pending internal work, one row each. A task has times, not states.
+
+use super::time::Millis;
+
+/// What kind of work waits. The subject is a job id for all but `Apply`, whose subject is a
+/// receipt id, and `Upkeep`, whose subject names the duty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TaskKind {
+    /// Understand one receipt.
+    Apply,
+    /// Send one job upstream, or find out what became of sending it.
+    Submit,
+    /// Ask upstream how one job stands.
+    Poll,
+    /// End one job that has run out of time.
+    Deadline,
+    /// A periodic duty of the server itself.
+    Upkeep,
+}
+
+impl TaskKind {
+    pub const ALL: [Self; 5] = [Self::Apply, Self::Submit, Self::Poll, Self::Deadline, Self::Upkeep];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Apply => "apply",
+            Self::Submit => "submit",
+            Self::Poll => "poll",
+            Self::Deadline => "deadline",
+            Self::Upkeep => "upkeep",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// The lane a new task of this kind starts in.
+    pub fn lane(self) -> Lane {
+        match self {
+            Self::Apply => Lane::Inbound,
+            Self::Submit => Lane::Submit,
+            Self::Poll => Lane::Poll,
+            Self::Deadline => Lane::Clock,
+            Self::Upkeep => Lane::Slow,
+        }
+    }
+}
+
+/// Tasks that share one bound on how many run at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// Receipts; taken in batches.
+    Inbound,
+    /// Jobs not yet sent; claimed only while an upstream slot is free.
+    Submit,
+    /// Jobs sent whose answer is outstanding. They hold their slot already, so they never wait for one.
+    Resolve,
+    Poll,
+    /// Deadlines: no network, never behind anything that has one.
+    Clock,
+    Slow,
+}
+
+impl Lane {
+    pub const ALL: [Self; 6] =
+        [Self::Inbound, Self::Submit, Self::Resolve, Self::Poll, Self::Clock, Self::Slow];
+
+    pub fn number(self) -> i64 {
+        match self {
+            Self::Inbound => 0,
+            Self::Submit => 1,
+            Self::Resolve => 2,
+            Self::Poll => 3,
+            Self::Clock => 4,
+            Self::Slow => 5,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Submit => "submit",
+            Self::Resolve => "resolve",
+            Self::Poll => "poll",
+            Self::Clock => "clock",
+            Self::Slow => "slow",
+        }
+    }
+}
+
+/// A change to the waiting work that follows from a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskOp {
+    /// Have this task, due at this time; one that is there already only changes its time.
+    Add(TaskKind, Millis),
+    /// If the task is there, it is due at this time at the latest.
+    Hasten(TaskKind, Millis),
+    Drop(TaskKind),
+}
+
+/// A task this process holds the lease of. The token proves it: a finish with an old token changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    pub subject: String,
+    pub kind: TaskKind,
+    pub token: i64,
+    /// From 1.
+    pub attempt: i64,
+    pub due_at: Millis,
+    pub lease_until: Millis,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Done,
+    /// Due again at this time, no attempt spent.
+    Snooze {
+        until: Millis,
+        lane: Option<Lane>,
+    },
+    /// Due again at this time; the attempt counts.
+    Retry {
+        at: Millis,
+        why: String,
+    },
+    /// Given up and kept with the reason.
+    Dead {
+        why: String,
+    },
+}
