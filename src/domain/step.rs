@@ -182,7 +182,7 @@ fn not_accepted(job: &Job, sent: bool, why: String, now: Millis) -> Step {
             Ok(Some(Change { job: next, events: vec![], tasks: vec![] }))
         }
         // It proves nothing about the try whose outcome is open.
-        State::Unknown => Ok(noted(job, &why, now)),
+        State::Unknown => Ok(noted(job, &why)),
         _ => Ok(None),
     }
 }
@@ -195,16 +195,17 @@ fn no_answer(job: &Job, why: &str, now: Millis) -> Step {
             next.details.note = Some(why.to_owned());
             Ok(Some(Change { job: next, events: vec![], tasks: vec![] }))
         }
-        State::Unknown => Ok(noted(job, why, now)),
+        State::Unknown => Ok(noted(job, why)),
         _ => Ok(None),
     }
 }
 
-fn noted(job: &Job, why: &str, now: Millis) -> Option<Change> {
+fn noted(job: &Job, why: &str) -> Option<Change> {
     if job.details.note.as_deref() == Some(why) {
         return None;
     }
-    let mut next = touched(job, now);
+    // Not `updated_at`: it tells since when the outcome is open.
+    let mut next = job.clone();
     next.details.note = Some(why.to_owned());
     Some(Change { job: next, events: vec![], tasks: vec![] })
 }

@@ -1,0 +1,238 @@
+//! The two engines behind one handle. `write` runs a closure in a transaction and answers when it
+//! is durable; `read` runs one that may not write.
+//!
+//! Closures are synchronous and must not wait for anything but the database. They may run more
+//! than once: on PostgreSQL a lost race is run again.
+
+use std::sync::Arc;
+
+use tokio::sync::{oneshot, watch};
+
+use super::error::{Error, Result};
+use super::postgres::{self, Postgres, PostgresTx};
+use super::row::{Param, Row};
+use super::sqlite::{self, Sqlite, SqliteTx};
+
+/// Where the data lives, as `--database` or `DATABASE_URL` says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A file of our own.
+    Sqlite(std::path::PathBuf),
+    /// `postgres://…`; any number of nodes may share it.
+    Postgres(String),
+}
+
+impl Address {
+    pub fn parse(text: &str) -> Self {
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            Self::Postgres(text.to_owned())
+        } else {
+            // `sqlite:///var/x` names an absolute path, `sqlite://x` a relative one.
+            let path = text.strip_prefix("sqlite:").unwrap_or(text);
+            Self::Sqlite(path.strip_prefix("//").unwrap_or(path).into())
+        }
+    }
+
+    pub fn engine(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "sqlite",
+            Self::Postgres(_) => "postgres",
+        }
+    }
+}
+
+/// Rung after every commit that made work due or changed a job, by this node or another.
+#[derive(Clone, Default)]
+pub struct Bell(Arc<watch::Sender<u64>>);
+
+impl Bell {
+    pub fn ring(&self) {
+        self.0.send_modify(|n| *n = n.wrapping_add(1));
+    }
+
+    /// Listens from now on; arm it before looking, or a ring between look and wait is lost.
+    pub fn arm(&self) -> watch::Receiver<u64> {
+        self.0.subscribe()
+    }
+}
+
+#[derive(Clone)]
+pub struct Db {
+    engine: Arc<Engine>,
+    pub bell: Bell,
+}
+
+enum Engine {
+    Sqlite(Sqlite),
+    Postgres(Postgres),
+}
+
+impl Db {
+    /// Opens the database, brings its schema up to date and starts the storage threads. Blocks.
+    pub fn open(address: &Address, now: crate::domain::time::Millis) -> Result<Self> {
+        let bell = Bell::default();
+        let engine = match address {
+            Address::Sqlite(path) => Engine::Sqlite(sqlite::open(path, bell.clone(), now)?),
+            Address::Postgres(url) => Engine::Postgres(postgres::open(url, bell.clone(), now)?),
+        };
+        Ok(Self { engine: Arc::new(engine), bell })
+    }
+
+    pub fn engine(&self) -> &'static str {
+        match &*self.engine {
+            Engine::Sqlite(_) => "sqlite",
+            Engine::Postgres(_) => "postgres",
+        }
+    }
+
+    /// Runs `work` in a transaction; the answer comes when it is on disk.
+    ///
+    /// Errors with `Busy` at once when the queue is full.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        work: impl Fn(&mut Tx) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.submit(true, work).await
+    }
+
+    /// Runs `work` on a connection that cannot write.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        work: impl Fn(&mut Tx) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.submit(false, work).await
+    }
+
+    async fn submit<T: Send + 'static>(
+        &self,
+        writes: bool,
+        work: impl Fn(&mut Tx) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let job: Box<dyn Work> = Box::new(Closure { work, result: None, reply });
+        match &*self.engine {
+            Engine::Sqlite(engine) => engine.submit(writes, job)?,
+            Engine::Postgres(engine) => engine.submit(writes, job)?,
+        }
+        answer.await.unwrap_or(Err(Error::Closed))
+    }
+}
+
+/// A closure on its way to a storage thread. `run` may be called again after a lost race; `answer`
+/// is called once, with how the commit went.
+pub(super) trait Work: Send {
+    fn run(&mut self, tx: &mut Tx) -> Result<()>;
+    fn answer(self: Box<Self>, commit: Result<()>);
+}
+
+struct Closure<T, F> {
+    work: F,
+    result: Option<T>,
+    reply: oneshot::Sender<Result<T>>,
+}
+
+impl<T: Send, F: Fn(&mut Tx) -> Result<T> + Send> Work for Closure<T, F> {
+    fn run(&mut self, tx: &mut Tx) -> Result<()> {
+        // A panic in one closure must not take the storage thread and everybody's work with it.
+        let work = std::panic::AssertUnwindSafe(|| (self.work)(tx));
+        let result = std::panic::catch_unwind(work)
+            .unwrap_or_else(|_| Err(Error::Bug("a storage closure panicked".to_owned())))?;
+        self.result = Some(result);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, commit: Result<()>) {
+        let Self { result, reply, .. } = *self;
+        // Nobody may be waiting any more; the commit stands all the same.
+        let _ = reply.send(commit.and_then(|()| result.ok_or(Error::Closed)));
+    }
+}
+
+/// An open transaction.
+pub struct Tx<'a> {
+    inner: TxInner<'a>,
+    rung: bool,
+}
+
+enum TxInner<'a> {
+    Sqlite(SqliteTx<'a>),
+    Postgres(PostgresTx<'a>),
+}
+
+impl<'a> Tx<'a> {
+    pub(super) fn sqlite(tx: SqliteTx<'a>) -> Self {
+        Self { inner: TxInner::Sqlite(tx), rung: false }
+    }
+
+    pub(super) fn postgres(tx: PostgresTx<'a>) -> Self {
+        Self { inner: TxInner::Postgres(tx), rung: false }
+    }
+
+    /// How many rows the statement touched.
+    pub fn execute(&mut self, sql: &str, params: &[Param]) -> Result<u64> {
+        match &mut self.inner {
+            TxInner::Sqlite(tx) => tx.execute(sql, params),
+            TxInner::Postgres(tx) => tx.execute(sql, params),
+        }
+    }
+
+    pub fn query(&mut self, sql: &str, params: &[Param]) -> Result<Vec<Row>> {
+        match &mut self.inner {
+            TxInner::Sqlite(tx) => tx.query(sql, params),
+            TxInner::Postgres(tx) => tx.query(sql, params),
+        }
+    }
+
+    /// The first row, if there is one.
+    pub fn one(&mut self, sql: &str, params: &[Param]) -> Result<Option<Row>> {
+        Ok(self.query(sql, params)?.into_iter().next())
+    }
+
+    /// Several statements without parameters; migrations only.
+    pub(super) fn batch(&mut self, sql: &str) -> Result<()> {
+        match &mut self.inner {
+            TxInner::Sqlite(tx) => tx.batch(sql),
+            TxInner::Postgres(tx) => tx.batch(sql),
+        }
+    }
+
+    /// Marked at its line: SQLite has one writer and no row locks.
+    pub(super) fn skip_locked(&self) -> &'static str {
+        match self.inner {
+            TxInner::Sqlite(_) => "",
+            TxInner::Postgres(_) => " FOR UPDATE SKIP LOCKED",
+        }
+    }
+
+    /// As above, for a row that everybody must take turns with.
+    pub(super) fn for_update(&self) -> &'static str {
+        match self.inner {
+            TxInner::Sqlite(_) => "",
+            TxInner::Postgres(_) => " FOR UPDATE",
+        }
+    }
+
+    /// Wakes runners and waiting callers once this transaction is committed.
+    pub fn ring(&mut self) {
+        self.rung = true;
+    }
+
+    pub(super) fn has_rung(&self) -> bool {
+        self.rung
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_told_apart() {
+        assert_eq!(Address::parse("reelhook.db"), Address::Sqlite("reelhook.db".into()));
+        assert_eq!(Address::parse("sqlite:data/r.db"), Address::Sqlite("data/r.db".into()));
+        assert_eq!(Address::parse("sqlite://data/r.db"), Address::Sqlite("data/r.db".into()));
+        assert_eq!(Address::parse("sqlite:///var/r.db"), Address::Sqlite("/var/r.db".into()));
+        assert_eq!(Address::parse("/var/r.db"), Address::Sqlite("/var/r.db".into()));
+        assert_eq!(Address::parse("postgres://h/d").engine(), "postgres");
+    }
+}

@@ -1,0 +1,70 @@
+//! Table `event`: the log of what we published. Rows are added in order and never changed.
+
+use super::db::Tx;
+use super::error::{Error, Result};
+use super::row::{Param, Row};
+use super::sql::{Conditions, chunks, value_rows};
+use crate::domain::event::Event;
+use crate::params;
+
+const COLUMNS: &str = "number, id, event_type, job_id, job_sequence, created_at, data";
+const MAX_ROWS: usize = 64;
+
+/// Numbers the events and stores them. To be called last in a transaction: the counter's row is
+/// held until the commit, so numbers become visible in order and a reader can never step over one.
+pub fn append(tx: &mut Tx, events: &mut [Event]) -> Result<()> {
+    let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
+    if count == 0 {
+        return Ok(());
+    }
+    let row =
+        tx.one("UPDATE counter SET value = value + ?1 WHERE name = 'event' RETURNING value", params![count])?;
+    let last = row.ok_or_else(|| Error::Bug("the event counter is gone".into()))?.int(0)?;
+    for (event, number) in events.iter_mut().zip(last - count + 1..) {
+        event.number = number;
+    }
+    for chunk in chunks(events, MAX_ROWS) {
+        let sql = format!(
+            "INSERT INTO event (number, id, event_type, job_id, job_sequence, created_at, data) VALUES {}",
+            value_rows(chunk.len(), 7)
+        );
+        let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 7);
+        for e in chunk {
+            values.extend_from_slice(params![
+                e.number,
+                &e.id,
+                &e.event_type,
+                &e.job_id,
+                e.job_sequence,
+                e.created_at,
+                &e.data
+            ]);
+        }
+        tx.execute(&sql, &values)?;
+    }
+    tx.ring();
+    Ok(())
+}
+
+/// Events after number `after`, oldest first; of one job when `job_id` is given.
+pub fn list(tx: &mut Tx, job_id: Option<&str>, after: i64, limit: i64) -> Result<Vec<Event>> {
+    let mut ask = Conditions::default();
+    ask.and("number > ?", Some(after));
+    ask.and("job_id = ?", job_id);
+    let (conditions, mut params) = ask.finish();
+    params.push(Param::Int(limit));
+    let sql = format!("SELECT {COLUMNS} FROM event{conditions} ORDER BY number LIMIT ?{}", params.len());
+    tx.query(&sql, &params)?.into_iter().map(read).collect()
+}
+
+fn read(mut row: Row) -> Result<Event> {
+    Ok(Event {
+        number: row.int(0)?,
+        id: row.text(1)?,
+        event_type: row.text(2)?,
+        job_id: row.opt_text(3)?,
+        job_sequence: row.int(4)?,
+        created_at: row.int(5)?,
+        data: row.text(6)?,
+    })
+}

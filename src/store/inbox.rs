@@ -1,0 +1,183 @@
+//! Table `inbox`: receipts, with the exact bytes that arrived. Bytes are never changed.
+
+use super::db::Tx;
+use super::error::{Error, Result};
+use super::row::{Param, Row};
+use super::sql::{Conditions, chunks, in_list, padded, value_rows};
+use super::task;
+use crate::domain::receipt::{MAX_REFUSED_KEPT, Note, Receipt, Verdict};
+use crate::domain::task::TaskKind;
+use crate::domain::time::Millis;
+use crate::params;
+
+const COLUMNS: &str = "id, received_at, verdict, job_address, signed_by, path, remote, headers, body, \
+                       applied_at, event_type, job_id, parked_under, meaning";
+const MAX_ROWS: usize = 64;
+
+/// Stores the receipts that are new and an `apply` task for each. Whether each was new.
+///
+/// Rows are sorted by key, so that two nodes that accept the same receipts cannot deadlock.
+pub fn accept_many(tx: &mut Tx, receipts: &[Receipt]) -> Result<Vec<bool>> {
+    let mut keyed: Vec<([u8; 16], usize)> =
+        receipts.iter().enumerate().map(|(i, r)| (r.dedup_key(), i)).collect();
+    keyed.sort_unstable();
+    let mut fresh: Vec<String> = vec![];
+    for chunk in chunks(&keyed, MAX_ROWS) {
+        let sql = format!(
+            "INSERT INTO inbox (id, dedup_key, received_at, verdict, job_address, signed_by, path, remote, \
+             headers, body) VALUES {} ON CONFLICT (dedup_key) DO NOTHING RETURNING id",
+            value_rows(chunk.len(), 10)
+        );
+        let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 10);
+        for (key, i) in chunk {
+            let r = &receipts[*i];
+            values.extend_from_slice(params![
+                &r.id,
+                key,
+                r.received_at,
+                r.verdict.name(),
+                &r.job_address,
+                &r.signed_by,
+                &r.path,
+                &r.remote,
+                &r.headers,
+                &r.body
+            ]);
+        }
+        for mut row in tx.query(&sql, &values)? {
+            fresh.push(row.text(0)?);
+        }
+    }
+    // In the order of their ids, which is the order of arrival: the cheapest order to insert in.
+    fresh.sort_unstable();
+    let is_fresh = |id: &String| fresh.binary_search(id).is_ok();
+    let waiting: Vec<&str> = fresh.iter().map(String::as_str).collect();
+    if let Some(due_at) = receipts.iter().map(|r| r.received_at).max() {
+        task::add_many(tx, TaskKind::Apply, &waiting, due_at)?;
+    }
+    Ok(receipts.iter().map(|r| is_fresh(&r.id)).collect())
+}
+
+/// How many unsigned receipts are kept for one job.
+pub fn count_unsigned(tx: &mut Tx, job_id: &str) -> Result<i64> {
+    let row = tx.one(
+        "SELECT COUNT(*) FROM inbox WHERE job_address = ?1 AND verdict = 'unsigned'",
+        params![job_id],
+    )?;
+    row.map_or(Ok(0), |mut r| r.int(0))
+}
+
+/// Keeps a refused delivery as a sample and lets go of the oldest samples beyond the bound.
+pub fn keep_refused(tx: &mut Tx, receipt: &Receipt) -> Result<()> {
+    tx.execute(
+        "INSERT INTO inbox (id, dedup_key, received_at, verdict, job_address, signed_by, path, remote, \
+         headers, body, meaning) VALUES (?1, ?2, ?3, 'refused', ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
+         ON CONFLICT (dedup_key) DO NOTHING",
+        params![
+            &receipt.id,
+            &receipt.dedup_key(),
+            receipt.received_at,
+            &receipt.job_address,
+            &receipt.signed_by,
+            &receipt.path,
+            &receipt.remote,
+            &receipt.headers,
+            &receipt.body,
+            &receipt.note.meaning
+        ],
+    )?;
+    tx.execute(
+        "DELETE FROM inbox WHERE verdict = 'refused' AND id < (SELECT MIN(id) FROM \
+         (SELECT id FROM inbox WHERE verdict = 'refused' ORDER BY id DESC LIMIT ?1) AS kept)",
+        params![MAX_REFUSED_KEPT],
+    )?;
+    Ok(())
+}
+
+/// Those of the receipts that exist, in no order.
+pub fn find_many(tx: &mut Tx, ids: &[&str]) -> Result<Vec<Receipt>> {
+    if ids.is_empty() {
+        return Ok(vec![]);
+    }
+    let ids = padded(ids);
+    let sql = format!("SELECT {COLUMNS} FROM inbox WHERE id IN ({})", in_list(1, ids.len()));
+    tx.query(&sql, &ids)?.into_iter().map(read).collect()
+}
+
+/// Records what a receipt was taken to mean.
+pub fn annotate(tx: &mut Tx, id: &str, note: &Note) -> Result<()> {
+    tx.execute(
+        "UPDATE inbox SET applied_at = ?2, event_type = ?3, job_id = ?4, parked_under = ?5, meaning = ?6 \
+         WHERE id = ?1",
+        params![
+            id,
+            note.applied_at,
+            &note.event_type,
+            &note.job_id,
+            &note.parked_under,
+            &note.meaning
+        ],
+    )?;
+    Ok(())
+}
+
+/// Makes the receipts parked under one of these upstream ids due again. How many there were.
+pub fn release_parked(tx: &mut Tx, upstream_ids: &[&str], now: Millis) -> Result<usize> {
+    if upstream_ids.is_empty() {
+        return Ok(0);
+    }
+    let ids = padded(upstream_ids);
+    let sql = format!(
+        "UPDATE inbox SET parked_under = NULL WHERE parked_under IN ({}) RETURNING id",
+        in_list(1, ids.len())
+    );
+    let rows = tx.query(&sql, &ids)?;
+    let mut freed: Vec<String> = rows.into_iter().map(|mut r| r.text(0)).collect::<Result<_>>()?;
+    freed.sort_unstable();
+    let subjects: Vec<&str> = freed.iter().map(String::as_str).collect();
+    task::add_many(tx, TaskKind::Apply, &subjects, now)?;
+    Ok(freed.len())
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    pub verdict: Option<Verdict>,
+    pub job_id: Option<String>,
+}
+
+/// Newest first, older than the receipt `before`, at most `limit`.
+pub fn list(tx: &mut Tx, filter: &Filter, before: Option<&str>, limit: i64) -> Result<Vec<Receipt>> {
+    let mut ask = Conditions::default();
+    ask.and("id < ?", before);
+    ask.and("verdict = ?", filter.verdict.map(Verdict::name));
+    ask.and("job_id = ?", filter.job_id.as_deref());
+    let (conditions, mut params) = ask.finish();
+    params.push(Param::Int(limit));
+    let sql =
+        format!("SELECT {COLUMNS} FROM inbox{conditions} ORDER BY id DESC LIMIT ?{}", params.len());
+    tx.query(&sql, &params)?.into_iter().map(read).collect()
+}
+
+fn read(mut row: Row) -> Result<Receipt> {
+    let id = row.text(0)?;
+    let verdict = row.text(2)?;
+    let lie = |column, why: String| Error::Corrupt { table: "inbox", column, id: id.clone(), why };
+    Ok(Receipt {
+        received_at: row.int(1)?,
+        verdict: Verdict::parse(&verdict).ok_or_else(|| lie("verdict", verdict))?,
+        job_address: row.opt_text(3)?,
+        signed_by: row.opt_text(4)?,
+        path: row.text(5)?,
+        remote: row.opt_text(6)?,
+        headers: row.text(7)?,
+        body: row.bytes(8)?,
+        note: Note {
+            applied_at: row.opt_int(9)?,
+            event_type: row.opt_text(10)?,
+            job_id: row.opt_text(11)?,
+            parked_under: row.opt_text(12)?,
+            meaning: row.opt_text(13)?,
+        },
+        id,
+    })
+}

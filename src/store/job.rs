@@ -1,0 +1,174 @@
+//! Table `job` with its request and labels. Written only by `flow.rs`.
+
+use super::db::Tx;
+use super::error::{Error, Result};
+use super::row::{Param, Row};
+use super::sql::{Conditions, in_list, padded};
+use crate::domain::job::{Details, Job, Kind, State};
+use crate::domain::time::Millis;
+use crate::params;
+
+const COLUMNS: &str = "id, version, kind, state, callback_id, upstream_id, upstream_video_id, retry_of, \
+                       created_at, updated_at, deadline_at, finished_at, details";
+
+/// `request` is HeyGen's own body as the caller gave it.
+pub fn insert(tx: &mut Tx, job: &Job, request: &str) -> Result<()> {
+    let details = details_text(job)?;
+    tx.execute(
+        "INSERT INTO job (id, version, kind, state, callback_id, upstream_id, upstream_video_id, retry_of, \
+         created_at, updated_at, deadline_at, finished_at, details) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        params![
+            &job.id,
+            job.version,
+            job.kind.name(),
+            job.state.name(),
+            &job.callback_id,
+            &job.upstream_id,
+            &job.upstream_video_id,
+            &job.retry_of,
+            job.created_at,
+            job.updated_at,
+            job.deadline_at,
+            job.finished_at,
+            &details,
+        ],
+    )?;
+    tx.execute("INSERT INTO job_request (job_id, body) VALUES (?1, ?2)", params![&job.id, request])?;
+    for (name, value) in &job.details.labels {
+        tx.execute(
+            "INSERT INTO job_label (name, value, job_id) VALUES (?1, ?2, ?3)",
+            params![name, value, &job.id],
+        )?;
+    }
+    Ok(())
+}
+
+/// Compare-and-set: stores `job` as the successor of the version it was made from.
+pub fn update(tx: &mut Tx, job: &Job) -> Result<()> {
+    let details = details_text(job)?;
+    let changed = tx.execute(
+        "UPDATE job SET version = version + 1, state = ?3, upstream_id = ?4, upstream_video_id = ?5, \
+         updated_at = ?6, finished_at = ?7, details = ?8 WHERE id = ?1 AND version = ?2",
+        params![
+            &job.id,
+            job.version,
+            job.state.name(),
+            &job.upstream_id,
+            &job.upstream_video_id,
+            job.updated_at,
+            job.finished_at,
+            &details,
+        ],
+    )?;
+    if changed == 1 { Ok(()) } else { Err(Error::Conflict) }
+}
+
+pub fn find(tx: &mut Tx, id: &str) -> Result<Option<Job>> {
+    find_many(tx, &[id]).map(|jobs| jobs.into_iter().next())
+}
+
+/// Those of the jobs that exist, in no order.
+pub fn find_many(tx: &mut Tx, ids: &[&str]) -> Result<Vec<Job>> {
+    if ids.is_empty() {
+        return Ok(vec![]);
+    }
+    let ids = padded(ids);
+    let sql = format!("SELECT {COLUMNS} FROM job WHERE id IN ({})", in_list(1, ids.len()));
+    tx.query(&sql, &ids)?.into_iter().map(read).collect()
+}
+
+/// The jobs that upstream knows under one of these ids, in no order.
+pub fn find_by_upstream(tx: &mut Tx, ids: &[&str]) -> Result<Vec<Job>> {
+    if ids.is_empty() {
+        return Ok(vec![]);
+    }
+    let ids = padded(ids);
+    let list = in_list(1, ids.len());
+    let sql = format!(
+        "SELECT {COLUMNS} FROM job WHERE upstream_id IN ({list}) UNION \
+         SELECT {COLUMNS} FROM job WHERE upstream_video_id IN ({list})"
+    );
+    tx.query(&sql, &ids)?.into_iter().map(read).collect()
+}
+
+pub fn find_request(tx: &mut Tx, id: &str) -> Result<Option<String>> {
+    tx.one("SELECT body FROM job_request WHERE job_id = ?1", params![id])?.map(|mut r| r.text(0)).transpose()
+}
+
+/// What a list shows. Every filter given must hold.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    pub state: Option<State>,
+    pub kind: Option<Kind>,
+    pub callback_id: Option<String>,
+    pub label: Option<(String, String)>,
+    pub created_after: Option<Millis>,
+    pub created_before: Option<Millis>,
+    /// Part of a title, of an id of ours, of upstream's or of the caller's.
+    pub q: Option<String>,
+}
+
+/// Newest first, older than the job `before`, at most `limit`.
+pub fn list(tx: &mut Tx, filter: &Filter, before: Option<&str>, limit: i64) -> Result<Vec<Job>> {
+    let pattern = filter.q.as_deref().map(|q| format!("%{}%", escape_like(&q.to_lowercase())));
+    let mut ask = Conditions::default();
+    ask.and("id < ?", before);
+    ask.and("state = ?", filter.state.map(State::name));
+    ask.and("kind = ?", filter.kind.map(Kind::name));
+    ask.and("callback_id = ?", filter.callback_id.as_deref());
+    ask.and("created_at > ?", filter.created_after);
+    ask.and("created_at < ?", filter.created_before);
+    // An open state is asked for through the index of open jobs.
+    if filter.state.is_some_and(|state| !state.is_terminal()) {
+        ask.plain("finished_at IS NULL");
+    }
+    if let Some((name, value)) = &filter.label {
+        ask.and("id IN (SELECT job_id FROM job_label WHERE name = ?", Some(name.as_str()));
+        ask.more(" AND value = ?)", value.as_str());
+    }
+    if let Some(pattern) = &pattern {
+        ask.and("(lower(id) LIKE ? ESCAPE '!'", Some(pattern.as_str()));
+        for column in ["callback_id", "upstream_id", "upstream_video_id", "details"] {
+            ask.more(&format!(" OR lower({column}) LIKE ? ESCAPE '!'"), pattern.as_str());
+        }
+        ask.end(")");
+    }
+    let (conditions, mut params) = ask.finish();
+    params.push(Param::Int(limit));
+    let sql =
+        format!("SELECT {COLUMNS} FROM job{conditions} ORDER BY id DESC LIMIT ?{}", params.len());
+    tx.query(&sql, &params)?.into_iter().map(read).collect()
+}
+
+fn escape_like(text: &str) -> String {
+    text.replace('!', "!!").replace('%', "!%").replace('_', "!_")
+}
+
+fn details_text(job: &Job) -> Result<String> {
+    serde_json::to_string(&job.details)
+        .map_err(|e| Error::Bug(format!("details of {} cannot be written: {e}", job.id)))
+}
+
+fn read(mut row: Row) -> Result<Job> {
+    let id = row.text(0)?;
+    let lie = |column, why: String| Error::Corrupt { table: "job", column, id: id.clone(), why };
+    let (kind, state) = (row.text(2)?, row.text(3)?);
+    let details: Details =
+        serde_json::from_str(&row.text(12)?).map_err(|e| lie("details", e.to_string()))?;
+    Ok(Job {
+        version: row.int(1)?,
+        kind: Kind::parse(&kind).ok_or_else(|| lie("kind", kind))?,
+        state: State::parse(&state).ok_or_else(|| lie("state", state))?,
+        callback_id: row.opt_text(4)?,
+        upstream_id: row.opt_text(5)?,
+        upstream_video_id: row.opt_text(6)?,
+        retry_of: row.opt_text(7)?,
+        created_at: row.int(8)?,
+        updated_at: row.int(9)?,
+        deadline_at: row.int(10)?,
+        finished_at: row.opt_int(11)?,
+        details,
+        id,
+    })
+}

@@ -1,0 +1,312 @@
+//! PostgreSQL: plain threads with one connection and one statement cache each.
+//!
+//! A closure is a transaction and is run again after a lost race. The client never enters the
+//! async runtime. A connection of its own listens, so that another node's commit rings our bell.
+
+use std::collections::HashMap;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use postgres::fallible_iterator::FallibleIterator;
+use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+use postgres::{Client, Config, Statement, error::SqlState};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::db::{Bell, Tx, Work};
+use super::error::{Error, Result};
+use super::migrate;
+use super::row::{Param, Row, Value};
+
+const QUEUE: usize = 1_024;
+const WRITERS: usize = 3;
+const READERS: usize = 2;
+/// Runs of one closure before a race it keeps losing is told to the caller.
+const MAX_RUNS: u32 = 10;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A dead peer is noticed after this long without an acknowledgement.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
+/// Nothing we send takes longer on a healthy server.
+const STATEMENT_TIMEOUT_MS: u32 = 15_000;
+const CHANNEL: &str = "reelhook";
+/// Any number will do; every node must use the same.
+const MIGRATION_LOCK: i64 = 0x7265_656c_686f_6f6b;
+
+pub(super) struct Postgres {
+    writes: Option<Sender<Box<dyn Work>>>,
+    reads: Option<Sender<Box<dyn Work>>>,
+    threads: Vec<JoinHandle<()>>,
+    /// Dropped to end the listener, which is not waited for: it may sit in a read.
+    _listening: Sender<()>,
+}
+
+pub(super) fn open(url: &str, bell: Bell, now: i64) -> Result<Postgres> {
+    let config = config(url)?;
+    let mut first = Connection::open(&config)?;
+    first.client.batch_execute(&format!("SELECT pg_advisory_lock({MIGRATION_LOCK})")).map_err(|e| sort(&e))?;
+    migrate::run(&mut Tx::postgres(PostgresTx(&mut first)), now)?;
+    first
+        .client
+        .batch_execute(&format!("SELECT pg_advisory_unlock({MIGRATION_LOCK})"))
+        .map_err(|e| sort(&e))?;
+    refuse_transaction_pooler(&config, &mut first)?;
+    let (writes, write_queue) = bounded(QUEUE);
+    let (reads, read_queue) = bounded(QUEUE);
+    let mut threads = vec![];
+    for n in 0..WRITERS + READERS {
+        let writes = n < WRITERS;
+        let queue: Receiver<Box<dyn Work>> = if writes { write_queue.clone() } else { read_queue.clone() };
+        let (config, bell) = (config.clone(), bell.clone());
+        threads.push(spawn(move || work_loop(&config, &queue, writes, &bell))?);
+    }
+    let (listening, stop) = bounded(0);
+    drop(spawn(move || listen(&config, &bell, &stop))?);
+    Ok(Postgres { writes: Some(writes), reads: Some(reads), threads, _listening: listening })
+}
+
+fn config(url: &str) -> Result<Config> {
+    // The text may hold a password, so the fault does not repeat it.
+    let mut config: Config =
+        url.parse().map_err(|_| Error::Bug("the database address is not a valid postgres:// URL".into()))?;
+    config.connect_timeout(CONNECT_TIMEOUT);
+    config.tcp_user_timeout(TCP_USER_TIMEOUT);
+    config.application_name("reelhook");
+    Ok(config)
+}
+
+/// Listening and prepared statements belong to a session. Behind a pooler that lends a session
+/// per transaction they would fail at random, later; so that is found out now.
+fn refuse_transaction_pooler(config: &Config, first: &mut Connection) -> Result<()> {
+    let before = first.backend()?;
+    let mut second = Connection::open(config)?;
+    second.client.batch_execute("BEGIN; SELECT 1").map_err(|e| sort(&e))?;
+    let after = first.backend()?;
+    if before == after {
+        return Ok(());
+    }
+    Err(Error::Bug(
+        "the database address leads to a pooler in transaction mode; give reelhook the server itself \
+         or a pool in session mode"
+            .into(),
+    ))
+}
+
+impl Postgres {
+    pub(super) fn submit(&self, writes: bool, work: Box<dyn Work>) -> Result<()> {
+        let queue = if writes { &self.writes } else { &self.reads };
+        let queue = queue.as_ref().ok_or(Error::Closed)?;
+        queue.try_send(work).map_err(|e| match e {
+            TrySendError::Full(_) => Error::Busy,
+            TrySendError::Disconnected(_) => Error::Closed,
+        })
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        drop(self.writes.take());
+        drop(self.reads.take());
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn spawn(work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name("reelhook-pg".to_owned())
+        .spawn(work)
+        .map_err(|e| Error::Unavailable(format!("no thread for the database: {e}")))
+}
+
+struct Connection {
+    client: Client,
+    statements: HashMap<String, Statement>,
+}
+
+impl Connection {
+    fn open(config: &Config) -> Result<Self> {
+        let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| Error::Bug(e.to_string()))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let mut client = config.connect(MakeRustlsConnect::new(tls)).map_err(|e| sort(&e))?;
+        client
+            .batch_execute(&format!("SET statement_timeout = {STATEMENT_TIMEOUT_MS}"))
+            .map_err(|e| sort(&e))?;
+        Ok(Self { client, statements: HashMap::new() })
+    }
+
+    fn backend(&mut self) -> Result<i32> {
+        let row = self.client.query_one("SELECT pg_backend_pid()", &[]).map_err(|e| sort(&e))?;
+        row.try_get(0).map_err(|e| sort(&e))
+    }
+}
+
+fn work_loop(config: &Config, queue: &Receiver<Box<dyn Work>>, writes: bool, bell: &Bell) {
+    let mut connection: Option<Connection> = None;
+    while let Ok(mut work) = queue.recv() {
+        if connection.as_ref().is_none_or(|c| c.client.is_closed()) {
+            connection = match Connection::open(config) {
+                Ok(fresh) => Some(fresh),
+                Err(e) => {
+                    work.answer(Err(e));
+                    continue;
+                }
+            };
+        }
+        let Some(open) = connection.as_mut() else { continue };
+        let result = run(open, &mut work, writes);
+        if matches!(result, Err(Error::Unavailable(_))) {
+            connection = None;
+        }
+        if matches!(result, Ok(true)) {
+            bell.ring();
+        }
+        work.answer(result.map(|_| ()));
+    }
+}
+
+/// Runs the closure until it commits or can not. Whether it asked for the bell.
+fn run(connection: &mut Connection, work: &mut Box<dyn Work>, writes: bool) -> Result<bool> {
+    let begin = if writes { "BEGIN" } else { "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" };
+    for _ in 0..MAX_RUNS {
+        connection.client.batch_execute(begin).map_err(|e| sort(&e))?;
+        match attempt(connection, work) {
+            Err(Error::Conflict) => connection.client.batch_execute("ROLLBACK").map_err(|e| sort(&e))?,
+            Err(e) => {
+                // The connection may be what failed; the next use finds out.
+                let _ = connection.client.batch_execute("ROLLBACK");
+                return Err(e);
+            }
+            done => return done,
+        }
+    }
+    Err(Error::Conflict)
+}
+
+fn attempt(connection: &mut Connection, work: &mut Box<dyn Work>) -> Result<bool> {
+    let mut tx = Tx::postgres(PostgresTx(connection));
+    work.run(&mut tx)?;
+    let rung = tx.has_rung();
+    drop(tx);
+    let end = if rung { "NOTIFY reelhook; COMMIT" } else { "COMMIT" };
+    connection.client.batch_execute(end).map_err(|e| sort(&e))?;
+    Ok(rung)
+}
+
+/// A lost notification costs one nap of the runner at most, so a lost connection is only reopened.
+fn listen(config: &Config, bell: &Bell, stop: &Receiver<()>) {
+    use crossbeam_channel::RecvTimeoutError::Timeout;
+    loop {
+        if let Ok(mut connection) = Connection::open(config)
+            && connection.client.batch_execute(&format!("LISTEN {CHANNEL}")).is_ok()
+        {
+            bell.ring();
+            while let Err(Timeout) = stop.recv_timeout(Duration::ZERO) {
+                let heard = {
+                    let mut notifications = connection.client.notifications();
+                    notifications.timeout_iter(Duration::from_secs(1)).next()
+                };
+                match heard {
+                    Ok(Some(_)) => bell.ring(),
+                    Ok(None) if !connection.client.is_closed() => {}
+                    Ok(None) | Err(_) => break,
+                }
+            }
+        }
+        if !matches!(stop.recv_timeout(Duration::from_secs(1)), Err(Timeout)) {
+            return;
+        }
+    }
+}
+
+pub(super) struct PostgresTx<'a>(&'a mut Connection);
+
+impl PostgresTx<'_> {
+    fn prepared(&mut self, sql: &str) -> Result<Statement> {
+        if let Some(found) = self.0.statements.get(sql) {
+            return Ok(found.clone());
+        }
+        // One text for both engines: `?1` here is `$1` there. No statement holds a literal `?`.
+        let text = sql.replace('?', "$");
+        let statement = self.0.client.prepare(&text).map_err(|e| sort(&e))?;
+        self.0.statements.insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+
+    pub(super) fn execute(&mut self, sql: &str, params: &[Param]) -> Result<u64> {
+        let statement = self.prepared(sql)?;
+        self.0.client.execute(&statement, &refs(params)).map_err(|e| sort(&e))
+    }
+
+    pub(super) fn query(&mut self, sql: &str, params: &[Param]) -> Result<Vec<Row>> {
+        let statement = self.prepared(sql)?;
+        let rows = self.0.client.query(&statement, &refs(params)).map_err(|e| sort(&e))?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Several statements without parameters.
+    pub(super) fn batch(&mut self, sql: &str) -> Result<()> {
+        self.0.client.batch_execute(sql).map_err(|e| sort(&e))
+    }
+}
+
+fn refs<'a>(params: &'a [Param<'a>]) -> Vec<&'a (dyn ToSql + Sync)> {
+    params.iter().map(|p| p as &(dyn ToSql + Sync)).collect()
+}
+
+fn read(row: &postgres::Row) -> Result<Row> {
+    let value = |i: usize| -> std::result::Result<Value, postgres::Error> {
+        Ok(match *row.columns()[i].type_() {
+            Type::INT8 => row.try_get::<_, Option<i64>>(i)?.map_or(Value::Null, Value::Int),
+            Type::INT4 => row.try_get::<_, Option<i32>>(i)?.map_or(Value::Null, |v| Value::Int(v.into())),
+            Type::BOOL => row.try_get::<_, Option<bool>>(i)?.map_or(Value::Null, |v| Value::Int(v.into())),
+            Type::BYTEA => row.try_get::<_, Option<Vec<u8>>>(i)?.map_or(Value::Null, Value::Bytes),
+            _ => row.try_get::<_, Option<String>>(i)?.map_or(Value::Null, Value::Text),
+        })
+    };
+    let values = (0..row.len()).map(|i| value(i).map_err(|e| sort(&e)));
+    Ok(Row(values.collect::<Result<_>>()?))
+}
+
+impl ToSql for Param<'_> {
+    fn to_sql(
+        &self,
+        ty: &Type,
+        out: &mut bytes::BytesMut,
+    ) -> std::result::Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        match self {
+            Param::Null => Ok(IsNull::Yes),
+            Param::Int(v) if *ty == Type::INT4 => i32::try_from(*v)?.to_sql(ty, out),
+            Param::Int(v) => v.to_sql(ty, out),
+            Param::Text(v) => v.to_sql(ty, out),
+            Param::Bytes(v) => v.to_sql(ty, out),
+        }
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
+
+/// By SQLSTATE class, never by words.
+fn sort(e: &postgres::Error) -> Error {
+    let Some(state) = e.code() else {
+        return Error::Unavailable(crate::net::causes(e));
+    };
+    if *state == SqlState::T_R_SERIALIZATION_FAILURE || *state == SqlState::T_R_DEADLOCK_DETECTED {
+        return Error::Conflict;
+    }
+    // 08 connection, 25 read-only primary, 28 and 3D during a failover, 53 resources, 57 shutdown or
+    // cancelled, 58 system.
+    match &state.code()[..2] {
+        "08" | "25" | "28" | "3D" | "53" | "57" | "58" => Error::Unavailable(crate::net::causes(e)),
+        _ => Error::Bug(crate::net::causes(e)),
+    }
+}

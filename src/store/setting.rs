@@ -1,0 +1,30 @@
+//! Table `setting`: the few things the server must remember of itself.
+
+use super::db::Tx;
+use super::error::Result;
+use crate::params;
+
+/// Keys the unguessable part of per-job webhook addresses.
+pub const ADDRESS_KEY: &str = "address_key";
+
+pub fn find(tx: &mut Tx, name: &str) -> Result<Option<String>> {
+    tx.one("SELECT value FROM setting WHERE name = ?1", params![name])?.map(|mut r| r.text(0)).transpose()
+}
+
+pub fn put(tx: &mut Tx, name: &str, value: &str) -> Result<()> {
+    tx.execute(
+        "INSERT INTO setting (name, value) VALUES (?1, ?2) \
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        params![name, value],
+    )?;
+    Ok(())
+}
+
+/// The value that is there, or `fresh` put there; of two nodes that race, both get the first.
+pub fn get_or_put(tx: &mut Tx, name: &str, fresh: &str) -> Result<String> {
+    tx.execute(
+        "INSERT INTO setting (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING",
+        params![name, fresh],
+    )?;
+    Ok(find(tx, name)?.unwrap_or_else(|| fresh.to_owned()))
+}

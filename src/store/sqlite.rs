@@ -1,0 +1,275 @@
+//! SQLite: one writer thread that commits for many, readers on threads of their own.
+//!
+//! The writer takes what is waiting, gives each closure a savepoint, commits once and answers
+//! everyone; a failed commit is told to every one of them. One process owns the file.
+
+use std::fs::File;
+use std::path::Path;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
+
+use super::db::{Bell, Tx, Work};
+use super::error::{Error, Result};
+use super::migrate;
+use super::row::{Param, Row, Value};
+
+/// Closures that may wait for the writer; beyond it callers are told `Busy`.
+const WRITE_QUEUE: usize = 1_024;
+const READ_QUEUE: usize = 4_096;
+const READERS: usize = 2;
+/// Closures in one commit: bounds how long the first of them waits for the last.
+const MAX_BATCH: usize = 256;
+/// Statements kept prepared per connection.
+const STATEMENTS: usize = 256;
+
+pub(super) struct Sqlite {
+    writes: Option<Sender<Box<dyn Work>>>,
+    reads: Option<Sender<Box<dyn Work>>>,
+    threads: Vec<JoinHandle<()>>,
+    /// Held for as long as the engine lives; the lock goes when the file is closed.
+    _lock: File,
+}
+
+pub(super) fn open(path: &Path, bell: Bell, now: i64) -> Result<Sqlite> {
+    let lock = lock(path)?;
+    let mut writer = connect(path, false)?;
+    migrate::run(&mut Tx::sqlite(SqliteTx(&writer)), now)?;
+    optimize(&mut writer);
+    let (writes, write_queue) = bounded(WRITE_QUEUE);
+    let (reads, read_queue) = bounded(READ_QUEUE);
+    let mut threads = vec![spawn("reelhook-write", move || write_loop(&writer, &write_queue, &bell))?];
+    for _ in 0..READERS {
+        let (connection, queue) = (connect(path, true)?, read_queue.clone());
+        threads.push(spawn("reelhook-read", move || read_loop(&connection, &queue))?);
+    }
+    Ok(Sqlite { writes: Some(writes), reads: Some(reads), threads, _lock: lock })
+}
+
+impl Sqlite {
+    pub(super) fn submit(&self, writes: bool, work: Box<dyn Work>) -> Result<()> {
+        let queue = if writes { &self.writes } else { &self.reads };
+        let queue = queue.as_ref().ok_or(Error::Closed)?;
+        queue.try_send(work).map_err(|e| match e {
+            TrySendError::Full(_) => Error::Busy,
+            TrySendError::Disconnected(_) => Error::Closed,
+        })
+    }
+}
+
+impl Drop for Sqlite {
+    /// Lets the threads finish what they were given, so that no answer is owed when the file closes.
+    fn drop(&mut self) {
+        drop(self.writes.take());
+        drop(self.reads.take());
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map_err(|e| Error::Unavailable(format!("no thread for the database: {e}")))
+}
+
+/// Refuses a file that another process has open. The lock is the operating system's: it goes with
+/// the process, however it ends.
+fn lock(path: &Path) -> Result<File> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&name)
+        .map_err(|e| Error::Unavailable(format!("cannot open {}: {e}", Path::new(&name).display())))?;
+    file.try_lock().map_err(|e| match e {
+        std::fs::TryLockError::WouldBlock => Error::Unavailable(format!(
+            "{} is in use by another reelhook; stop that one, or give this one another --database",
+            path.display()
+        )),
+        std::fs::TryLockError::Error(e) => {
+            Error::Unavailable(format!("cannot lock {}: {e}", Path::new(&name).display()))
+        }
+    })?;
+    Ok(file)
+}
+
+fn connect(path: &Path, read_only: bool) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | if read_only { OpenFlags::empty() } else { OpenFlags::SQLITE_OPEN_CREATE };
+    let open = || -> rusqlite::Result<Connection> {
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        // FULL: a commit that was answered survives power loss. With grouped commits it costs no
+        // more than NORMAL (see docs/performance.md).
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "wal_autocheckpoint", 10_000)?;
+        connection.pragma_update(None, "cache_size", -16_000)?;
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
+        if read_only {
+            connection.pragma_update(None, "query_only", true)?;
+        }
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        Ok(connection)
+    };
+    open().map_err(|e| Error::Unavailable(format!("cannot open {}: {e}", path.display())))
+}
+
+/// Keeps the planner's statistics fresh; failing to is no fault worth stopping for.
+fn optimize(connection: &mut Connection) {
+    let _ = connection.execute_batch("PRAGMA optimize = 0x10002");
+}
+
+fn write_loop(connection: &Connection, queue: &Receiver<Box<dyn Work>>, bell: &Bell) {
+    while let Ok(first) = queue.recv() {
+        let mut batch = vec![first];
+        while batch.len() < MAX_BATCH
+            && let Ok(next) = queue.try_recv()
+        {
+            batch.push(next);
+        }
+        write_batch(connection, batch, bell);
+    }
+}
+
+fn write_batch(connection: &Connection, batch: Vec<Box<dyn Work>>, bell: &Bell) {
+    if let Err(e) = run_batch_sql(connection, "BEGIN IMMEDIATE") {
+        return batch.into_iter().for_each(|work| work.answer(Err(e.clone())));
+    }
+    let alone = batch.len() == 1;
+    let mut rung = false;
+    let done: Vec<(Box<dyn Work>, Result<()>)> = batch
+        .into_iter()
+        .map(|mut work| {
+            let ran = if alone {
+                run_one(connection, &mut work)
+            } else {
+                run_in_savepoint(connection, &mut work)
+            };
+            rung |= *ran.as_ref().unwrap_or(&false);
+            (work, ran.map(|_| ()))
+        })
+        .collect();
+    let failed_alone = alone && done.iter().any(|(_, ran)| ran.is_err());
+    let end = if failed_alone { "ROLLBACK" } else { "COMMIT" };
+    let committed = run_batch_sql(connection, end);
+    if committed.is_err() {
+        // The transaction may be gone or still open; either way nothing of it may stay.
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+    for (work, ran) in done {
+        work.answer(ran.and_then(|()| committed.clone()));
+    }
+    if rung && committed.is_ok() {
+        bell.ring();
+    }
+}
+
+/// Whether the closure asked for the bell.
+fn run_one(connection: &Connection, work: &mut Box<dyn Work>) -> Result<bool> {
+    let mut tx = Tx::sqlite(SqliteTx(connection));
+    work.run(&mut tx)?;
+    Ok(tx.has_rung())
+}
+
+fn run_in_savepoint(connection: &Connection, work: &mut Box<dyn Work>) -> Result<bool> {
+    run_batch_sql(connection, "SAVEPOINT one")?;
+    let ran = run_one(connection, work);
+    let end = if ran.is_ok() { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" };
+    match connection.execute_batch(end).map_err(|e| sort(&e)) {
+        Ok(()) => ran,
+        Err(e) => Err(e),
+    }
+}
+
+fn run_batch_sql(connection: &Connection, sql: &str) -> Result<()> {
+    let mut statement = connection.prepare_cached(sql).map_err(|e| sort(&e))?;
+    statement.execute([]).map(|_| ()).map_err(|e| sort(&e))
+}
+
+fn read_loop(connection: &Connection, queue: &Receiver<Box<dyn Work>>) {
+    while let Ok(mut work) = queue.recv() {
+        // Deferred: all statements of the closure see one state of the database.
+        let result = run_batch_sql(connection, "BEGIN").and_then(|()| {
+            let ran = run_one(connection, &mut work);
+            run_batch_sql(connection, "COMMIT")?;
+            ran.map(|_| ())
+        });
+        work.answer(result);
+    }
+}
+
+pub(super) struct SqliteTx<'a>(&'a Connection);
+
+impl SqliteTx<'_> {
+    pub(super) fn execute(&mut self, sql: &str, params: &[Param]) -> Result<u64> {
+        let mut statement = self.0.prepare_cached(sql).map_err(|e| sort(&e))?;
+        let n = statement.execute(rusqlite::params_from_iter(params)).map_err(|e| sort(&e))?;
+        Ok(n as u64)
+    }
+
+    pub(super) fn query(&mut self, sql: &str, params: &[Param]) -> Result<Vec<Row>> {
+        let mut statement = self.0.prepare_cached(sql).map_err(|e| sort(&e))?;
+        let columns = statement.column_count();
+        let mut rows = statement.query(rusqlite::params_from_iter(params)).map_err(|e| sort(&e))?;
+        let mut all = vec![];
+        while let Some(row) = rows.next().map_err(|e| sort(&e))? {
+            let values = (0..columns).map(|i| row.get_ref(i).map(value).map_err(|e| sort(&e)));
+            all.push(Row(values.collect::<Result<_>>()?));
+        }
+        Ok(all)
+    }
+
+    /// Several statements without parameters.
+    pub(super) fn batch(&mut self, sql: &str) -> Result<()> {
+        self.0.execute_batch(sql).map_err(|e| sort(&e))
+    }
+}
+
+fn value(v: ValueRef) -> Value {
+    match v {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(i) => Value::Int(i),
+        // No column is a float; one would be a lie that `Row` reports.
+        ValueRef::Real(f) => Value::Text(f.to_string()),
+        ValueRef::Text(t) => Value::Text(String::from_utf8_lossy(t).into_owned()),
+        ValueRef::Blob(b) => Value::Bytes(b.to_vec()),
+    }
+}
+
+impl ToSql for Param<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Param::Null => ValueRef::Null,
+            Param::Int(i) => ValueRef::Integer(*i),
+            Param::Text(t) => ValueRef::Text(t.as_bytes()),
+            Param::Bytes(b) => ValueRef::Blob(b),
+        }))
+    }
+}
+
+/// By code, never by words.
+fn sort(e: &rusqlite::Error) -> Error {
+    match e.sqlite_error_code() {
+        Some(
+            ErrorCode::DiskFull
+            | ErrorCode::SystemIoFailure
+            | ErrorCode::CannotOpen
+            | ErrorCode::ReadOnly
+            | ErrorCode::OutOfMemory
+            | ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::DatabaseCorrupt
+            | ErrorCode::NotADatabase,
+        ) => Error::Unavailable(e.to_string()),
+        _ => Error::Bug(e.to_string()),
+    }
+}

@@ -1,0 +1,252 @@
+//! Table `task`: what waits, and until when. A task has times, not states.
+//!
+//! A claim sets token, lease and attempt in one statement; settling presents the token, and a token
+//! that is no longer there changes nothing.
+
+use super::db::Tx;
+use super::error::{Error, Result};
+use super::row::{Param, Row};
+use super::sql::{chunks, value_rows};
+use crate::domain::task::{Claimed, Lane, Outcome, TaskKind, TaskOp};
+use crate::domain::time::Millis;
+use crate::params;
+
+/// Rows of one insert.
+const MAX_ROWS: usize = 64;
+/// A reason kept with a task; longer ones are cut.
+const MAX_REASON_CHARS: usize = 500;
+
+/// Applies what a decision says about the tasks of one subject.
+pub fn apply(tx: &mut Tx, subject: &str, op: TaskOp) -> Result<()> {
+    match op {
+        TaskOp::Add(kind, due_at) => add_many(tx, kind, &[subject], due_at),
+        // Also while it runs: settling leaves a time that was changed meanwhile as it is.
+        TaskOp::Hasten(kind, at) => {
+            tx.execute(
+                "UPDATE task SET due_at = ?3 WHERE subject = ?1 AND kind = ?2 \
+                 AND (due_at > ?3 OR lease_token IS NOT NULL) AND dead_at IS NULL",
+                params![subject, kind.name(), at],
+            )?;
+            tx.ring();
+            Ok(())
+        }
+        TaskOp::Drop(kind) => {
+            tx.execute(
+                "DELETE FROM task WHERE subject = ?1 AND kind = ?2",
+                params![subject, kind.name()],
+            )?;
+            Ok(())
+        }
+    }
+}
+
+/// One task per subject; one that is there already only changes its time.
+pub fn add_many(tx: &mut Tx, kind: TaskKind, subjects: &[&str], due_at: Millis) -> Result<()> {
+    for chunk in chunks(subjects, MAX_ROWS) {
+        let sql = format!(
+            "INSERT INTO task (subject, kind, lane, due_at, attempt) VALUES {} \
+             ON CONFLICT (subject, kind) DO UPDATE SET due_at = excluded.due_at, dead_at = NULL",
+            value_rows(chunk.len(), 5)
+        );
+        let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 5);
+        for subject in chunk {
+            values.extend_from_slice(params![
+                *subject,
+                kind.name(),
+                kind.lane().number(),
+                due_at,
+                0
+            ]);
+        }
+        tx.execute(&sql, &values)?;
+    }
+    tx.ring();
+    Ok(())
+}
+
+/// Takes up to `most` tasks of a lane that are due and not leased, the longest due first.
+pub fn claim(
+    tx: &mut Tx,
+    lane: Lane,
+    most: i64,
+    now: Millis,
+    lease_until: Millis,
+    token: i64,
+) -> Result<Vec<Claimed>> {
+    let lock = tx.skip_locked();
+    let sql = format!(
+        "WITH due AS MATERIALIZED (SELECT subject, kind FROM task WHERE lane = ?1 AND dead_at IS NULL \
+         AND due_at <= ?2 AND (lease_until IS NULL OR lease_until <= ?2) ORDER BY due_at LIMIT ?3{lock}) \
+         UPDATE task SET lease_until = ?4, lease_token = ?5, attempt = attempt + 1 FROM due \
+         WHERE task.subject = due.subject AND task.kind = due.kind \
+         RETURNING task.subject, task.kind, task.lease_token, task.attempt, task.due_at, task.lease_until"
+    );
+    let rows = tx.query(&sql, params![lane.number(), now, most, lease_until, token])?;
+    let mut claimed: Vec<Claimed> = rows.into_iter().map(read).collect::<Result<_>>()?;
+    claimed.sort_by(|a, b| (a.due_at, &a.subject).cmp(&(b.due_at, &b.subject)));
+    Ok(claimed)
+}
+
+/// Records how an attempt ended. False when the lease was lost: then nothing was changed, and
+/// nothing that the attempt wanted may be recorded either.
+pub fn settle(tx: &mut Tx, task: &Claimed, outcome: &Outcome, now: Millis) -> Result<bool> {
+    let changed = match outcome {
+        Outcome::Done => tx.execute(
+            "DELETE FROM task WHERE subject = ?1 AND kind = ?2 AND lease_token = ?3",
+            params![&task.subject, task.kind.name(), task.token],
+        )?,
+        Outcome::Snooze { until, lane } => {
+            let lane = lane.unwrap_or_else(|| task.kind.lane()).number();
+            again(tx, task, *until, Some(lane), 1, None)?
+        }
+        Outcome::Retry { at, why } => again(tx, task, *at, None, 0, Some(why))?,
+        Outcome::Dead { why } => tx.execute(
+            "UPDATE task SET dead_at = ?4, reason = ?5, lease_until = NULL, lease_token = NULL \
+             WHERE subject = ?1 AND kind = ?2 AND lease_token = ?3",
+            params![&task.subject, task.kind.name(), task.token, now, cut(why)],
+        )?,
+    };
+    Ok(changed == 1)
+}
+
+/// Due again at `at`, unless somebody changed the time while it ran: that time is newer knowledge.
+fn again(
+    tx: &mut Tx,
+    task: &Claimed,
+    at: Millis,
+    lane: Option<i64>,
+    unspent: i64,
+    why: Option<&String>,
+) -> Result<u64> {
+    tx.ring();
+    tx.execute(
+        "UPDATE task SET due_at = CASE WHEN due_at = ?4 THEN ?5 ELSE due_at END, \
+         lane = COALESCE(?6, lane), attempt = attempt - ?7, reason = ?8, lease_until = NULL, \
+         lease_token = NULL WHERE subject = ?1 AND kind = ?2 AND lease_token = ?3",
+        params![
+            &task.subject,
+            task.kind.name(),
+            task.token,
+            task.due_at,
+            at,
+            lane,
+            unspent,
+            why.map(|w| cut(w))
+        ],
+    )
+}
+
+/// Settles many as done, in few statements. The positions in `tasks` whose lease was lost.
+pub fn settle_done(tx: &mut Tx, tasks: &[Claimed]) -> Result<Vec<usize>> {
+    let mut lost = vec![];
+    let mut at = 0;
+    for chunk in chunks(tasks, MAX_ROWS) {
+        let sql = format!(
+            "DELETE FROM task WHERE (subject, kind, lease_token) IN (VALUES {}) RETURNING subject",
+            value_rows(chunk.len(), 3)
+        );
+        let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 3);
+        for task in chunk {
+            values.extend_from_slice(params![&task.subject, task.kind.name(), task.token]);
+        }
+        let rows = tx.query(&sql, &values)?;
+        let gone: Vec<String> = rows.into_iter().map(|mut r| r.text(0)).collect::<Result<_>>()?;
+        if gone.len() != chunk.len() {
+            let missing = (0..chunk.len()).filter(|i| !gone.contains(&chunk[*i].subject));
+            lost.extend(missing.map(|i| at + i));
+        }
+        at += chunk.len();
+    }
+    Ok(lost)
+}
+
+/// Moves a task this process runs to another lane and keeps the lease. False when it was lost.
+pub fn change_lane(tx: &mut Tx, task: &Claimed, lane: Lane) -> Result<bool> {
+    let changed = tx.execute(
+        "UPDATE task SET lane = ?4 WHERE subject = ?1 AND kind = ?2 AND lease_token = ?3",
+        params![&task.subject, task.kind.name(), task.token, lane.number()],
+    )?;
+    Ok(changed == 1)
+}
+
+/// Whether the lease still stands.
+pub fn is_held(tx: &mut Tx, task: &Claimed) -> Result<bool> {
+    let row = tx.one(
+        "SELECT 1 FROM task WHERE subject = ?1 AND kind = ?2 AND lease_token = ?3",
+        params![&task.subject, task.kind.name(), task.token],
+    )?;
+    Ok(row.is_some())
+}
+
+/// Gives back what was claimed and not run; the attempt is not spent.
+pub fn give_back(tx: &mut Tx, tasks: &[Claimed]) -> Result<()> {
+    for task in tasks {
+        again(tx, task, task.due_at, None, 1, None)?;
+    }
+    Ok(())
+}
+
+/// The earliest time after `now` at which a task becomes due.
+pub fn next_due(tx: &mut Tx, now: Millis) -> Result<Option<Millis>> {
+    let mut next: Option<Millis> = None;
+    for lane in Lane::ALL {
+        let row = tx.one(
+            "SELECT MIN(due_at) FROM task WHERE lane = ?1 AND dead_at IS NULL AND due_at > ?2",
+            params![lane.number(), now],
+        )?;
+        let due = row.map(|mut r| r.opt_int(0)).transpose()?.flatten();
+        next = [next, due].into_iter().flatten().min();
+    }
+    Ok(next)
+}
+
+/// How many tasks of a lane are due and since when, for the metrics.
+pub fn backlog(tx: &mut Tx, lane: Lane, now: Millis) -> Result<(i64, Option<Millis>)> {
+    let row = tx.one(
+        "SELECT COUNT(*), MIN(due_at) FROM task WHERE lane = ?1 AND dead_at IS NULL AND due_at <= ?2",
+        params![lane.number(), now],
+    )?;
+    match row {
+        Some(mut row) => Ok((row.int(0)?, row.opt_int(1)?)),
+        None => Ok((0, None)),
+    }
+}
+
+/// Tasks given up and kept with their reason.
+pub fn count_dead(tx: &mut Tx) -> Result<i64> {
+    tx.one("SELECT COUNT(*) FROM task WHERE dead_at IS NOT NULL", &[])?.map_or(Ok(0), |mut r| r.int(0))
+}
+
+/// When a subject's task of this kind is due, if it has one.
+pub fn find_due(tx: &mut Tx, subject: &str, kind: TaskKind) -> Result<Option<Millis>> {
+    let row = tx.one(
+        "SELECT due_at FROM task WHERE subject = ?1 AND kind = ?2 AND dead_at IS NULL",
+        params![subject, kind.name()],
+    )?;
+    row.map(|mut r| r.int(0)).transpose()
+}
+
+fn cut(reason: &str) -> &str {
+    match reason.char_indices().nth(MAX_REASON_CHARS) {
+        Some((end, _)) => &reason[..end],
+        None => reason,
+    }
+}
+
+fn read(mut row: Row) -> Result<Claimed> {
+    let (subject, kind) = (row.text(0)?, row.text(1)?);
+    let kind = TaskKind::parse(&kind).ok_or_else(|| Error::Corrupt {
+        table: "task",
+        column: "kind",
+        id: subject.clone(),
+        why: kind,
+    })?;
+    Ok(Claimed {
+        kind,
+        token: row.int(2)?,
+        attempt: row.int(3)?,
+        due_at: row.int(4)?,
+        lease_until: row.int(5)?,
+        subject,
+    })
+}
