@@ -87,6 +87,8 @@ CREATE TABLE counter (
     value BIGINT NOT NULL
 );
 INSERT INTO counter (name, value) VALUES ('event', 0);
+-- Never counts; its row is the lock of those who park receipts and those who store upstream ids.
+INSERT INTO counter (name, value) VALUES ('parking', 0);
 
 -- What the server must remember of itself: its own secret, where it stood in upstream's log.
 CREATE TABLE setting (

@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod domain;
+pub mod flow;
 pub mod heygen;
 pub mod net;
 pub mod store;

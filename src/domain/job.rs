@@ -228,6 +228,8 @@ pub struct Details {
     /// A hint came before upstream's id was known.
     pub poll_on_accept: bool,
     pub hinted_at: Option<Millis>,
+    /// A refresh was asked for and not answered yet.
+    pub refresh_asked: bool,
     pub progress: Option<u8>,
     pub output: Output,
     pub failure: Option<Failure>,

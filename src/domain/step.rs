@@ -42,6 +42,8 @@ pub enum Input {
         why: String,
     },
     Observed(Observation),
+    /// Somebody wants upstream asked now.
+    Refresh,
     Deadline,
 }
 
@@ -49,12 +51,9 @@ pub enum Input {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
     NotHeld,
+    NotSent,
     AlreadySent,
     Finished,
-}
-
-impl Refused {
-    pub const ALL: [Self; 3] = [Self::NotHeld, Self::AlreadySent, Self::Finished];
 }
 
 /// A decision: the next job, the events it publishes and the work that follows.
@@ -87,8 +86,23 @@ pub fn step(job: &Job, input: Input, now: Millis) -> Step {
         Input::NotAccepted { sent, why } => not_accepted(job, sent, why, now),
         Input::NoAnswer { why } => no_answer(job, &why, now),
         Input::Observed(observation) => observed(job, observation, now),
+        Input::Refresh => refresh(job, now),
         Input::Deadline => deadline(job, now),
     }
+}
+
+/// Upstream is asked at once; of a finished job too, for links that still live.
+fn refresh(job: &Job, now: Millis) -> Step {
+    let task = match job.state {
+        State::Held | State::Queued | State::Canceled => return Err(Refused::NotSent),
+        State::Submitting | State::Unknown => TaskOp::Hasten(TaskKind::Submit, now),
+        State::Processing => TaskOp::Hasten(TaskKind::Poll, now),
+        State::Completed | State::Failed if job.upstream_id.is_none() => return Err(Refused::NotSent),
+        State::Completed | State::Failed => TaskOp::Add(TaskKind::Poll, now),
+    };
+    let mut next = job.clone();
+    next.details.refresh_asked = true;
+    Ok(Some(Change { job: next, events: vec![], tasks: vec![task] }))
 }
 
 fn approve(job: &Job, now: Millis) -> Step {
@@ -211,6 +225,12 @@ fn noted(job: &Job, why: &str) -> Option<Change> {
 }
 
 fn observed(job: &Job, seen: Observation, now: Millis) -> Step {
+    if seen.found_by == FoundBy::Refresh && job.details.refresh_asked {
+        let mut answered = job.clone();
+        answered.details.refresh_asked = false;
+        let change = observed(&answered, seen, now)?;
+        return Ok(change.or(Some(Change { job: answered, events: vec![], tasks: vec![] })));
+    }
     // Nothing true can be said of a job that was never sent.
     if matches!(job.state, State::Held | State::Queued) && job.details.accepted_at.is_none() {
         let was_sent = job.state == State::Queued && job.details.key_number > 0;

@@ -42,6 +42,7 @@ pub fn inputs() -> Vec<(&'static str, Input)> {
         ("failed, confirmed", seen(Says::Failed { failure: failure(), confirmed: true })),
         ("failed, only heard", seen(Says::Failed { failure: failure(), confirmed: false })),
         ("one more file", seen(Says::Extra(caption()))),
+        ("refresh", Input::Refresh),
         ("deadline", Input::Deadline),
     ]
 }

@@ -121,6 +121,14 @@ pub fn annotate(tx: &mut Tx, id: &str, note: &Note) -> Result<()> {
     Ok(())
 }
 
+/// Whoever parks a receipt, or stores an upstream id, holds this until its commit: so neither can
+/// miss the other.
+pub fn lock_parking(tx: &mut Tx) -> Result<()> {
+    let lock = tx.for_update();
+    let sql = format!("SELECT value FROM counter WHERE name = 'parking'{lock}");
+    tx.one(&sql, &[]).map(|_| ())
+}
+
 /// Makes the receipts parked under one of these upstream ids due again. How many there were.
 pub fn release_parked(tx: &mut Tx, upstream_ids: &[&str], now: Millis) -> Result<usize> {
     if upstream_ids.is_empty() {

@@ -1,0 +1,441 @@
+//! Every change of a job: load, step, record. The only writer of job state.
+//!
+//! Each function is one transaction's work: what a step decides commits together with the end of
+//! the task that asked for it. Nothing here talks to the network.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde_json::Value;
+
+use crate::domain::event::{Event, EventType, upstream_type};
+use crate::domain::ids;
+use crate::domain::job::{Details, Job, Kind, Observation, State};
+use crate::domain::job_json::job_json;
+use crate::domain::receipt::Note;
+use crate::domain::step::{Change, Input, Refused, step};
+use crate::domain::task::{Claimed, Lane, Outcome, TaskKind, TaskOp};
+use crate::domain::time::Millis;
+use crate::store::idempotency::Remembered;
+use crate::store::{Result, Tx, event, idempotency, inbox, job, task};
+
+/// When a transaction happens, and the chance it needs for its ids.
+#[derive(Debug, Clone, Copy)]
+pub struct Stamp {
+    pub now: Millis,
+    pub salt: u128,
+}
+
+impl Stamp {
+    pub fn new(now: Millis, random: [u8; 16]) -> Self {
+        Self { now, salt: u128::from_be_bytes(random) }
+    }
+
+    fn id(&self, prefix: &str, nth: usize) -> String {
+        ids::new(prefix, self.now, self.salt.wrapping_add(nth as u128).to_be_bytes())
+    }
+}
+
+/// A job to be, checked by whoever made it.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    pub kind: Kind,
+    /// HeyGen's own body, as the caller wrote it.
+    pub request: String,
+    pub callback_id: Option<String>,
+    pub title: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    pub metadata: Option<Value>,
+    pub hold: bool,
+    pub deadline_at: Millis,
+    pub retry_of: Option<String>,
+    pub first_poll_ms: Millis,
+    pub least_poll_ms: Millis,
+}
+
+/// A caller's idempotency key and what it stands for.
+#[derive(Debug, Clone)]
+pub struct Key {
+    pub owner: String,
+    pub key: String,
+    pub fingerprint: Vec<u8>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Submitted {
+    /// The answer to give, word for word, now and whenever the key comes again.
+    New { job_id: String, answer: String },
+    Replayed { job_id: String, answer: String },
+    /// The key was used for another request.
+    KeyReused,
+}
+
+/// Job, stored answer, event and submit task, together.
+pub fn submit(tx: &mut Tx, new: &NewJob, key: Option<&Key>, stamp: &Stamp) -> Result<Submitted> {
+    if let Some(found) = key.map(|k| idempotency::find(tx, &k.owner, &k.key)).transpose()?.flatten() {
+        return Ok(replay(found, key));
+    }
+    let (mut made, first) = first_state(new, stamp);
+    made.details.events = 1;
+    let answer = job_json(&made).to_string();
+    if let Some(k) = key {
+        let first = Remembered {
+            fingerprint: k.fingerprint.clone(),
+            job_id: made.id.clone(),
+            answer: answer.clone(),
+        };
+        if !idempotency::insert(tx, &k.owner, &k.key, &first, stamp.now)? {
+            // Another node took the key since we looked; its answer is the first.
+            let found = idempotency::find(tx, &k.owner, &k.key)?;
+            return found.map_or(Err(crate::store::Error::Conflict), |found| Ok(replay(found, key)));
+        }
+    }
+    job::insert(tx, &made, &new.request)?;
+    task::apply(tx, &made.id, TaskOp::Add(TaskKind::Deadline, made.deadline_at))?;
+    if first == EventType::Queued {
+        task::apply(tx, &made.id, TaskOp::Add(TaskKind::Submit, stamp.now))?;
+    }
+    event::append(tx, &mut [job_event(&made, first, stamp, 1)])?;
+    Ok(Submitted::New { job_id: made.id, answer })
+}
+
+fn replay(found: Remembered, key: Option<&Key>) -> Submitted {
+    if key.is_some_and(|k| k.fingerprint != found.fingerprint) {
+        return Submitted::KeyReused;
+    }
+    Submitted::Replayed { job_id: found.job_id, answer: found.answer }
+}
+
+fn first_state(new: &NewJob, stamp: &Stamp) -> (Job, EventType) {
+    let (state, event) =
+        if new.hold { (State::Held, EventType::Held) } else { (State::Queued, EventType::Queued) };
+    let made = Job {
+        id: stamp.id(ids::JOB, 0),
+        version: 1,
+        kind: new.kind,
+        state,
+        callback_id: new.callback_id.clone(),
+        upstream_id: None,
+        upstream_video_id: None,
+        retry_of: new.retry_of.clone(),
+        created_at: stamp.now,
+        updated_at: stamp.now,
+        deadline_at: new.deadline_at,
+        finished_at: None,
+        details: Details {
+            title: new.title.clone(),
+            labels: new.labels.clone(),
+            metadata: new.metadata.clone(),
+            first_poll_ms: new.first_poll_ms,
+            least_poll_ms: new.least_poll_ms,
+            ..Details::default()
+        },
+    };
+    (made, event)
+}
+
+/// What came of a caller's wish.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Changed {
+    NotFound,
+    Refused(Refused, Box<Job>),
+    /// The job as it is now, changed or not.
+    Ok(Box<Job>),
+}
+
+/// One input to one job.
+pub fn change(tx: &mut Tx, job_id: &str, input: Input, stamp: &Stamp) -> Result<Changed> {
+    let Some(found) = job::find(tx, job_id)? else { return Ok(Changed::NotFound) };
+    match step(&found, input, stamp.now) {
+        Err(refused) => Ok(Changed::Refused(refused, Box::new(found))),
+        Ok(None) => Ok(Changed::Ok(Box::new(found))),
+        Ok(Some(change)) => Ok(Changed::Ok(Box::new(record(tx, &found, change, stamp)?))),
+    }
+}
+
+/// The end of a task's run: its outcome and what it found out, together. `None` when its lease was
+/// lost, and then nothing is recorded.
+///
+/// That upstream accepted the job is recorded even so: it is true whoever holds the lease, and
+/// whoever holds it now must learn of it.
+pub fn conclude(
+    tx: &mut Tx,
+    claimed: &Claimed,
+    outcome: &Outcome,
+    input: Option<&Input>,
+    stamp: &Stamp,
+) -> Result<Option<Changed>> {
+    let held = task::settle(tx, claimed, outcome, stamp.now)?;
+    match input {
+        Some(input) if held || matches!(input, Input::Accepted { .. }) => {
+            change(tx, &claimed.subject, input.clone(), stamp).map(Some)
+        }
+        _ if !held => Ok(None),
+        _ => Ok(job::find(tx, &claimed.subject)?.map_or(Some(Changed::NotFound), |job| {
+            Some(Changed::Ok(Box::new(job)))
+        })),
+    }
+}
+
+/// What a submit task is to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Begun {
+    /// Call upstream for the first time with this key; `submitting` is recorded.
+    Send { job: Box<Job>, request: String },
+    /// It was sent before and the outcome is open: find out.
+    Resolve { job: Box<Job>, request: String },
+    /// The job needs no sending; the task is gone.
+    Nothing,
+    LeaseLost,
+}
+
+/// Records `submitting` before anything is sent, so that a crash after this line is seen as such.
+pub fn begin_send(tx: &mut Tx, claimed: &Claimed, stamp: &Stamp) -> Result<Begun> {
+    if !task::change_lane(tx, claimed, Lane::Resolve)? {
+        return Ok(Begun::LeaseLost);
+    }
+    let found = job::find(tx, &claimed.subject)?;
+    let request = job::find_request(tx, &claimed.subject)?;
+    let (Some(found), Some(request)) = (found, request) else {
+        task::settle(tx, claimed, &Outcome::Done, stamp.now)?;
+        return Ok(Begun::Nothing);
+    };
+    let input = match found.state {
+        State::Queued => Input::Send,
+        State::Submitting => Input::Interrupted,
+        State::Unknown => return Ok(Begun::Resolve { job: Box::new(found), request }),
+        _ => {
+            task::settle(tx, claimed, &Outcome::Done, stamp.now)?;
+            return Ok(Begun::Nothing);
+        }
+    };
+    let fresh = found.state == State::Queued;
+    let job = match step(&found, input, stamp.now) {
+        Ok(Some(change)) => Box::new(record(tx, &found, change, stamp)?),
+        _ => Box::new(found),
+    };
+    Ok(if fresh { Begun::Send { job, request } } else { Begun::Resolve { job, request } })
+}
+
+/// What one receipt was understood to say, before it is known of which job.
+pub struct Hearing {
+    pub task: Claimed,
+    pub receipt_id: String,
+    pub event_type: Option<String>,
+    /// Our own job, named by the echoed callback id or by the address the receipt came to.
+    pub job_id: Option<String>,
+    pub upstream_ids: Vec<String>,
+    /// What it says of a job of the given kind.
+    pub observe: Box<dyn Fn(Kind) -> Observation + Send + Sync>,
+    /// The body, to be published when the receipt belongs to no job; only of a signed one, and once.
+    pub publish: Option<Value>,
+    /// In place of all that: why the receipt says nothing usable.
+    pub unusable: Option<String>,
+}
+
+/// How many of a batch did what.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Applied {
+    pub moved: usize,
+    pub nothing_new: usize,
+    pub parked: usize,
+    pub unusable: usize,
+    pub lease_lost: usize,
+}
+
+/// Applies a batch of receipts in one transaction: jobs are loaded together and written once each.
+pub fn observe_many(tx: &mut Tx, batch: &[Hearing], stamp: &Stamp) -> Result<Applied> {
+    let tasks: Vec<Claimed> = batch.iter().map(|h| h.task.clone()).collect();
+    let lost: HashSet<usize> = task::settle_done(tx, &tasks)?.into_iter().collect();
+    let live: Vec<&Hearing> =
+        batch.iter().enumerate().filter(|(i, _)| !lost.contains(i)).map(|(_, h)| h).collect();
+    let mut done = Applied { lease_lost: lost.len(), ..Applied::default() };
+    let mut jobs = Loaded::load(tx, &live)?;
+    let mut events = vec![];
+    for hearing in live {
+        let mut note = Note {
+            applied_at: Some(stamp.now),
+            event_type: hearing.event_type.clone(),
+            ..Note::default()
+        };
+        if let Some(why) = &hearing.unusable {
+            done.unusable += 1;
+            note.meaning = Some(why.clone());
+        } else if let Some(slot) = jobs.slot(hearing) {
+            let moved = slot.take_in(hearing, &mut note, stamp, &mut events);
+            if moved { done.moved += 1 } else { done.nothing_new += 1 }
+        } else {
+            done.parked += 1;
+            park(hearing, &mut note, stamp, &mut events);
+        }
+        inbox::annotate(tx, &hearing.receipt_id, &note)?;
+    }
+    jobs.write(tx, stamp)?;
+    event::append(tx, &mut events)?;
+    Ok(done)
+}
+
+/// Waits under its upstream id for the job that will have it; meanwhile it is published as it is.
+fn park(hearing: &Hearing, note: &mut Note, stamp: &Stamp, events: &mut Vec<Event>) {
+    note.parked_under = hearing.upstream_ids.first().cloned();
+    note.meaning = Some("no job of ours has this id yet; kept, and published as it is".to_owned());
+    let Some(body) = &hearing.publish else { return };
+    events.push(Event {
+        number: 0,
+        id: stamp.id(ids::EVENT, events.len()),
+        event_type: upstream_type(hearing.event_type.as_deref().unwrap_or("unnamed")),
+        job_id: None,
+        job_sequence: 0,
+        created_at: stamp.now,
+        data: body.to_string(),
+    });
+}
+
+/// The jobs a batch is about, changed in memory and written once.
+struct Loaded {
+    slots: Vec<Slot>,
+    by_id: HashMap<String, usize>,
+    by_upstream: HashMap<String, usize>,
+}
+
+struct Slot {
+    before: Job,
+    job: Job,
+    tasks: Vec<TaskOp>,
+    changed: bool,
+}
+
+impl Loaded {
+    fn load(tx: &mut Tx, batch: &[&Hearing]) -> Result<Self> {
+        let mut all = Self { slots: vec![], by_id: HashMap::new(), by_upstream: HashMap::new() };
+        let ids: HashSet<&str> = batch.iter().filter_map(|h| h.job_id.as_deref()).collect();
+        all.add(job::find_many(tx, &ids.into_iter().collect::<Vec<_>>())?);
+        let missing = |all: &Self| -> Vec<String> {
+            let strangers = batch.iter().filter(|h| h.unusable.is_none() && all.find(h).is_none());
+            let ids: HashSet<&String> = strangers.flat_map(|h| &h.upstream_ids).collect();
+            ids.into_iter().cloned().collect()
+        };
+        let refs = missing(&all);
+        all.add(job::find_by_upstream(tx, &refs.iter().map(String::as_str).collect::<Vec<_>>())?);
+        let refs = missing(&all);
+        if !refs.is_empty() {
+            // Somebody may be storing one of these ids right now. Whoever stores one, or parks
+            // under one, holds this lock until its commit; so look again once we have it.
+            inbox::lock_parking(tx)?;
+            all.add(job::find_by_upstream(tx, &refs.iter().map(String::as_str).collect::<Vec<_>>())?);
+        }
+        Ok(all)
+    }
+
+    fn add(&mut self, jobs: Vec<Job>) {
+        for job in jobs {
+            if self.by_id.contains_key(&job.id) {
+                continue;
+            }
+            let at = self.slots.len();
+            self.by_id.insert(job.id.clone(), at);
+            for id in job.upstream_id.iter().chain(&job.upstream_video_id) {
+                self.by_upstream.insert(id.clone(), at);
+            }
+            self.slots.push(Slot { before: job.clone(), job, tasks: vec![], changed: false });
+        }
+    }
+
+    fn find(&self, hearing: &Hearing) -> Option<usize> {
+        let by_id = hearing.job_id.as_ref().and_then(|id| self.by_id.get(id));
+        let mut upstream = hearing.upstream_ids.iter().filter_map(|id| self.by_upstream.get(id));
+        by_id.or_else(|| upstream.next()).copied()
+    }
+
+    fn slot(&mut self, hearing: &Hearing) -> Option<&mut Slot> {
+        let at = self.find(hearing)?;
+        self.slots.get_mut(at)
+    }
+
+    fn write(self, tx: &mut Tx, stamp: &Stamp) -> Result<()> {
+        for slot in self.slots.into_iter().filter(|slot| slot.changed) {
+            store(tx, &slot.before, &slot.job, &slot.tasks, stamp)?;
+        }
+        Ok(())
+    }
+}
+
+impl Slot {
+    /// Whether the job changed.
+    fn take_in(
+        &mut self,
+        hearing: &Hearing,
+        note: &mut Note,
+        stamp: &Stamp,
+        events: &mut Vec<Event>,
+    ) -> bool {
+        note.job_id = Some(self.job.id.clone());
+        let seen = (hearing.observe)(self.job.kind);
+        let decided = step(&self.job, Input::Observed(seen), stamp.now);
+        let Ok(Some(change)) = decided else {
+            note.meaning = Some(format!("nothing new: the job is {}", self.job.state.name()));
+            return false;
+        };
+        let from = self.job.state;
+        self.job = change.job;
+        self.tasks.extend(change.tasks);
+        self.changed = true;
+        for event in &change.events {
+            self.job.details.events += 1;
+            events.push(job_event(&self.job, *event, stamp, events.len()));
+        }
+        note.meaning = Some(if from == self.job.state {
+            format!("noted; the job stays {}", from.name())
+        } else {
+            format!("moved the job from {} to {}", from.name(), self.job.state.name())
+        });
+        true
+    }
+}
+
+/// Writes a decision: the job, its tasks, then its events.
+fn record(tx: &mut Tx, before: &Job, change: Change, stamp: &Stamp) -> Result<Job> {
+    let mut next = change.job;
+    let mut events = vec![];
+    for event in change.events {
+        next.details.events += 1;
+        events.push(job_event(&next, event, stamp, events.len()));
+    }
+    store(tx, before, &next, &change.tasks, stamp)?;
+    event::append(tx, &mut events)?;
+    next.version += 1;
+    Ok(next)
+}
+
+/// Everything of a decision but its events, which are numbered last.
+fn store(tx: &mut Tx, before: &Job, next: &Job, tasks: &[TaskOp], stamp: &Stamp) -> Result<()> {
+    let learned: Vec<&str> = [
+        (&before.upstream_id, &next.upstream_id),
+        (&before.upstream_video_id, &next.upstream_video_id),
+    ]
+    .into_iter()
+    .filter(|(old, new)| old != new)
+    .filter_map(|(_, new)| new.as_deref())
+    .collect();
+    if !learned.is_empty() {
+        inbox::lock_parking(tx)?;
+    }
+    job::update(tx, next)?;
+    for op in tasks {
+        task::apply(tx, &next.id, *op)?;
+    }
+    inbox::release_parked(tx, &learned, stamp.now)?;
+    tx.ring();
+    Ok(())
+}
+
+fn job_event(job: &Job, event_type: EventType, stamp: &Stamp, nth: usize) -> Event {
+    Event {
+        number: 0,
+        id: stamp.id(ids::EVENT, nth),
+        event_type: event_type.name().to_owned(),
+        job_id: Some(job.id.clone()),
+        job_sequence: job.details.events,
+        created_at: stamp.now,
+        data: job_json(job).to_string(),
+    }
+}
