@@ -305,3 +305,10 @@ pub enum Says {
     /// One more file of a job, no news of its state.
     Extra(Box<Output>),
 }
+
+impl Says {
+    /// Whether it ends a job.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Completed(_) | Self::Failed { confirmed: true, .. })
+    }
+}

@@ -1,0 +1,209 @@
+//! The calls we make to HeyGen's v3 API. Each returns what was said or a sorted fault.
+//!
+//! Never repeats a call, never follows a redirect, never logs the key or a body.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method};
+use serde_json::{Map, Value, json};
+
+use super::fault::{self, Fault};
+use super::{kinds, wire};
+use crate::clock::Clock;
+use crate::domain::job::{FoundBy, Job, Kind, Observation};
+use crate::net::{Answer, Call, Client};
+
+/// A create call may take 31 s at p99 (heygen-api.md 6.4); upstream's own client waits this long.
+pub const CREATE_TIMEOUT: Duration = Duration::from_secs(120);
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// An answer longer than this is not one of HeyGen's.
+const MAX_ANSWER_BYTES: usize = 4 << 20;
+const AGENT: &str = concat!("reelhook/", env!("CARGO_PKG_VERSION"));
+
+#[derive(Clone)]
+pub struct Heygen {
+    base: String,
+    /// `None` when no key was given: then nothing is sent.
+    key: Option<String>,
+    clock: Clock,
+    /// For paid calls: each on a connection of its own.
+    paid: Client,
+    reads: Client,
+}
+
+/// A page of a list, and where the next begins.
+pub type Page = wire::Page;
+
+impl Heygen {
+    pub fn new(base: &str, key: Option<String>, clock: Clock) -> Self {
+        Self {
+            base: base.trim_end_matches('/').to_owned(),
+            key,
+            paid: Client::new(clock.clone(), false),
+            reads: Client::new(clock.clone(), true),
+            clock,
+        }
+    }
+
+    pub fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// The one call that costs money. `idempotency_key` must belong to this request alone.
+    pub async fn create(&self, kind: Kind, body: Bytes, idempotency_key: &str) -> Result<wire::Created, Fault> {
+        let mut headers = self.headers()?;
+        if let Ok(value) = HeaderValue::from_str(idempotency_key) {
+            headers.insert("idempotency-key", value);
+        }
+        let url = format!("{}{}", self.base, kinds::route(kind).create);
+        let call = Call {
+            method: Method::POST,
+            url,
+            headers,
+            body,
+            timeout: CREATE_TIMEOUT,
+            max_body_bytes: MAX_ANSWER_BYTES,
+        };
+        let answer = self.paid.call(call).await?;
+        if !answer.status.is_success() {
+            return Err(fault::sort(&answer, self.clock.now()));
+        }
+        wire::read_created(kind, &answer.body).map_err(|why| fault::unreadable(&answer, &why))
+    }
+
+    /// How a job stands. An agent's finished session only names its video, which is asked for too.
+    pub async fn status(&self, job: &Job, found_by: FoundBy) -> Result<Observation, Fault> {
+        let id = job.upstream_id.as_deref().unwrap_or_default();
+        let seen = self.status_of(job.kind, id, found_by).await?;
+        let video = seen.upstream_video_id.clone().or_else(|| job.upstream_video_id.clone());
+        match video {
+            Some(video) if job.kind == Kind::VideoAgent && !seen.says.is_final() => {
+                let of_video = self.status_of(Kind::Video, &video, found_by).await?;
+                let says = if of_video.says.is_final() { of_video.says } else { seen.says };
+                Ok(Observation { upstream_id: Some(id.to_owned()), upstream_video_id: Some(video), says, found_by })
+            }
+            _ => Ok(seen),
+        }
+    }
+
+    async fn status_of(&self, kind: Kind, id: &str, found_by: FoundBy) -> Result<Observation, Fault> {
+        let path = kinds::route(kind).status.replace("{}", &path_segment(id));
+        let answer = self.get(&path).await?;
+        wire::read_status(kind, &answer.body, found_by).map_err(|why| fault::unreadable(&answer, &why))
+    }
+
+    /// Whether the key works and what the account has; the cheapest call there is.
+    pub async fn me(&self) -> Result<Value, Fault> {
+        let answer = self.get("/v3/users/me").await?;
+        let whole = json_of(&answer)?;
+        Ok(whole.get("data").cloned().unwrap_or(Value::Null))
+    }
+
+    /// Events upstream recorded, newest first.
+    pub async fn events(&self, token: Option<&str>) -> Result<Page, Fault> {
+        self.page("/v3/webhooks/events?limit=100", token).await
+    }
+
+    /// Jobs of a kind upstream has, newest first; agents' sessions have no such list.
+    pub async fn list(&self, kind: Kind, token: Option<&str>) -> Result<Page, Fault> {
+        let path = match kind {
+            Kind::Video | Kind::VideoAgent => "/v3/videos?limit=100",
+            Kind::Translation => "/v3/video-translations?limit=100",
+        };
+        self.page(path, token).await
+    }
+
+    pub(super) async fn page(&self, path: &str, token: Option<&str>) -> Result<Page, Fault> {
+        let path = match token {
+            Some(token) => format!("{path}&token={}", path_segment(token)),
+            None => path.to_owned(),
+        };
+        let answer = self.get(&path).await?;
+        wire::read_page(&answer.body).map_err(|why| fault::unreadable(&answer, &why))
+    }
+
+    async fn get(&self, path: &str) -> Result<Answer, Fault> {
+        self.send(Method::GET, path, None).await
+    }
+
+    /// A call that costs nothing. The answer is a success.
+    pub(super) async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Fault> {
+        let call = Call {
+            method,
+            url: format!("{}{path}", self.base),
+            headers: self.headers()?,
+            body: body.map(|b| Bytes::from(b.to_string())).unwrap_or_default(),
+            timeout: READ_TIMEOUT,
+            max_body_bytes: MAX_ANSWER_BYTES,
+        };
+        let answer = self.reads.call(call).await?;
+        if answer.status.is_success() { Ok(answer) } else { Err(fault::sort(&answer, self.clock.now())) }
+    }
+
+    fn headers(&self) -> Result<HeaderMap, Fault> {
+        let missing = || Fault::Blocked {
+            by: fault::Blocked::Key,
+            why: "no HeyGen key is set; start reelhook with HEYGEN_API_KEY".to_owned(),
+        };
+        let key = self.key.as_deref().ok_or_else(missing)?;
+        let mut key = HeaderValue::from_str(key).map_err(|_| Fault::Blocked {
+            by: fault::Blocked::Key,
+            why: "the HeyGen key has characters no header can carry; check HEYGEN_API_KEY".to_owned(),
+        })?;
+        key.set_sensitive(true);
+        let mut headers = crate::net::headers([("content-type", "application/json"), ("user-agent", AGENT)]);
+        headers.insert("x-api-key", key);
+        Ok(headers)
+    }
+}
+
+pub(super) fn json_of(answer: &Answer) -> Result<Value, Fault> {
+    serde_json::from_slice(&answer.body).map_err(|e| fault::unreadable(answer, &e.to_string()))
+}
+
+/// An id in a path or query: whatever it is made of, it stays one segment.
+pub(super) fn path_segment(id: &str) -> String {
+    url::form_urlencoded::byte_serialize(id.as_bytes()).collect::<String>().replace('+', "%20")
+}
+
+/// HeyGen's body as the caller wrote it, but for the two fields that lead the answer back to us.
+pub fn addressed(
+    kind: Kind,
+    request: &str,
+    job_id: &str,
+    callback_url: Option<&str>,
+) -> Result<Bytes, serde_json::Error> {
+    let mut body: Map<String, Value> = serde_json::from_str(request)?;
+    if kinds::takes_callback(kind, &body) {
+        body.insert("callback_id".to_owned(), json!(job_id));
+        if let Some(url) = callback_url {
+            body.insert("callback_url".to_owned(), json!(url));
+        }
+    }
+    serde_json::to_vec(&body).map(Bytes::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_way_back_is_added() {
+        let body = addressed(Kind::VideoAgent, r#"{"prompt":"p","x":[1]}"#, "job_1", Some("https://u")).unwrap();
+        let whole: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            whole,
+            json!({"prompt": "p", "x": [1], "callback_id": "job_1", "callback_url": "https://u"})
+        );
+        let cinematic = r#"{"type":"cinematic_avatar","prompt":"p"}"#;
+        let body = addressed(Kind::Video, cinematic, "job_1", Some("https://u")).unwrap();
+        let whole: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(whole, json!({"type": "cinematic_avatar", "prompt": "p"}));
+    }
+
+    #[test]
+    fn an_id_stays_one_segment() {
+        assert_eq!(path_segment("../a b?c"), "..%2Fa%20b%3Fc");
+    }
+}

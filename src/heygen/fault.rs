@@ -1,0 +1,188 @@
+//! Every failure of a call upstream, sorted by what it proves and what helps.
+//!
+//! Sorting goes by HTTP status and upstream's code, never by words. Nothing here decides; it says.
+
+use http::StatusCode;
+
+use super::wire;
+use crate::domain::job::Failure;
+use crate::domain::retry::MAX_RETRY_AFTER;
+use crate::domain::time::{Millis, SECOND, parse_rfc3339};
+use crate::net::{self, Answer};
+
+/// Why upstream takes nothing from us at all; it concerns every job alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blocked {
+    /// The HeyGen key is wrong, revoked or missing.
+    Key,
+    /// The account has no credit or quota left.
+    Credit,
+    /// What answers at the upstream address is not HeyGen's API.
+    Address,
+}
+
+impl Blocked {
+    pub const ALL: [Self; 3] = [Self::Key, Self::Credit, Self::Address];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Key => "heygen_key_refused",
+            Self::Credit => "out_of_credit",
+            Self::Address => "not_heygen",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// The request never reached upstream.
+    NotSent { why: String },
+    /// It reached upstream, which did not take it now. `after` is upstream's own wish.
+    Wait { after: Option<Millis>, why: String },
+    /// It reached upstream, which takes nothing from us until a person acts.
+    Blocked { by: Blocked, why: String },
+    /// Upstream says no to this request for good, in its own words.
+    Refused(Failure),
+    /// There is no such thing upstream.
+    NotFound { why: String },
+    /// No telling what upstream did with it.
+    Unknown { why: String },
+}
+
+impl Fault {
+    /// For people and logs.
+    pub fn why(&self) -> String {
+        match self {
+            Self::NotSent { why }
+            | Self::Wait { why, .. }
+            | Self::Blocked { why, .. }
+            | Self::NotFound { why }
+            | Self::Unknown { why } => why.clone(),
+            Self::Refused(failure) => failure.message.clone(),
+        }
+    }
+}
+
+impl From<net::Fault> for Fault {
+    fn from(fault: net::Fault) -> Self {
+        match fault {
+            net::Fault::NotSent(why) => Self::NotSent { why },
+            net::Fault::NoAnswer(why) => Self::Unknown { why },
+        }
+    }
+}
+
+/// What an answer that is not a success means (heygen-api.md 6.2).
+pub fn sort(answer: &Answer, now: Millis) -> Fault {
+    let status = answer.status;
+    let said = wire::read_error(status.as_u16(), &answer.body);
+    let code = said.code.as_deref().unwrap_or_default().to_ascii_lowercase();
+    let why = format!("HeyGen answered {}: {}", status.as_u16(), said.message);
+    match status.as_u16() {
+        401 => Fault::Blocked { by: Blocked::Key, why },
+        402 if code != "plan_upgrade_required" => Fault::Blocked { by: Blocked::Credit, why },
+        429 if code == "quota_exceeded" => Fault::Blocked { by: Blocked::Credit, why },
+        429 => Fault::Wait { after: retry_after(answer, now), why },
+        // The first call with this key is still running: its outcome is what is unknown.
+        409 if code == "request_in_progress" => Fault::Unknown { why },
+        409 if matches!(code.as_str(), "resource_not_ready" | "asset_not_available") => {
+            Fault::Wait { after: retry_after(answer, now), why }
+        }
+        // A v3 refusal has a code. Without one, something in between answered.
+        404 | 405 if code.is_empty() => Fault::Blocked { by: Blocked::Address, why },
+        404 => Fault::NotFound { why: failure_text(&said) },
+        408 | 425 => Fault::Unknown { why },
+        _ if status.is_redirection() => Fault::Blocked { by: Blocked::Address, why },
+        _ if status.is_client_error() => {
+            Fault::Refused(Failure { message: failure_text(&said), code: said.code })
+        }
+        _ => Fault::Unknown { why },
+    }
+}
+
+fn failure_text(said: &wire::UpstreamError) -> String {
+    match &said.param {
+        Some(param) => format!("{} ({param})", said.message),
+        None => said.message.clone(),
+    }
+}
+
+/// `Retry-After` in seconds or as an HTTP date, at most an hour, as a pause from now.
+fn retry_after(answer: &Answer, now: Millis) -> Option<Millis> {
+    let text = answer.headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let pause = match text.parse::<Millis>() {
+        Ok(seconds) => seconds.checked_mul(SECOND)?,
+        Err(_) => http_date(text)?.saturating_sub(now),
+    };
+    Some(pause.clamp(SECOND, MAX_RETRY_AFTER))
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`, the only form HTTP still sends.
+fn http_date(text: &str) -> Option<Millis> {
+    let at = jiff::fmt::rfc2822::parse(&text.replace("GMT", "+0000")).ok()?;
+    Some(at.timestamp().as_millisecond()).or_else(|| parse_rfc3339(text))
+}
+
+/// Whether a refusal of a resend with the same key tells about the first send too: upstream replays
+/// an accepted first answer before it checks anything, so a refusal for good means there is none.
+pub fn is_final_for_resend(fault: &Fault) -> bool {
+    matches!(fault, Fault::Refused(_) | Fault::NotFound { .. })
+}
+
+/// An HTTP 2xx without the id it should hold.
+pub fn unreadable(answer: &Answer, why: &str) -> Fault {
+    let said = wire::read_error(answer.status.as_u16(), &answer.body);
+    match said.code {
+        // A success that carries an error with a code is that error (heygen-api.md 8).
+        Some(code) => Fault::Refused(Failure { code: Some(code), message: said.message }),
+        None => Fault::Unknown {
+            why: format!("HeyGen answered {} without what was asked: {why}", StatusCode::as_u16(&answer.status)),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, headers: &[(&'static str, &str)], body: &str) -> Answer {
+        Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: net::headers(headers.iter().copied()),
+            body: bytes::Bytes::copy_from_slice(body.as_bytes()),
+        }
+    }
+
+    fn coded(status: u16, code: &str) -> Fault {
+        sort(&answer(status, &[], &format!(r#"{{"error":{{"code":"{code}","message":"m"}}}}"#)), 0)
+    }
+
+    #[test]
+    fn faults_are_sorted_by_what_they_prove() {
+        assert!(matches!(coded(401, "unauthorized"), Fault::Blocked { by: Blocked::Key, .. }));
+        assert!(matches!(coded(402, "insufficient_credit"), Fault::Blocked { by: Blocked::Credit, .. }));
+        assert!(matches!(coded(402, "plan_upgrade_required"), Fault::Refused(_)));
+        assert!(matches!(coded(429, "rate_limit_exceeded"), Fault::Wait { after: None, .. }));
+        assert!(matches!(coded(429, "quota_exceeded"), Fault::Blocked { by: Blocked::Credit, .. }));
+        assert!(matches!(coded(409, "request_in_progress"), Fault::Unknown { .. }));
+        assert!(matches!(coded(409, "resource_not_ready"), Fault::Wait { .. }));
+        assert!(matches!(coded(400, "invalid_parameter"), Fault::Refused(_)));
+        assert!(matches!(coded(404, "avatar_not_found"), Fault::NotFound { .. }));
+        assert!(matches!(coded(500, "internal_error"), Fault::Unknown { .. }));
+        for status in [502, 503, 504] {
+            assert!(matches!(sort(&answer(status, &[], "<html>"), 0), Fault::Unknown { .. }));
+        }
+        assert!(matches!(sort(&answer(404, &[], "<html>"), 0), Fault::Blocked { by: Blocked::Address, .. }));
+        assert!(matches!(sort(&answer(302, &[], ""), 0), Fault::Blocked { by: Blocked::Address, .. }));
+    }
+
+    #[test]
+    fn retry_after_is_obeyed_within_bounds() {
+        let after = |value: &str| retry_after(&answer(429, &[("retry-after", value)], ""), 784_111_777_000);
+        assert_eq!(after("7"), Some(7_000));
+        assert_eq!(after("0"), Some(1_000));
+        assert_eq!(after("999999"), Some(MAX_RETRY_AFTER));
+        assert_eq!(after("Sun, 06 Nov 1994 08:49:47 GMT"), Some(10_000));
+        assert_eq!(after("soon"), None);
+    }
+}
