@@ -150,6 +150,22 @@ fn ids_are_bounded_and_event_types_are_cut() {
     assert!(wire::hear(&json!({ "video_id": "v\u{0}1" }).to_string().into_bytes()).is_err());
 }
 
+#[test]
+fn a_summary_is_one_plain_line() {
+    let summary = |body: Value| wire::hear_value(&body).map(|heard| heard.summary()).unwrap_or_default();
+    let done = json!({ "event_type": "avatar_video.success",
+        "event_data": { "video_id": "v1", "url": "https://x/v1.mp4", "callback_id": "row-1" } });
+    assert_eq!(
+        summary(done),
+        "avatar_video.success: avatar video v1 succeeded, with a file (callback id row-1)"
+    );
+    let failed = json!({ "event_type": "video_translate.fail",
+        "event_data": { "video_translate_id": "t1", "message": "No speech\nfound" } });
+    assert_eq!(summary(failed), "video_translate.fail: translation t1 failed: No speech found");
+    let unknown = json!({ "event_type": "new\u{7}_thing", "callback_id": "row-1" });
+    assert_eq!(summary(unknown), "new _thing: unknown event, no end (callback id row-1)");
+}
+
 // Mutations. The oracle below shares no code and no list with the reader.
 
 const MUTATIONS: u64 = 4_000;
@@ -200,8 +216,15 @@ fn may_complete(body: &Value, kind: Kind) -> bool {
         _ => String::new(),
     };
     let is_reference = |name: &str, value: &str| {
-        let is_id = name.to_lowercase().ends_with("id") || name == "video_uuid";
-        is_id && !value.is_empty() && (name != "callback_id" || value.starts_with("job_"))
+        let is_id = match name {
+            "callback_id" => value.starts_with("job_"),
+            "id" | "video_id" | "videoId" | "video_uuid" | "video_translate_id" | "video_translation_id" => {
+                true
+            }
+            "session_id" | "render_id" | "task_id" | "entity_id" => true,
+            _ => false,
+        };
+        is_id && !value.is_empty()
     };
     let ends = |value: &str| {
         let words: Vec<_> = value.split(['.', '_', ' ', '-']).filter(|word| !word.is_empty()).collect();

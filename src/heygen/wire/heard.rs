@@ -122,7 +122,7 @@ pub fn hear_value(value: &Value) -> Result<Heard, Unusable> {
     let name = first(root, EVENT_TYPE, loose::name).or_else(|| first(&part, EVENT_TYPE, loose::name));
     let status = first(&part, &["status"], loose::name).or_else(|| first(root, &["status"], loose::name));
     let (family, ending) = meaning(name.as_deref(), status.as_deref());
-    let event_type = name.or(status).map(|name| printable(&name));
+    let event_type = name.or(status).map(|name| printable(&name)).filter(|name| !name.is_empty());
 
     let named = Named {
         translation: first(&part, TRANSLATION_ID, loose::id)
@@ -275,24 +275,20 @@ impl Heard {
 
     /// One line for people: what the body was taken to mean.
     pub fn summary(&self) -> String {
-        let event = self.event_type.as_deref().unwrap_or("a body without an event type");
+        let event = self.event_type.as_deref().unwrap_or("no event type");
+        let id = self.upstream_ids.first().map(|id| format!(" {id}")).unwrap_or_default();
+        let has_file = self.files.has_file() || self.audio_url.is_some();
         let ending = match self.ending {
-            Some(Ending::Success) if self.files.has_file() => ", succeeded, with a file",
-            Some(Ending::Success) => ", succeeded, without a file",
-            Some(Ending::Failure) => ", failed",
+            Some(Ending::Success) if has_file => " succeeded, with a file",
+            Some(Ending::Success) => " succeeded, no file named",
+            Some(Ending::Failure) => " failed",
             None => ", no end",
         };
-        let about = match (self.upstream_ids.first(), &self.callback_id) {
-            (Some(id), Some(callback)) => format!(" of {id}, callback id {callback}"),
-            (Some(id), None) => format!(" of {id}"),
-            (None, Some(callback)) => format!(", callback id {callback}"),
-            (None, None) => String::new(),
+        let why = match self.ending {
+            Some(Ending::Failure) => format!(": {}", self.failure.message),
+            _ => String::new(),
         };
-        let mut line = format!("{event}: {}{ending}{about}", self.family.words());
-        if self.ending == Some(Ending::Failure) {
-            line.push_str(": ");
-            line.push_str(&self.failure.message);
-        }
-        line
+        let callback = self.callback_id.as_ref().map(|id| format!(" (callback id {id})")).unwrap_or_default();
+        format!("{event}: {}{id}{ending}{why}{callback}", self.family.words())
     }
 }
