@@ -345,6 +345,7 @@ fn retyped(old: &Value, dice: &mut StdRng) -> Value {
         json!([old, old]),
         json!({}),
         json!(text.to_uppercase()),
+        json!("ftp://x.example/a.mp4"),
         json!(format!(" {text}\n")),
         json!(text.chars().rev().collect::<String>()),
         json!(text.repeat(300)),
