@@ -1,0 +1,16 @@
+//! HeyGen's shapes, read tolerantly: what it sends us and what it answers becomes our own values.
+//!
+//! Reads and never asks: no I/O, no clock. It says what a body claims; whom to believe and what
+//! follows is decided elsewhere. Bytes of strangers never make it panic.
+
+mod answer;
+mod error;
+mod family;
+mod heard;
+mod loose;
+mod page;
+
+pub use answer::{Created, read_created, read_status, read_status_value};
+pub use error::{UpstreamError, read_error};
+pub use heard::{Heard, Unusable, hear, hear_value};
+pub use page::{Page, read_page};
