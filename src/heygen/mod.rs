@@ -1,2 +1,3 @@
 //! The upstream. Nothing above this room knows HeyGen's JSON.
 
+pub mod sandbox;
