@@ -198,6 +198,7 @@ impl Sandbox {
         world.balance -= PRICE;
         self.note(What::Charged {
             id: job.id.clone(),
+            route: attempt.route.path().to_owned(),
             key: attempt.key.clone(),
             callback_id: attempt.callback_id(),
             title: job.title.clone(),

@@ -48,6 +48,7 @@ pub enum What {
     /// One job was paid for.
     Charged {
         id: String,
+        route: String,
         key: Option<String>,
         callback_id: Option<String>,
         title: Option<String>,
@@ -103,8 +104,8 @@ pub struct Tally {
     pub accepted: usize,
     pub refused: usize,
     pub replayed: usize,
-    /// Charges per client job: the callback id, else the idempotency key, else our own id; with
-    /// the language where one call made several jobs.
+    /// Charges per client job: the callback id, else route and idempotency key, else our own id;
+    /// with the language where one call made several jobs.
     pub charges: BTreeMap<String, usize>,
     /// Charges beyond one per client job.
     pub paid_twice: usize,
@@ -131,8 +132,9 @@ impl Tally {
             What::Accepted { .. } => self.accepted += 1,
             What::Refused { .. } => self.refused += 1,
             What::Replayed { .. } => self.replayed += 1,
-            What::Charged { id, key, callback_id, language, .. } => {
-                let mut client = callback_id.as_ref().or(key.as_ref()).unwrap_or(id).clone();
+            What::Charged { id, route, key, callback_id, language, .. } => {
+                let keyed = key.as_ref().map(|key| format!("{route} {key}"));
+                let mut client = callback_id.clone().or(keyed).unwrap_or_else(|| id.clone());
                 if let Some(language) = language {
                     client.push('/');
                     client.push_str(language);
@@ -259,6 +261,7 @@ mod tests {
     fn charge(id: &str, callback_id: Option<&str>) -> What {
         What::Charged {
             id: id.into(),
+            route: "/v3/videos".into(),
             key: None,
             callback_id: callback_id.map(Into::into),
             title: None,
