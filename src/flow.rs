@@ -232,14 +232,17 @@ pub struct Hearing {
     pub unusable: Option<String>,
 }
 
-/// How many of a batch did what.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// How many of a batch did what, and what is worth a line in the log.
+#[derive(Debug, Default)]
 pub struct Applied {
     pub moved: usize,
     pub nothing_new: usize,
     pub parked: usize,
     pub unusable: usize,
     pub lease_lost: usize,
+    pub ended: Vec<Job>,
+    /// Upstream id and event type of those that belong to no job of ours.
+    pub strangers: Vec<(String, String)>,
 }
 
 /// Applies a batch of receipts in one transaction: jobs are loaded together and written once each.
@@ -266,10 +269,14 @@ pub fn observe_many(tx: &mut Tx, batch: &[Hearing], stamp: &Stamp) -> Result<App
         } else {
             done.parked += 1;
             park(hearing, &mut note, stamp, &mut events);
+            done.strangers.push((
+                note.parked_under.clone().unwrap_or_default(),
+                note.event_type.clone().unwrap_or_default(),
+            ));
         }
         inbox::annotate(tx, &hearing.receipt_id, &note)?;
     }
-    jobs.write(tx, stamp)?;
+    done.ended = jobs.write(tx, stamp)?;
     event::append(tx, &mut events)?;
     Ok(done)
 }
@@ -351,11 +358,16 @@ impl Loaded {
         self.slots.get_mut(at)
     }
 
-    fn write(self, tx: &mut Tx, stamp: &Stamp) -> Result<()> {
+    /// The jobs that ended.
+    fn write(self, tx: &mut Tx, stamp: &Stamp) -> Result<Vec<Job>> {
+        let mut ended = vec![];
         for slot in self.slots.into_iter().filter(|slot| slot.changed) {
             store(tx, &slot.before, &slot.job, &slot.tasks, stamp)?;
+            if slot.job.state.is_terminal() && !slot.before.state.is_terminal() {
+                ended.push(slot.job);
+            }
         }
-        Ok(())
+        Ok(ended)
     }
 }
 

@@ -2,8 +2,11 @@
 //! may use is in ARCHITECTURE.md and checked by `tests/tidy.rs`.
 
 pub mod clock;
+pub mod config;
 pub mod domain;
 pub mod flow;
 pub mod heygen;
+pub mod metrics;
 pub mod net;
 pub mod store;
+pub mod work;

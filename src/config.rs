@@ -1,0 +1,510 @@
+//! Every setting of a server: flag, variable, default, bound, help. The only reader of the
+//! environment.
+//!
+//! Precedence: flag, environment, `.env` file, default. A malformed setting stops the start with
+//! its name, where its value came from and what would be right; an unknown `REELHOOK_` variable is
+//! an error, never a silent default. `docs/configuration.md` is generated from the table here.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use crate::store::db::Address;
+
+/// One setting, as flags, variables, help and documentation know it.
+pub struct Setting {
+    /// The flag without its dashes; the variable is `REELHOOK_` and this in capitals.
+    pub name: &'static str,
+    /// Unprefixed variables that are honoured too, in this order, after the prefixed one.
+    pub aliases: &'static [&'static str],
+    pub default: Option<&'static str>,
+    /// What a value looks like, for help and errors.
+    pub value: &'static str,
+    /// A secret is masked wherever it is shown, and may come from a file named by `…_FILE`.
+    pub secret: bool,
+    pub help: &'static str,
+}
+
+const fn setting(name: &'static str, value: &'static str, help: &'static str) -> Setting {
+    Setting { name, aliases: &[], default: None, value, secret: false, help }
+}
+
+/// A setting that is on when its flag is given.
+pub const SWITCH: &str = "true|false";
+
+pub const SETTINGS: [Setting; 17] = [
+    Setting {
+        default: Some("127.0.0.1:8000"),
+        ..setting("listen", "ADDRESS:PORT", "Where the server listens, as an IP address and a port.")
+    },
+    Setting {
+        aliases: &["DATABASE_URL"],
+        default: Some("reelhook.db"),
+        ..setting(
+            "database",
+            "FILE|postgres://…",
+            "A SQLite file of our own, or a PostgreSQL database that several nodes may share.",
+        )
+    },
+    setting(
+        "public-url",
+        "URL",
+        "The address HeyGen and your users reach this server by, e.g. https://video.example.com. \
+         Without it no webhook address can be handed out, and outcomes are found by polling.",
+    ),
+    Setting {
+        aliases: &["HEYGEN_API_KEY"],
+        secret: true,
+        ..setting("heygen-api-key", "KEY", "The HeyGen key jobs are submitted with. It never leaves the server.")
+    },
+    Setting {
+        aliases: &["HEYGEN_WEBHOOK_SECRET", "HEYGEN_SECRET"],
+        secret: true,
+        ..setting(
+            "heygen-webhook-secret",
+            "SECRET[,SECRET…]",
+            "Secrets HeyGen signs webhooks with, besides those `webhook register` keeps in the store.",
+        )
+    },
+    Setting {
+        default: Some("https://api.heygen.com"),
+        ..setting("heygen-url", "URL", "Where HeyGen's API is. Point it at `reelhook sandbox` to pay nothing.")
+    },
+    Setting {
+        default: Some("10"),
+        ..setting(
+            "slots",
+            "1..10000",
+            "Jobs that may be outstanding at HeyGen at once, over all nodes. HeyGen's own limit is 10 on \
+             pay-as-you-go plans.",
+        )
+    },
+    setting(
+        "first-poll",
+        "SECONDS",
+        "How long after HeyGen accepted a job it is asked for first, 1 to 86400. By default the time its kind \
+         usually takes, or 15 seconds where no webhook can arrive.",
+    ),
+    Setting {
+        default: Some("15"),
+        ..setting("poll-pause", "SECONDS", "Least pause between two polls of one job, 1 to 86400. It widens with age.")
+    },
+    Setting {
+        default: Some("false"),
+        ..setting(
+            "accept-unsigned",
+            SWITCH,
+            "Answer 200 to unsigned webhooks on the shared addresses. They are still only hints. For a laptop: \
+             refused together with a public URL or a listener that is not loopback.",
+        )
+    },
+    setting(
+        "trusted-proxies",
+        "IP[,IP…]",
+        "Reverse proxies whose X-Forwarded-For and X-Forwarded-Proto count.",
+    ),
+    Setting {
+        default: Some("false"),
+        ..setting("bootstrap", SWITCH, "Make an API key at start if there is none, and print it once.")
+    },
+    Setting {
+        default: Some("info"),
+        ..setting("log", "LEVEL", "error, warn, info, debug or trace, or a filter such as reelhook=debug,info.")
+    },
+    Setting { default: Some("text"), ..setting("log-format", "text|json", "How log lines look.") },
+    setting("log-file", "FILE", "Write the log to this file, too. It is appended to."),
+    Setting {
+        default: Some("30"),
+        ..setting("drain", "SECONDS", "How long a stop waits for work in progress, 1 to 600.")
+    },
+    Setting {
+        default: Some("86400"),
+        ..setting("deadline", "SECONDS", "When a job without a deadline of its own is ended, 60 to 2592000.")
+    },
+];
+
+/// Variables of the command line's clients, and of our own tests, which are no settings of a server.
+const OTHER_VARIABLES: [&str; 4] =
+    ["REELHOOK_URL", "REELHOOK_API_KEY", "REELHOOK_API_KEY_FILE", "REELHOOK_TEST_POSTGRES"];
+
+impl Setting {
+    pub fn variable(&self) -> String {
+        format!("REELHOOK_{}", self.name.to_uppercase().replace('-', "_"))
+    }
+
+    pub fn is_switch(&self) -> bool {
+        self.value == SWITCH
+    }
+}
+
+/// Where the value of a setting came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    Flag,
+    Environment(String),
+    DotEnv(String),
+    /// A secret's `…_FILE`.
+    File(String, PathBuf),
+    Default,
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Flag => write!(f, "the command line"),
+            Self::Environment(name) => write!(f, "the variable {name}"),
+            Self::DotEnv(name) => write!(f, "{name} in .env"),
+            Self::File(name, path) => write!(f, "the file {} named by {name}", path.display()),
+            Self::Default => write!(f, "the default"),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    #[error("--{name} is `{shown}` by {from}, which is not right: {why}.\n  It takes {expected}. {help}")]
+    Malformed {
+        name: &'static str,
+        shown: String,
+        from: Source,
+        why: String,
+        expected: &'static str,
+        help: &'static str,
+    },
+    #[error("{name} is no setting of reelhook{}\n  All settings are in `reelhook serve --help`.", hint(.near))]
+    Unknown { name: String, near: Option<String> },
+    #[error("{0}")]
+    Together(String),
+    #[error("cannot read .env: {0}")]
+    DotEnv(String),
+}
+
+fn hint(near: &Option<String>) -> String {
+    near.as_ref().map_or(".".to_owned(), |name| format!("; did you mean {name}?"))
+}
+
+/// What the process was given: flags, environment and `.env`, not yet read as settings.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    pub flags: BTreeMap<String, String>,
+    pub environment: BTreeMap<String, String>,
+    pub dot_env: BTreeMap<String, String>,
+}
+
+impl Given {
+    /// The environment of this process, and `.env` in its working directory if there is one.
+    #[allow(clippy::disallowed_methods)]
+    pub fn from_process() -> Result<Self, ConfigError> {
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let dot_env = match dotenvy::from_filename_iter(".env") {
+            Ok(lines) => lines
+                .collect::<Result<BTreeMap<_, _>, _>>()
+                .map_err(|e| ConfigError::DotEnv(e.to_string()))?,
+            Err(e) if e.not_found() => BTreeMap::new(),
+            Err(e) => return Err(ConfigError::DotEnv(e.to_string())),
+        };
+        Ok(Self { flags: BTreeMap::new(), environment, dot_env })
+    }
+
+    /// A variable, from the environment or else from `.env`.
+    pub fn variable(&self, name: &str) -> Option<(String, Source)> {
+        let filled = |all: &BTreeMap<String, String>| all.get(name).filter(|v| !v.is_empty()).cloned();
+        filled(&self.environment)
+            .map(|v| (v, Source::Environment(name.to_owned())))
+            .or_else(|| filled(&self.dot_env).map(|v| (v, Source::DotEnv(name.to_owned()))))
+    }
+
+    /// A secret from its variable or from the file its `…_FILE` names.
+    pub fn secret(&self, name: &str) -> Result<Option<(String, Source)>, String> {
+        if let Some(found) = self.variable(name) {
+            return Ok(Some(found));
+        }
+        let file = format!("{name}_FILE");
+        let Some((path, _)) = self.variable(&file) else { return Ok(None) };
+        let text = std::fs::read_to_string(&path).map_err(|e| format!("{file} names {path}: {e}"))?;
+        Ok(Some((text.trim_end().to_owned(), Source::File(file, path.into()))))
+    }
+
+    /// The first unknown variable with our prefix.
+    fn stranger(&self) -> Option<ConfigError> {
+        let known: Vec<String> = SETTINGS
+            .iter()
+            .flat_map(|s| {
+                let file = s.secret.then(|| format!("{}_FILE", s.variable()));
+                std::iter::once(s.variable()).chain(file)
+            })
+            .chain(OTHER_VARIABLES.map(str::to_owned))
+            .collect();
+        let all = self.environment.keys().chain(self.dot_env.keys());
+        let name = all.filter(|n| n.starts_with("REELHOOK_")).find(|n| !known.contains(n))?;
+        let near = known
+            .iter()
+            .map(|k| (distance(k, name), k))
+            .filter(|(d, _)| *d <= 4)
+            .min()
+            .map(|(_, k)| k.clone());
+        Some(ConfigError::Unknown { name: name.clone(), near })
+    }
+
+    fn find(&self, setting: &Setting) -> Result<Option<(String, Source)>, ConfigError> {
+        if let Some(value) = self.flags.get(setting.name) {
+            return Ok(Some((value.clone(), Source::Flag)));
+        }
+        let names = std::iter::once(setting.variable()).chain(setting.aliases.iter().map(|a| (*a).to_owned()));
+        for name in names {
+            let found = if setting.secret {
+                self.secret(&name).map_err(|why| {
+                    malformed(setting, "…", &Source::Environment(format!("{name}_FILE")), why)
+                })?
+            } else {
+                self.variable(&name)
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(setting.default.map(|d| (d.to_owned(), Source::Default)))
+    }
+}
+
+/// Edits between two names, to guess what was meant.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let best = (diagonal + usize::from(x != *y)).min(row[j] + 1).min(row[j + 1] + 1);
+            diagonal = std::mem::replace(&mut row[j + 1], best);
+        }
+    }
+    row[b.len()]
+}
+
+fn malformed(setting: &Setting, value: &str, from: &Source, why: impl Into<String>) -> ConfigError {
+    ConfigError::Malformed {
+        name: setting.name,
+        shown: if setting.secret { mask(value) } else { value.to_owned() },
+        from: from.clone(),
+        why: why.into(),
+        expected: setting.value,
+        help: setting.help,
+    }
+}
+
+/// The last four characters of a secret that is long enough to spare them.
+pub fn mask(secret: &str) -> String {
+    let tail: String = secret.chars().skip(secret.chars().count().saturating_sub(4)).collect();
+    if secret.chars().count() >= 12 { format!("…{tail}") } else { "…".to_owned() }
+}
+
+/// A server's settings, checked.
+#[derive(Clone)]
+pub struct Config {
+    pub listen: SocketAddr,
+    pub database: Address,
+    /// Without a trailing slash.
+    pub public_url: Option<String>,
+    pub heygen_api_key: Option<String>,
+    pub heygen_webhook_secrets: Vec<String>,
+    pub heygen_url: String,
+    pub slots: i64,
+    pub first_poll_s: Option<i64>,
+    pub poll_pause_s: i64,
+    pub accept_unsigned: bool,
+    pub trusted_proxies: Vec<IpAddr>,
+    pub bootstrap: bool,
+    pub log: String,
+    pub log_json: bool,
+    pub log_file: Option<PathBuf>,
+    pub drain_s: i64,
+    pub deadline_s: i64,
+    /// Setting, value as it may be shown, and where it came from; for the log at start.
+    pub shown: Vec<(&'static str, String, Source)>,
+}
+
+impl Config {
+    pub fn resolve(given: &Given) -> Result<Self, ConfigError> {
+        if let Some(stranger) = given.stranger() {
+            return Err(stranger);
+        }
+        let values = Values::find(given)?;
+        let config = Self {
+            listen: values.required("listen", |v| v.parse().map_err(|_| "no IP address with a port".to_owned()))?,
+            database: values.required("database", |v| Ok(Address::parse(v)))?,
+            public_url: values.optional("public-url", base_url)?,
+            heygen_api_key: values.optional("heygen-api-key", header_text)?,
+            heygen_webhook_secrets: values.optional("heygen-webhook-secret", secrets)?.unwrap_or_default(),
+            heygen_url: values.required("heygen-url", base_url)?,
+            slots: values.required("slots", |v| number(v, 1, 10_000))?,
+            first_poll_s: values.optional("first-poll", |v| number(v, 1, 86_400))?,
+            poll_pause_s: values.required("poll-pause", |v| number(v, 1, 86_400))?,
+            accept_unsigned: values.required("accept-unsigned", switch)?,
+            trusted_proxies: values.optional("trusted-proxies", addresses)?.unwrap_or_default(),
+            bootstrap: values.required("bootstrap", switch)?,
+            log: values.required("log", log_filter)?,
+            log_json: values.required("log-format", |v| match v {
+                "text" => Ok(false),
+                "json" => Ok(true),
+                _ => Err("neither text nor json".to_owned()),
+            })?,
+            log_file: values.optional("log-file", |v| Ok(PathBuf::from(v)))?,
+            drain_s: values.required("drain", |v| number(v, 1, 600))?,
+            deadline_s: values.required("deadline", |v| number(v, 60, 2_592_000))?,
+            shown: values.shown(),
+        };
+        config.check_together()
+    }
+
+    fn check_together(self) -> Result<Self, ConfigError> {
+        let exposed = if self.public_url.is_some() {
+            Some("a public URL")
+        } else if !self.listen.ip().is_loopback() {
+            Some("a listener that is not loopback")
+        } else {
+            None
+        };
+        match exposed {
+            Some(what) if self.accept_unsigned => Err(ConfigError::Together(format!(
+                "--accept-unsigned is for a laptop and is refused together with {what}.\n  Leave it out, and \
+                 let `reelhook webhook register` get a secret from HeyGen, or set HEYGEN_WEBHOOK_SECRET."
+            ))),
+            _ => Ok(self),
+        }
+    }
+
+    /// Whether anything beyond this machine may reach the server.
+    pub fn is_exposed(&self) -> bool {
+        self.public_url.is_some() || !self.listen.ip().is_loopback()
+    }
+}
+
+struct Values(Vec<(&'static Setting, Option<(String, Source)>)>);
+
+impl Values {
+    fn find(given: &Given) -> Result<Self, ConfigError> {
+        let all = SETTINGS.iter().map(|s| Ok((s, given.find(s)?)));
+        all.collect::<Result<_, _>>().map(Self)
+    }
+
+    fn optional<T>(
+        &self,
+        name: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, ConfigError> {
+        let Some((setting, value)) = self.0.iter().find(|(s, _)| s.name == name) else { return Ok(None) };
+        let Some((value, from)) = value else { return Ok(None) };
+        read(value).map(Some).map_err(|why| malformed(setting, value, from, why))
+    }
+
+    fn required<T>(&self, name: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<T, ConfigError> {
+        // Those asked for this way have a default, so this cannot happen.
+        self.optional(name, read)?.ok_or_else(|| ConfigError::Together(format!("--{name} is needed")))
+    }
+
+    fn shown(&self) -> Vec<(&'static str, String, Source)> {
+        let given = self.0.iter().filter_map(|(s, v)| Some((*s, v.as_ref()?)));
+        given
+            .map(|(s, (value, from))| {
+                let shown = if s.secret { mask(value) } else { without_password(value) };
+                (s.name, shown, from.clone())
+            })
+            .collect()
+    }
+}
+
+/// A URL as it may be shown.
+pub fn without_password(text: &str) -> String {
+    match url::Url::parse(text) {
+        Ok(mut url) if url.password().is_some() => {
+            // Fails only for addresses that cannot have a password.
+            let _ = url.set_password(Some("…"));
+            url.to_string()
+        }
+        _ => text.to_owned(),
+    }
+}
+
+fn number(text: &str, least: i64, most: i64) -> Result<i64, String> {
+    match text.parse::<i64>() {
+        Ok(n) if (least..=most).contains(&n) => Ok(n),
+        _ => Err(format!("no whole number from {least} to {most}")),
+    }
+}
+
+fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err("neither true nor false".to_owned()),
+    }
+}
+
+fn base_url(text: &str) -> Result<String, String> {
+    let url = url::Url::parse(text).map_err(|e| e.to_string())?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return Err("it must begin with http:// or https:// and name a host".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
+        return Err("it may hold no user, no `?` and no `#`".to_owned());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+fn header_text(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() || text.chars().any(|c| !c.is_ascii_graphic()) {
+        return Err("it holds white space or other characters no key has".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn secrets(text: &str) -> Result<Vec<String>, String> {
+    let all: Vec<String> = text.split(',').map(|s| s.trim().to_owned()).collect();
+    if all.iter().any(String::is_empty) {
+        return Err("one of the secrets is empty".to_owned());
+    }
+    Ok(all)
+}
+
+fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {
+    let parse = |t: &str| t.trim().parse().map_err(|_| format!("`{}` is no IP address", t.trim()));
+    text.split(',').map(parse).collect()
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    match text.parse::<tracing_subscriber::EnvFilter>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
+/// `docs/configuration.md`.
+pub fn markdown() -> String {
+    let mut page = String::from(
+        "# Configuration\n\n\
+         Generated from `src/config.rs` by `scripts/generate`; do not edit.\n\n\
+         Every setting of `reelhook serve` is a flag and a variable. A flag goes before the environment, the\n\
+         environment before a `.env` file in the working directory, that before the default. A secret may also\n\
+         be in a file named by its variable with `_FILE` behind it. An unknown `REELHOOK_` variable stops the\n\
+         start, and so does a value that is not right.\n\n\
+         | flag | variables | default | what |\n| --- | --- | --- | --- |\n",
+    );
+    for s in &SETTINGS {
+        let aliases: String = s.aliases.iter().map(|a| format!(", `{a}`")).collect();
+        let default = s.default.map_or(String::new(), |d| format!("`{d}`"));
+        let value = if s.is_switch() { String::new() } else { format!(" {}", s.value.replace('|', "\\|")) };
+        page.push_str(&format!(
+            "| `--{}`{value} | `{}`{aliases} | {default} | {}{} |\n",
+            s.name,
+            s.variable(),
+            s.help,
+            if s.secret { " *Secret.*" } else { "" },
+        ));
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! Settings: precedence, bounds from both sides, and errors that say where a value came from.
+
+use super::*;
+
+fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+}
+
+fn flags(pairs: &[(&str, &str)]) -> Given {
+    Given { flags: map(pairs), ..Given::default() }
+}
+
+fn env(pairs: &[(&str, &str)]) -> Given {
+    Given { environment: map(pairs), ..Given::default() }
+}
+
+fn error(given: &Given) -> String {
+    Config::resolve(given).err().map(|e| e.to_string()).unwrap_or_default()
+}
+
+#[test]
+fn nothing_given_is_a_laptop() {
+    let config = Config::resolve(&Given::default()).unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8000");
+    assert_eq!(config.database.engine(), "sqlite");
+    assert!(!config.is_exposed());
+}
+
+#[test]
+fn a_flag_goes_before_the_environment_before_dot_env() {
+    let mut given = env(&[("REELHOOK_SLOTS", "2")]);
+    given.dot_env = map(&[("REELHOOK_SLOTS", "3"), ("REELHOOK_DRAIN", "9")]);
+    let config = Config::resolve(&given).unwrap();
+    assert_eq!((config.slots, config.drain_s), (2, 9));
+    given.flags = map(&[("slots", "1")]);
+    assert_eq!(Config::resolve(&given).unwrap().slots, 1);
+}
+
+/// Guides 001 and 004 name the secret's variable differently.
+#[test]
+fn guide_001_and_004_variables_are_honoured() {
+    let named = |name| Config::resolve(&env(&[(name, "abc,def")])).unwrap().heygen_webhook_secrets;
+    assert_eq!(named("HEYGEN_WEBHOOK_SECRET"), ["abc", "def"]);
+    assert_eq!(named("HEYGEN_SECRET"), ["abc", "def"]);
+    assert_eq!(named("REELHOOK_HEYGEN_WEBHOOK_SECRET"), ["abc", "def"]);
+}
+
+#[test]
+fn a_malformed_setting_says_its_name_source_and_fix() {
+    let text = error(&env(&[("REELHOOK_SLOTS", "many")]));
+    assert!(text.starts_with("--slots is `many` by the variable REELHOOK_SLOTS"), "{text}");
+    assert!(text.contains("no whole number from 1 to 10000"), "{text}");
+    let secret = error(&env(&[("HEYGEN_API_KEY", "has white space 1234")]));
+    assert!(secret.contains("`…1234`") && !secret.contains("white space 1"), "{secret}");
+}
+
+#[test]
+fn every_bound_is_met_from_both_sides() {
+    let bounds = [
+        ("slots", 1, 10_000),
+        ("first-poll", 1, 86_400),
+        ("poll-pause", 1, 86_400),
+        ("drain", 1, 600),
+        ("deadline", 60, 2_592_000),
+    ];
+    for (name, least, most) in bounds {
+        for ok in [least, most] {
+            assert!(Config::resolve(&flags(&[(name, &ok.to_string())])).is_ok(), "{name} {ok}");
+        }
+        for bad in [least - 1, most + 1] {
+            assert!(Config::resolve(&flags(&[(name, &bad.to_string())])).is_err(), "{name} {bad}");
+        }
+    }
+}
+
+#[test]
+fn an_unknown_variable_is_an_error() {
+    let text = error(&env(&[("REELHOOK_SLOT", "2")]));
+    assert!(text.contains("REELHOOK_SLOT is no setting of reelhook; did you mean REELHOOK_SLOTS?"), "{text}");
+    let given = Given { dot_env: map(&[("REELHOOK_WHATEVER_ELSE", "1")]), ..Given::default() };
+    assert!(error(&given).contains("is no setting of reelhook."));
+    assert_eq!(error(&env(&[("REELHOOK_URL", "http://x")])), "");
+}
+
+#[test]
+fn accepting_unsigned_is_for_a_laptop() {
+    let on = ("accept-unsigned", "true");
+    assert_eq!(error(&flags(&[on])), "");
+    assert!(error(&flags(&[on, ("public-url", "https://x.example")])).contains("a public URL"));
+    assert!(error(&flags(&[on, ("listen", "0.0.0.0:8000")])).contains("not loopback"));
+}
+
+#[test]
+fn secrets_and_passwords_are_never_shown() {
+    let given = env(&[
+        ("HEYGEN_API_KEY", "hg_0123456789abcdef"),
+        ("DATABASE_URL", "postgres://u:hunter2hunter2@localhost/r"),
+    ]);
+    let shown = format!("{:?}", Config::resolve(&given).unwrap().shown);
+    assert!(shown.contains("…cdef") && !shown.contains("0123456789"), "{shown}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn addresses_must_be_whole() {
+    for bad in ["example.com", "ftp://x", "https://u:p@x", "https://x/?a"] {
+        assert!(!error(&flags(&[("public-url", bad)])).is_empty(), "{bad}");
+    }
+    let config = Config::resolve(&flags(&[("public-url", "https://x.example/")])).unwrap();
+    assert_eq!(config.public_url.as_deref(), Some("https://x.example"));
+}

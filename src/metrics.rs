@@ -1,0 +1,126 @@
+//! Names, labels and help of every metric, in one list. Labels come from small fixed sets; ids and
+//! addresses are never labels.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Label {
+    pub by: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Ended {
+    pub outcome: &'static str,
+    pub found_by: &'static str,
+}
+
+type Counts = Family<Label, Counter<u64, AtomicU64>>;
+type Gauges = Family<Label, Gauge<i64, AtomicI64>>;
+
+/// Hangs off the app; two apps in one process count apart.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    pub webhooks_received: Counts,
+    pub webhooks_refused: Counts,
+    pub webhook_duplicates: Counter,
+    pub hints_dropped: Counts,
+    pub webhook_ack_seconds: Histogram,
+    pub receipts_applied: Counts,
+    pub jobs_submitted: Counts,
+    pub jobs_finished: Family<Ended, Counter>,
+    pub jobs_open: Gauges,
+    pub upstream_calls: Counts,
+    pub tasks_claimed: Counts,
+    pub tasks_due: Gauges,
+    pub stale_finishes: Counter,
+    pub task_panics: Counter,
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("reelhook");
+        // 0.1 ms to 3.3 s: an acknowledgement is a group commit, or something is wrong.
+        let ack = Histogram::new(exponential_buckets(0.0001, 2.0, 16));
+        let mut m = Self {
+            registry: Arc::new(Registry::default()),
+            webhooks_received: Counts::default(),
+            webhooks_refused: Counts::default(),
+            webhook_duplicates: Counter::default(),
+            hints_dropped: Counts::default(),
+            webhook_ack_seconds: ack,
+            receipts_applied: Counts::default(),
+            jobs_submitted: Counts::default(),
+            jobs_finished: Family::default(),
+            jobs_open: Gauges::default(),
+            upstream_calls: Counts::default(),
+            tasks_claimed: Counts::default(),
+            tasks_due: Gauges::default(),
+            stale_finishes: Counter::default(),
+            task_panics: Counter::default(),
+        };
+        let r = &mut registry;
+        r.register("webhook_received", "Webhooks stored or known, by verdict", m.webhooks_received.clone());
+        r.register("webhook_refused", "Webhooks refused, by reason", m.webhooks_refused.clone());
+        r.register("webhook_duplicate", "Webhooks that were stored before", m.webhook_duplicates.clone());
+        r.register("webhook_hint_dropped", "Unsigned webhooks beyond a bound, by bound", m.hints_dropped.clone());
+        r.register("webhook_ack_duration_seconds", "From body read to commit", m.webhook_ack_seconds.clone());
+        r.register("receipts_applied", "Receipts understood, by what they did", m.receipts_applied.clone());
+        r.register("jobs_submitted", "Jobs taken in, by kind", m.jobs_submitted.clone());
+        r.register("jobs_finished", "Jobs ended, by outcome and what found it", m.jobs_finished.clone());
+        r.register("jobs_open", "Jobs not ended, by state", m.jobs_open.clone());
+        r.register("upstream_calls", "Calls to HeyGen, by outcome", m.upstream_calls.clone());
+        r.register("tasks_claimed", "Tasks claimed, by lane", m.tasks_claimed.clone());
+        r.register("tasks_due", "Tasks due and not done, by lane", m.tasks_due.clone());
+        r.register("tasks_stale_finish", "Runs whose lease was lost meanwhile", m.stale_finishes.clone());
+        r.register("task_panics", "Runs that panicked", m.task_panics.clone());
+        m.registry = Arc::new(registry);
+        m
+    }
+
+    pub fn count(&self, counts: &Counts, by: &'static str) {
+        counts.get_or_create(&Label { by }).inc();
+    }
+
+    pub fn count_many(&self, counts: &Counts, by: &'static str, n: u64) {
+        if n > 0 {
+            counts.get_or_create(&Label { by }).inc_by(n);
+        }
+    }
+
+    pub fn set(&self, gauges: &Gauges, by: &'static str, value: i64) {
+        gauges.get_or_create(&Label { by }).set(value);
+    }
+
+    pub fn acked(&self, took: Duration) {
+        self.webhook_ack_seconds.observe(took.as_secs_f64());
+    }
+
+    pub fn finished(&self, outcome: &'static str, found_by: &'static str) {
+        self.jobs_finished.get_or_create(&Ended { outcome, found_by }).inc();
+    }
+
+    /// The OpenMetrics text of all of them.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,42 @@
+//! Asks upstream how one job stands. Intervals widen with age; the deadline ends them.
+
+use super::{End, Work, pause_for};
+use crate::domain::job::{FoundBy, Job};
+use crate::domain::retry::poll_pause;
+use crate::domain::step::{Input, next_look};
+use crate::domain::task::{Claimed, Outcome};
+use crate::domain::time::Millis;
+use crate::store::{self, job};
+
+pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
+    let id = task.subject.clone();
+    let found = work.db.read(move |tx| job::find(tx, &id)).await?;
+    let asked = |job: &Job| job.upstream_id.is_some() && (!job.state.is_terminal() || job.details.refresh_asked);
+    let Some(job) = found.filter(asked) else {
+        return work.conclude(End::of(task, Outcome::Done)).await;
+    };
+    let found_by = if job.details.refresh_asked { FoundBy::Refresh } else { FoundBy::Poll };
+    let seen = work.heygen.status(&job, found_by).await;
+    let m = &work.metrics;
+    m.count(&m.upstream_calls, if seen.is_ok() { "status_ok" } else { "status_fault" });
+    let now = work.clock.now();
+    let again = Outcome::Snooze { until: next_poll(&job, now, work.jitter()), lane: None };
+    let over = job.state.is_terminal();
+    match seen {
+        Ok(seen) => {
+            let outcome = if over || seen.says.is_final() { Outcome::Done } else { again };
+            work.conclude(End::of(task, outcome).saying(Input::Observed(seen))).await
+        }
+        Err(fault) => {
+            tracing::debug!(job_id = %job.id, why = fault.why(), "a poll found nothing out");
+            let outcome = if over { Outcome::Done } else { again };
+            let pause = pause_for(&fault, now);
+            work.conclude(End { pause, ..End::of(task, outcome) }).await
+        }
+    }
+}
+
+fn next_poll(job: &Job, now: Millis, jitter: f64) -> Millis {
+    let age = now.saturating_sub(job.details.accepted_at.unwrap_or(job.created_at));
+    next_look(job, now + poll_pause(age, job.details.least_poll_ms, jitter), now)
+}

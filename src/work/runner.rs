@@ -1,0 +1,233 @@
+//! Claims what is due, runs it, sleeps until there is more.
+//!
+//! Permits bound the claim, the lease bounds the run, the token guards the finish. The same claim
+//! and the same runs serve a live server (`run`) and a test that stands the clock still (`settle`).
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+
+use super::{Work, apply, deadline, poll, submit, upkeep};
+use crate::domain::retry::{MAX_ATTEMPTS, backoff};
+use crate::domain::task::{Claimed, Lane, Outcome, TaskKind};
+use crate::domain::time::{Millis, SECOND};
+use crate::store::{self, task, upstream_limit};
+
+/// Receipts applied in one transaction.
+const INBOUND_BATCH: usize = 256;
+/// A sleep that nothing ends, ends now: a lost notification costs no more than this.
+const LONGEST_NAP: Millis = SECOND;
+/// Least time between two claims that found nothing, however often the bell rings.
+const LEAST_NAP: Duration = Duration::from_millis(5);
+
+struct LaneRule {
+    lane: Lane,
+    /// How many tasks run at once; of the inbound lane, how many batches.
+    permits: usize,
+    /// How long a claim lasts. Longer than the longest run: see each kind of task.
+    lease: Millis,
+}
+
+const RULES: [LaneRule; 6] = [
+    LaneRule { lane: Lane::Inbound, permits: 1, lease: 60 * SECOND },
+    LaneRule { lane: Lane::Submit, permits: 16, lease: submit::LEASE },
+    LaneRule { lane: Lane::Resolve, permits: 16, lease: submit::LEASE },
+    // Two reads of 30 s each.
+    LaneRule { lane: Lane::Poll, permits: 8, lease: 90 * SECOND },
+    LaneRule { lane: Lane::Clock, permits: 8, lease: 30 * SECOND },
+    LaneRule { lane: Lane::Slow, permits: 2, lease: 120 * SECOND },
+];
+
+#[derive(Clone)]
+pub struct Runner {
+    work: Work,
+    lanes: Arc<Vec<(&'static LaneRule, Arc<Semaphore>)>>,
+    /// A run ended, so there may be a permit for what could not be claimed before.
+    freed: Arc<Notify>,
+}
+
+/// Tasks of one lane with the permit to run them.
+struct Batch {
+    lane: Lane,
+    tasks: Vec<Claimed>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Runner {
+    pub fn new(work: Work) -> Self {
+        let lanes = RULES.iter().map(|rule| (rule, Arc::new(Semaphore::new(rule.permits)))).collect();
+        Self { work, lanes: Arc::new(lanes), freed: Arc::new(Notify::new()) }
+    }
+
+    /// Runs until told to stop, then waits up to `drain` for what is running. What is not done by
+    /// then keeps its lease and is taken up by whoever comes after it ends.
+    pub async fn run(&self, mut stop: watch::Receiver<bool>, drain: Duration) {
+        while !*stop.borrow() {
+            let mut bell = self.work.db.bell.arm();
+            let batches = match self.claim().await {
+                Ok(batches) => batches,
+                Err(e) => {
+                    tracing::warn!(error = %e, "cannot claim work");
+                    vec![]
+                }
+            };
+            let idle = batches.is_empty();
+            for batch in batches {
+                let runner = self.clone();
+                tokio::spawn(async move { runner.execute(batch).await });
+            }
+            if idle {
+                let nap = self.nap().await;
+                tokio::select! {
+                    _ = stop.changed() => {}
+                    () = self.freed.notified() => {}
+                    _ = async { let _ = bell.changed().await; self.work.clock.sleep(LEAST_NAP).await } => {}
+                    () = self.work.clock.sleep_until(nap) => {}
+                }
+            }
+        }
+        let finished = async {
+            for (rule, permits) in self.lanes.iter() {
+                let all = u32::try_from(rule.permits).unwrap_or(u32::MAX);
+                // Fails only when the semaphore is closed, which nobody does.
+                let _ = permits.acquire_many(all).await;
+            }
+        };
+        if self.work.clock.within(drain, finished).await.is_none() {
+            tracing::warn!("stopped with work unfinished; it is taken up when its lease ends");
+        }
+    }
+
+    /// Runs everything due, and what that makes due, until nothing is. How many tasks ran.
+    pub async fn settle(&self) -> store::Result<usize> {
+        let mut ran = 0;
+        loop {
+            let batches = self.claim().await?;
+            if batches.is_empty() {
+                return Ok(ran);
+            }
+            for batch in batches {
+                ran += batch.tasks.len();
+                self.execute(batch).await;
+            }
+        }
+    }
+
+    /// When the next task becomes due, for a test that wants to go there.
+    pub async fn next_due(&self) -> store::Result<Option<Millis>> {
+        let now = self.work.clock.now();
+        self.work.db.read(move |tx| task::next_due(tx, now)).await
+    }
+
+    async fn nap(&self) -> Millis {
+        let now = self.work.clock.now();
+        let due = self.next_due().await.ok().flatten();
+        due.unwrap_or(now + LONGEST_NAP).min(now + LONGEST_NAP)
+    }
+
+    /// One transaction claims for all lanes what their free permits allow.
+    async fn claim(&self) -> store::Result<Vec<Batch>> {
+        let mut wanted = vec![];
+        for (rule, permits) in self.lanes.iter() {
+            if let Ok(permit) = permits.clone().try_acquire_many_owned(
+                u32::try_from(permits.available_permits()).unwrap_or(u32::MAX).max(1),
+            ) {
+                let most = if rule.lane == Lane::Inbound { INBOUND_BATCH } else { permit.num_permits() };
+                wanted.push((*rule, most, permit));
+            }
+        }
+        let now = self.work.clock.now();
+        let token = i64::from_be_bytes(self.work.clock.random());
+        let asked: Vec<(Lane, i64, Millis)> = wanted
+            .iter()
+            .map(|(rule, most, _)| (rule.lane, i64::try_from(*most).unwrap_or(1), now + rule.lease))
+            .collect();
+        let claimed = self
+            .work
+            .db
+            .write(move |tx| {
+                let all = asked.iter().map(|(lane, most, until)| match lane {
+                    Lane::Submit => upstream_limit::claim_submits(tx, *most, now, *until, token),
+                    _ => task::claim(tx, *lane, *most, now, *until, token),
+                });
+                all.collect::<store::Result<Vec<_>>>()
+            })
+            .await?;
+        let mut batches = vec![];
+        for ((rule, _, mut permit), tasks) in wanted.into_iter().zip(claimed) {
+            self.work.metrics.count_many(
+                &self.work.metrics.tasks_claimed,
+                rule.lane.name(),
+                tasks.len() as u64,
+            );
+            if rule.lane == Lane::Inbound && !tasks.is_empty() {
+                batches.push(Batch { lane: rule.lane, tasks, permit: Some(permit) });
+                continue;
+            }
+            for task in tasks {
+                let own = permit.split(1);
+                batches.push(Batch { lane: rule.lane, tasks: vec![task], permit: own });
+            }
+        }
+        Ok(batches)
+    }
+
+    async fn execute(&self, batch: Batch) {
+        let Batch { lane, tasks, permit } = batch;
+        let ran = AssertUnwindSafe(self.dispatch(lane, tasks.clone())).catch_unwind().await;
+        let why = match ran {
+            Ok(Ok(())) => None,
+            Ok(Err(e)) => Some(e.to_string()),
+            Err(_) => {
+                self.work.metrics.task_panics.inc();
+                Some("the run panicked".to_owned())
+            }
+        };
+        if let Some(why) = why {
+            self.put_back(tasks, &why).await;
+        }
+        drop(permit);
+        self.freed.notify_one();
+    }
+
+    async fn dispatch(&self, lane: Lane, tasks: Vec<Claimed>) -> store::Result<()> {
+        if lane == Lane::Inbound {
+            return apply::run(&self.work, tasks).await;
+        }
+        for task in tasks {
+            match task.kind {
+                TaskKind::Apply => apply::run(&self.work, vec![task]).await?,
+                TaskKind::Submit => submit::run(&self.work, task).await?,
+                TaskKind::Poll => poll::run(&self.work, task).await?,
+                TaskKind::Deadline => deadline::run(&self.work, task).await?,
+                TaskKind::Upkeep => upkeep::run(&self.work, task).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// After trouble of our own: tried again later, or given up and kept with the reason. A submit
+    /// is never given up here: its deadline ends it.
+    async fn put_back(&self, tasks: Vec<Claimed>, why: &str) {
+        tracing::warn!(why, tasks = tasks.len(), kind = tasks[0].kind.name(), "a task failed");
+        let (now, jitter, why) = (self.work.clock.now(), self.work.jitter(), why.to_owned());
+        let back = move |tx: &mut store::Tx| {
+            for task in &tasks {
+                let spent = task.attempt >= MAX_ATTEMPTS && task.kind == TaskKind::Apply;
+                let outcome = if spent {
+                    Outcome::Dead { why: why.clone() }
+                } else {
+                    Outcome::Retry { at: now + backoff(task.attempt, jitter), why: why.clone() }
+                };
+                task::settle(tx, task, &outcome, now)?;
+            }
+            Ok(())
+        };
+        if let Err(e) = self.work.db.write(back).await {
+            tracing::warn!(error = %e, "a failed task waits for its lease to end");
+        }
+    }
+}

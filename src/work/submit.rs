@@ -1,0 +1,189 @@
+//! Sends one job upstream, or finds out what became of sending it.
+//!
+//! The only place that pays. `submitting` is on disk before the call; a call whose outcome is open
+//! is repeated only with the same Idempotency-Key, and only while upstream surely honours it. A
+//! crash at any line leaves a state from which the next owner goes on here.
+
+use super::{End, Work, pause_for};
+use crate::domain::job::{Job, Kind};
+use crate::domain::retry::submit_backoff;
+use crate::domain::step::Input;
+use crate::domain::task::{Claimed, Lane, Outcome};
+use crate::domain::time::{HOUR, MINUTE, Millis, SECOND};
+use crate::flow::{self, Begun};
+use crate::heygen::client::{CREATE_TIMEOUT, addressed};
+use crate::heygen::fault::{Fault, is_final_for_resend};
+use crate::heygen::wire::{self, Created};
+use crate::store::{self, webhook_secret};
+
+/// Call timeout 120 s < run deadline 130 s < lease 150 s: when another owner may come, our call is
+/// over. The margin also covers clocks that differ by what claiming nodes are allowed to.
+pub(super) const LEASE: Millis = 150 * SECOND;
+const MARGIN: Millis = 20 * SECOND;
+/// Upstream honours a key for 24 h (heygen-api.md 2.13); we trust it for this long.
+const KEY_TRUSTED: Millis = 20 * HOUR;
+/// Pages of the event log and of the lists that are searched for a job of unknown outcome.
+const SEARCH_PAGES: usize = 10;
+
+pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
+    let (claimed, stamp) = (task.clone(), work.stamp());
+    match work.db.write(move |tx| flow::begin_send(tx, &claimed, &stamp)).await? {
+        Begun::LeaseLost => {
+            work.metrics.stale_finishes.inc();
+            Ok(())
+        }
+        Begun::Nothing => Ok(()),
+        Begun::Send { job, request } => {
+            let end = send(work, task, &job, &request).await?;
+            work.conclude(end).await
+        }
+        Begun::Resolve { job, request } => {
+            let end = resolve(work, task, &job, &request).await?;
+            work.conclude(end).await
+        }
+    }
+}
+
+async fn send(work: &Work, task: Claimed, job: &Job, request: &str) -> store::Result<End> {
+    let called = call(work, &task, job, request).await?;
+    let now = work.clock.now();
+    let tries = i64::from(job.details.refusals) + 1;
+    let later = now + submit_backoff(tries, work.jitter());
+    let queued = |until| Outcome::Snooze { until, lane: Some(Lane::Submit) };
+    let fault = match called {
+        Ok(created) => return Ok(accepted(task, created)),
+        Err(fault) => fault,
+    };
+    tracing::info!(job_id = %job.id, why = fault.why(), "HeyGen did not take the job");
+    let (pause, why) = (pause_for(&fault, now), fault.why());
+    let end = match fault {
+        Fault::NotSent { .. } => {
+            End::of(task, queued(later)).saying(Input::NotAccepted { sent: false, why })
+        }
+        Fault::Wait { after, .. } => {
+            let until = after.map_or(later, |pause| now + pause);
+            End::of(task, queued(until)).saying(Input::NotAccepted { sent: true, why })
+        }
+        Fault::Blocked { .. } => End::of(task, queued(now)).saying(Input::NotAccepted { sent: true, why }),
+        Fault::Refused(failure) => End::of(task, Outcome::Done).saying(Input::Refused(failure)),
+        Fault::NotFound { why } => {
+            End::of(task, Outcome::Done).saying(Input::Refused(crate::domain::job::Failure::ours("not_found", why)))
+        }
+        Fault::Unknown { .. } => {
+            let at = now + submit_backoff(1, work.jitter());
+            End::of(task, Outcome::Retry { at, why: why.clone() }).saying(Input::NoAnswer { why })
+        }
+    };
+    Ok(End { pause, ..end })
+}
+
+fn accepted(task: Claimed, created: Created) -> End {
+    let Created { upstream_id, upstream_video_id } = created;
+    let said = Input::Accepted { upstream_id, upstream_video_id };
+    End { resume: true, ..End::of(task, Outcome::Done).saying(said) }
+}
+
+/// The same key again while upstream honours it; then only what upstream's log and lists confirm.
+async fn resolve(work: &Work, task: Claimed, job: &Job, request: &str) -> store::Result<End> {
+    let now = work.clock.now();
+    let age = now.saturating_sub(job.details.sent_at.unwrap_or(job.created_at));
+    if age >= KEY_TRUSTED {
+        return Ok(match search(work, job).await {
+            Ok(Some(created)) => accepted(task, created),
+            Ok(None) => still_open(work, task, "neither HeyGen's event log nor its lists know it", 10 * MINUTE),
+            Err(fault) => still_open(work, task, &fault.why(), 10 * MINUTE),
+        });
+    }
+    let fault = match call(work, &task, job, request).await? {
+        Ok(created) => return Ok(accepted(task, created)),
+        Err(fault) => fault,
+    };
+    tracing::info!(job_id = %job.id, why = fault.why(), "the outcome of a submit is still open");
+    let pause = pause_for(&fault, now);
+    if is_final_for_resend(&fault) {
+        let failure = match fault {
+            Fault::Refused(failure) => failure,
+            other => crate::domain::job::Failure::ours("not_found", other.why()),
+        };
+        return Ok(End::of(task, Outcome::Done).saying(Input::Refused(failure)));
+    }
+    let wait = match fault {
+        Fault::Wait { after: Some(after), .. } => after,
+        _ => submit_backoff(task.attempt, work.jitter()),
+    };
+    Ok(End { pause, ..still_open(work, task, &fault.why(), wait) })
+}
+
+fn still_open(work: &Work, task: Claimed, why: &str, wait: Millis) -> End {
+    let at = work.clock.now() + wait;
+    let why = why.to_owned();
+    End::of(task, Outcome::Retry { at, why: why.clone() }).saying(Input::NoAnswer { why })
+}
+
+/// The one call that costs money.
+async fn call(
+    work: &Work,
+    task: &Claimed,
+    job: &Job,
+    request: &str,
+) -> store::Result<Result<Created, Fault>> {
+    let now = work.clock.now();
+    let live = work.db.read(move |tx| webhook_secret::list_live(tx, now)).await?;
+    // A registered endpoint hears of every job, signed; a callback on top would only be a double.
+    let address = if live.is_empty() { work.addresses.of_job(&job.id) } else { None };
+    let body = match addressed(job.kind, request, &job.id, address.as_deref()) {
+        Ok(body) => body,
+        Err(e) => return Ok(Err(Fault::NotSent { why: format!("the stored request is unreadable: {e}") })),
+    };
+    // The last look at the clock before the socket: a call that could outlive our lease is not begun.
+    let limit = i64::try_from(CREATE_TIMEOUT.as_millis()).unwrap_or(i64::MAX);
+    if work.clock.now().saturating_add(limit) > task.lease_until - MARGIN {
+        return Ok(Err(Fault::NotSent { why: "the run was too slow to begin a call".to_owned() }));
+    }
+    let called = work.heygen.create(job.kind, body, &job.upstream_key()).await;
+    let m = &work.metrics;
+    m.count(&m.upstream_calls, if called.is_ok() { "create_ok" } else { "create_fault" });
+    Ok(called)
+}
+
+/// Looks for the job in upstream's event log by its callback id, then in the list of its kind. What
+/// is found confirms it; what is not found proves nothing.
+async fn search(work: &Work, job: &Job) -> Result<Option<Created>, Fault> {
+    let mut token = None;
+    for _ in 0..SEARCH_PAGES {
+        let page = work.heygen.events(token.as_deref()).await?;
+        let mut heard = page.items.iter().filter_map(|item| wire::hear_value(item).ok());
+        if let Some(heard) = heard.find(|h| h.job_id() == Some(job.id.as_str())) {
+            let seen = heard.observe(job.kind, crate::domain::job::FoundBy::EventLog);
+            if let Some(upstream_id) = seen.upstream_id {
+                return Ok(Some(Created { upstream_id, upstream_video_id: seen.upstream_video_id }));
+            }
+        }
+        token = page.next;
+        if token.is_none() {
+            break;
+        }
+    }
+    search_list(work, job).await
+}
+
+/// The lists of translations echo the callback id; those of videos do not, and a title alone could
+/// be another's, so videos are confirmed by the event log only.
+async fn search_list(work: &Work, job: &Job) -> Result<Option<Created>, Fault> {
+    if job.kind != Kind::Translation {
+        return Ok(None);
+    }
+    let mut token = None;
+    for _ in 0..SEARCH_PAGES {
+        let page = work.heygen.list(job.kind, token.as_deref()).await?;
+        let ours = page.items.iter().find(|item| item.get("callback_id").and_then(|v| v.as_str()) == Some(&job.id));
+        if let Some(id) = ours.and_then(|item| item.get("id")).and_then(|id| id.as_str()) {
+            return Ok(Some(Created { upstream_id: id.to_owned(), upstream_video_id: None }));
+        }
+        token = page.next;
+        if token.is_none() {
+            break;
+        }
+    }
+    Ok(None)
+}
