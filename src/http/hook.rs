@@ -1,0 +1,250 @@
+//! The door for HeyGen's webhooks. Reads at most the limit, judges the raw bytes, stores, answers.
+//!
+//! Nothing is parsed here, and no 2xx leaves before the commit. What is refused is counted, and a
+//! bounded sample kept; it is never acted on.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use serde_json::{Map, Value};
+
+use super::Http;
+use super::peer::remote;
+use super::problem::{Kind, Problem, Result};
+use crate::clock::Stopwatch;
+use crate::domain::ids;
+use crate::domain::receipt::{MAX_UNSIGNED_PER_JOB, Note, Receipt, Verdict};
+use crate::domain::signature::{self, Unsigned};
+use crate::domain::time::{Millis, SECOND};
+use crate::store::{inbox, job};
+
+/// HeyGen's largest known event is a few kB.
+pub const MAX_BODY_BYTES: usize = 1 << 20;
+/// Least time between two samples kept of what is refused; all are counted.
+const SAMPLE_PAUSE: Millis = SECOND;
+/// A larger refused body is not kept as a sample.
+const MAX_SAMPLE_BYTES: usize = 64 << 10;
+
+/// Addresses people following the guides have registered, and our own (guides 000, 001, 003, 004).
+pub const PATHS: [&str; 5] = [
+    "/webhooks/heygen",
+    "/api/webhooks/heygen",
+    "/api/webhook/heygen",
+    "/webhook/heygen",
+    "/api/heygen/callback",
+];
+/// The address of one job.
+pub const JOB_PATH: &str = "/webhooks/heygen/{mark}";
+
+/// When a sample was last kept.
+#[derive(Default)]
+pub struct Sampler(AtomicI64);
+
+/// OPTIONS, HEAD and GET: HeyGen asks before anyone knows the secret (heygen-api.md 5.3).
+pub async fn probe() -> StatusCode {
+    StatusCode::OK
+}
+
+pub async fn receive(State(http): State<Http>, request: Request) -> Response {
+    answer(accept(&http, None, request).await)
+}
+
+pub async fn receive_for_job(
+    State(http): State<Http>,
+    Path(mark): Path<String>,
+    request: Request,
+) -> Response {
+    answer(accept(&http, Some(mark), request).await)
+}
+
+fn answer(accepted: Result<()>) -> Response {
+    match accepted {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// A delivery as it stands at the door.
+struct Delivery {
+    path: String,
+    job_address: Option<String>,
+    remote: Option<IpAddr>,
+    headers: HeaderMap,
+    body: Bytes,
+    at: Millis,
+}
+
+async fn accept(http: &Http, mark: Option<String>, request: Request) -> Result<()> {
+    let watch = Stopwatch::start();
+    let job_address = match &mark {
+        None => None,
+        Some(mark) => match http.addresses.job_of(mark) {
+            Some(job_id) => Some(job_id),
+            None => return Err(refuse_address(http)),
+        },
+    };
+    let (parts, body) = request.into_parts();
+    let path = match &job_address {
+        // The unguessable part is a credential and is not written down.
+        Some(job_id) => format!("/webhooks/heygen/{job_id}.…"),
+        None => parts.uri.path().to_owned(),
+    };
+    let remote = remote(http, &parts.extensions, &parts.headers);
+    let delivery = Delivery {
+        path,
+        job_address,
+        remote,
+        headers: parts.headers,
+        body: read(http, body).await?,
+        at: http.clock.now(),
+    };
+    let stored = match judge(http, &delivery).await? {
+        Ok(signed_by) => store(http, delivery, Verdict::Signed, Some(signed_by)).await,
+        Err(_) if delivery.job_address.is_some() || http.accept_unsigned => take_hint(http, delivery).await,
+        Err(why) => return Err(refuse(http, delivery, why).await),
+    };
+    if stored.is_ok() {
+        http.metrics.acked(watch.elapsed());
+    }
+    stored
+}
+
+async fn read(http: &Http, body: Body) -> Result<Bytes> {
+    match Limited::new(body, MAX_BODY_BYTES).collect().await {
+        Ok(whole) => Ok(whole.to_bytes()),
+        Err(e) if e.is::<http_body_util::LengthLimitError>() => {
+            http.metrics.count(&http.metrics.webhooks_refused, "too_large");
+            Err(Kind::TooLarge.into())
+        }
+        Err(_) => Err(Problem::saying(Kind::NotJson, "the body broke off")),
+    }
+}
+
+/// The name of the secret that signed it, or why none did. Secrets are read again before a refusal,
+/// because another node may just have got a new one.
+async fn judge(http: &Http, d: &Delivery) -> Result<std::result::Result<String, Unsigned>> {
+    let header = |name: &str| d.headers.get(name).and_then(|v| v.to_str().ok());
+    loop {
+        let live = http.secrets.live();
+        let why = match signature::verify(&d.body, header, &live.secrets, d.at) {
+            Ok(nth) => return Ok(Ok(live.names.get(nth).cloned().unwrap_or_default())),
+            Err(why) => why,
+        };
+        if http.secrets.refresh(d.at).await? {
+            continue;
+        }
+        let live = http.secrets.live();
+        let shared = d.job_address.is_none() && !http.accept_unsigned;
+        return match why {
+            _ if !shared => Ok(Err(why)),
+            _ if live.rotating => Err(Kind::Rotating.into()),
+            _ if live.secrets.is_empty() && why != Unsigned::NoHeader => Err(Kind::NoSecret.into()),
+            _ => Ok(Err(why)),
+        };
+    }
+}
+
+async fn store(http: &Http, d: Delivery, verdict: Verdict, signed_by: Option<String>) -> Result<()> {
+    let receipt = receipt(http, d, verdict, signed_by, Note::default());
+    let fresh = http.intake.accept(receipt).await?;
+    http.metrics.count(&http.metrics.webhooks_received, verdict.name());
+    if !fresh {
+        http.metrics.webhook_duplicates.inc();
+    }
+    Ok(())
+}
+
+/// An unsigned delivery may make us look, within bounds; beyond them it is answered and counted.
+async fn take_hint(http: &Http, d: Delivery) -> Result<()> {
+    let Some(job_id) = d.job_address.clone() else {
+        return store(http, d, Verdict::Unsigned, None).await;
+    };
+    let read = move |tx: &mut crate::store::Tx| {
+        let over = job::find(tx, &job_id)?.is_none_or(|job| job.state.is_terminal());
+        Ok((over, inbox::count_unsigned(tx, &job_id)?))
+    };
+    let bound = match http.db.read(read).await? {
+        (true, _) => "job_finished",
+        (false, kept) if kept >= MAX_UNSIGNED_PER_JOB => "per_job",
+        _ => return store(http, d, Verdict::Unsigned, None).await,
+    };
+    http.metrics.count(&http.metrics.hints_dropped, bound);
+    Ok(())
+}
+
+fn refuse_address(http: &Http) -> Problem {
+    http.metrics.count(&http.metrics.webhooks_refused, "unknown_address");
+    Kind::UnknownAddress.into()
+}
+
+async fn refuse(http: &Http, d: Delivery, why: Unsigned) -> Problem {
+    http.metrics.count(&http.metrics.webhooks_refused, why.name());
+    let at = d.at;
+    let last = http.sampler.0.load(Ordering::Relaxed);
+    let due = at.saturating_sub(last) >= SAMPLE_PAUSE || at < last;
+    let sampled = due
+        && d.body.len() <= MAX_SAMPLE_BYTES
+        && http.sampler.0.compare_exchange(last, at, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+    if sampled {
+        let note = Note { meaning: Some(why.name().to_owned()), ..Note::default() };
+        let sample = receipt(http, d, Verdict::Refused, None, note);
+        if let Err(e) = http.db.write(move |tx| inbox::keep_refused(tx, &sample)).await {
+            tracing::debug!(error = %e, "a sample of a refused webhook was not kept");
+        }
+    }
+    Problem::saying(Kind::BadSignature, explain(why))
+}
+
+fn explain(why: Unsigned) -> &'static str {
+    match why {
+        Unsigned::NoHeader => "there is no signature, heygen-signature or x-heygen-signature header",
+        Unsigned::NotHex => "the signature is not 64 hex digits",
+        Unsigned::NoMatch => "the signature was made with another secret or over other bytes",
+        Unsigned::BadTimestamp => "heygen-timestamp is more than five minutes off",
+    }
+}
+
+fn receipt(
+    http: &Http,
+    d: Delivery,
+    verdict: Verdict,
+    signed_by: Option<String>,
+    note: Note,
+) -> Receipt {
+    Receipt {
+        id: ids::new(ids::RECEIPT, d.at, http.clock.random()),
+        received_at: d.at,
+        verdict,
+        job_address: d.job_address,
+        signed_by,
+        path: d.path,
+        remote: d.remote.map(|ip| ip.to_string()),
+        headers: chosen(&d.headers).to_string(),
+        body: d.body.into(),
+        note,
+    }
+}
+
+/// The headers that say something about the delivery. No cookie and no credential is among them.
+fn chosen(headers: &HeaderMap) -> Value {
+    const KEPT: [&str; 8] = [
+        "content-type",
+        "user-agent",
+        "signature",
+        "heygen-signature",
+        "x-heygen-signature",
+        "heygen-timestamp",
+        "heygen-event-id",
+        "x-request-id",
+    ];
+    let kept = KEPT.iter().filter_map(|name| {
+        let value = String::from_utf8_lossy(headers.get(*name)?.as_bytes()).into_owned();
+        Some(((*name).to_owned(), Value::String(value)))
+    });
+    Value::Object(kept.collect::<Map<_, _>>())
+}

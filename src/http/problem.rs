@@ -1,0 +1,222 @@
+//! Every answer that is not a success: one enum, the only place with status codes. The OpenAPI
+//! document, `docs/errors.md` and a test walk it.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::store;
+
+/// A place in the request and what is wrong there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldError {
+    /// A JSON Pointer into the body, or the name of a parameter.
+    pub pointer: String,
+    pub message: String,
+}
+
+pub fn field(pointer: impl Into<String>, message: impl Into<String>) -> FieldError {
+    FieldError { pointer: pointer.into(), message: message.into() }
+}
+
+macro_rules! problems {
+    ($($name:ident $code:literal $status:literal $retryable:literal $title:literal $hint:literal),* $(,)?) => {
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Kind { $($name),* }
+        impl Kind {
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+            /// Stable for ever; what programs decide by.
+            pub fn code(self) -> &'static str { match self { $(Self::$name => $code),* } }
+            pub fn status(self) -> u16 { match self { $(Self::$name => $status),* } }
+            pub fn retryable(self) -> bool { match self { $(Self::$name => $retryable),* } }
+            pub fn title(self) -> &'static str { match self { $(Self::$name => $title),* } }
+            /// What to do about it.
+            pub fn hint(self) -> &'static str { match self { $(Self::$name => $hint),* } }
+        }
+    };
+}
+
+problems! {
+    NotJson "not_json" 400 false "The body is not JSON"
+        "Send one JSON object with `Content-Type: application/json`.",
+    InvalidRequest "invalid_request" 422 false "The request is not right"
+        "`errors` names each field and what is wrong with it; nothing was done.",
+    InvalidParameter "invalid_parameter" 400 false "A parameter is not right"
+        "`errors` names each parameter and what it takes.",
+    InvalidKey "invalid_idempotency_key" 400 false "The Idempotency-Key is not right"
+        "Use 1 to 255 visible ASCII characters, such as a UUID.",
+    KeyReused "idempotency_key_reused" 422 false "The Idempotency-Key was used for another request"
+        "Use a new key for a new request; the same key and body give the first answer again.",
+    Unauthorized "unauthorized" 401 false "An API key is needed"
+        "Send `Authorization: Bearer KEY`. `reelhook key create` makes one; `serve --bootstrap` makes the first.",
+    BadSignature "bad_signature" 401 false "The webhook is not signed with a live webhook secret"
+        "To try this address, use `reelhook simulate`, which signs. On a laptop, `serve --accept-unsigned` takes unsigned ones as hints. If HeyGen sent it, run `reelhook doctor`.",
+    UnknownAddress "unknown_webhook_address" 401 false "This webhook address belongs to no job"
+        "Per-job addresses are made by reelhook and sent to HeyGen with the job. Use /webhooks/heygen for signed webhooks.",
+    NotFound "not_found" 404 false "There is no such thing"
+        "Check the id. A path takes an id of reelhook or of HeyGen; your own callback id is a filter: /api/jobs?callback_id=…",
+    NoRoute "no_route" 404 false "There is no such address"
+        "/api/openapi.json lists every address.",
+    MethodNotAllowed "method_not_allowed" 405 false "This address does not take that method"
+        "/api/openapi.json lists what each address takes.",
+    NotHeld "not_held" 409 false "The job does not await approval"
+        "Only a job in state held can be approved or rejected.",
+    NotSent "not_sent" 409 false "HeyGen knows nothing of this job to be asked about"
+        "A job can be refreshed once it was sent to HeyGen.",
+    AlreadySent "already_sent" 409 false "The job was sent to HeyGen and cannot be canceled"
+        "HeyGen has no cancel for what it works on, and a paid result is not thrown away: wait for it.",
+    Finished "finished" 409 false "The job has ended"
+        "Its state is final. `retry` makes a new job from it.",
+    NotFinished "not_finished" 409 false "The job has not ended"
+        "Only a job that failed, was canceled, or whose outcome is unknown can be retried.",
+    SecondCharge "second_charge" 409 false "HeyGen may have charged for this job already"
+        "Its outcome is unknown, so another try may be paid twice. Send `{\"accept_second_charge\": true}` to accept that.",
+    EndpointConflict "webhook_endpoint_conflict" 409 false "HeyGen has this webhook endpoint with a secret we do not know"
+        "HeyGen tells a secret only once. `reelhook webhook rotate ENDPOINT_ID` gets a new one, or remove it first.",
+    TooLarge "too_large" 413 false "The body is too large"
+        "Webhooks may have 1 MiB, API requests 1 MiB.",
+    NoPublicUrl "no_public_url" 409 false "The server does not know its public address"
+        "Start it with --public-url https://… (or REELHOOK_PUBLIC_URL), the address HeyGen reaches it by.",
+    ProbeFailed "probe_failed" 409 true "The public address does not answer"
+        "HeyGen will ask it with OPTIONS and give it one second. Check that the address leads to this server.",
+    Upstream "upstream" 502 true "HeyGen did not do what was asked"
+        "`detail` has HeyGen's own words. `reelhook doctor` checks the key and the connection.",
+    Busy "busy" 503 true "Too much is waiting to be stored"
+        "Try again after the seconds in `Retry-After`.",
+    StoreDown "store_unavailable" 503 true "The database is not available"
+        "Nothing was stored. Try again after the seconds in `Retry-After`; check disk space and the database.",
+    NoSecret "no_webhook_secret" 503 true "No webhook secret is known yet"
+        "HeyGen will try again. Run `reelhook webhook register`, or set HEYGEN_WEBHOOK_SECRET.",
+    Rotating "webhook_secret_rotating" 503 true "The webhook secret is being replaced"
+        "HeyGen will try again in a moment.",
+    Internal "internal" 500 true "Something went wrong in reelhook"
+        "The log has the cause under `request_id`.",
+}
+
+/// Seconds after which a 503 may be tried again.
+pub const RETRY_AFTER_S: u32 = 2;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub kind: Kind,
+    pub detail: Option<String>,
+    pub errors: Vec<FieldError>,
+}
+
+pub type Result<T> = std::result::Result<T, Problem>;
+
+impl Problem {
+    pub fn new(kind: Kind) -> Self {
+        Self { kind, detail: None, errors: vec![] }
+    }
+
+    pub fn saying(kind: Kind, detail: impl Into<String>) -> Self {
+        Self { detail: Some(detail.into()), ..Self::new(kind) }
+    }
+
+    pub fn fields(kind: Kind, errors: Vec<FieldError>) -> Self {
+        let count = errors.len();
+        let detail = errors.first().map(|e| match count {
+            1 => format!("{}: {}", e.pointer, e.message),
+            n => format!("{}: {}, and {} more", e.pointer, e.message, n - 1),
+        });
+        Self { kind, detail, errors }
+    }
+
+    pub fn json(&self) -> Value {
+        let kind = self.kind;
+        let mut body = json!({
+            "type": format!("https://reelhook.dev/errors#{}", kind.code()),
+            "title": kind.title(),
+            "status": kind.status(),
+            "code": kind.code(),
+            "retryable": kind.retryable(),
+            "hint": kind.hint(),
+        });
+        if let Some(detail) = &self.detail {
+            body["detail"] = json!(detail);
+        }
+        if !self.errors.is_empty() {
+            let errors = self.errors.iter();
+            body["errors"] =
+                errors.map(|e| json!({"pointer": e.pointer, "message": e.message})).collect();
+        }
+        if kind.status() == 503 {
+            body["retry_after_s"] = json!(RETRY_AFTER_S);
+        }
+        body
+    }
+}
+
+impl From<Kind> for Problem {
+    fn from(kind: Kind) -> Self {
+        Self::new(kind)
+    }
+}
+
+impl From<store::Error> for Problem {
+    fn from(e: store::Error) -> Self {
+        match e {
+            store::Error::Busy => Kind::Busy.into(),
+            e if e.may_pass() => {
+                tracing::warn!(error = %e, "the store is unavailable");
+                Kind::StoreDown.into()
+            }
+            e => {
+                tracing::error!(error = %e, "the store failed");
+                Kind::Internal.into()
+            }
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut body = self.json().to_string();
+        body.push('\n');
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+            }
+            StatusCode::UNAUTHORIZED if self.kind == Kind::Unauthorized => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+/// `docs/errors.md`.
+pub fn markdown() -> String {
+    let mut page = String::from(
+        "# Errors\n\n\
+         Generated from `src/http/problem.rs` by `scripts/generate`; do not edit.\n\n\
+         Every answer that is not a success is a problem document (RFC 9457, `application/problem+json`) with\n\
+         `code`, `title`, `status`, `retryable`, `hint`, and where they apply `detail`, `errors` (places in the\n\
+         request) and `retry_after_s`. Decide by `code`; it never changes meaning.\n\n\
+         | code | status | retry | what it means | what to do |\n| --- | --- | --- | --- | --- |\n",
+    );
+    for kind in Kind::ALL {
+        page.push_str(&format!(
+            "| <a id=\"{0}\"></a>`{0}` | {1} | {2} | {3} | {4} |\n",
+            kind.code(),
+            kind.status(),
+            if kind.retryable() { "yes" } else { "no" },
+            kind.title(),
+            kind.hint().replace('|', "\\|"),
+        ));
+    }
+    page.push_str(
+        "\n## Why a job failed\n\n\
+         A failed job carries HeyGen's own `code` and `message` in `failure`. Two codes are ours:\n\n\
+         | code | what it means |\n| --- | --- |\n\
+         | `lost_upstream` | HeyGen accepted the job and reported no end before the job's deadline. It may have been charged. |\n\
+         | `outcome_unknown` | The job was sent, and nothing ever confirmed that HeyGen accepted it. It may have been charged. |\n",
+    );
+    page
+}
