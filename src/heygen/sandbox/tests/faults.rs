@@ -13,7 +13,7 @@ async fn first_try(rig: &Rig, fault: Fault) -> Option<u16> {
     let call = rig.keyed("/v3/videos", fault.word(), tagged(fault));
     let reached = wait_for(&mut entries, |w| matches!(w, What::Refused { .. } | What::Charged { .. }));
     // A caller that hangs is dropped once the sandbox has decided; others have answered or broken.
-    let hangs = matches!(fault, Fault::Hang | Fault::HangBefore);
+    let hangs = matches!(fault, Fault::Hang | Fault::HangBefore | Fault::Stall);
     let slow = fault == Fault::Slow;
     if hangs {
         tokio::select! {
