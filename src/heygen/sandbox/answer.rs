@@ -127,8 +127,11 @@ fn partial(
             Some(part) if !part.is_empty() => Some((Ok(part), Some(Bytes::new()))),
             _ if silent => std::future::pending().await,
             _ => {
-                // Gives the server a turn to flush what came before.
-                tokio::task::yield_now().await;
+                if sent > 0 {
+                    // Gives the server a turn to flush what came before. Without it not even the
+                    // head leaves, which is right for a connection that just breaks.
+                    tokio::task::yield_now().await;
+                }
                 Some((Err(std::io::Error::other("broken on purpose")), None))
             }
         }

@@ -80,6 +80,22 @@ async fn accepted_with_a_spoiled_answer_the_key_gets_the_stored_one() {
 }
 
 #[tokio::test]
+async fn a_reset_leaves_not_even_a_status_line() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    for fault in [Fault::ResetBefore, Fault::ResetAfter] {
+        let rig = rig().await;
+        let body = tagged(fault).to_string();
+        let mut wire = tokio::net::TcpStream::connect(rig.base.trim_start_matches("http://")).await.unwrap();
+        let head =
+            format!("POST /v3/videos HTTP/1.1\r\nhost: x\r\nx-api-key: k\r\ncontent-length: {}", body.len());
+        wire.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await.unwrap();
+        let mut read = Vec::new();
+        wire.read_to_end(&mut read).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&read), "", "{fault}");
+    }
+}
+
+#[tokio::test]
 async fn a_resend_under_another_key_is_seen_as_paid_twice() {
     let rig = rig().await;
     rig.keyed("/v3/videos", "one", tagged(Fault::ResetAfter)).await.unwrap_err();
