@@ -4,7 +4,8 @@
 
 use std::collections::HashMap;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::BytesRejection;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -93,15 +94,44 @@ pub fn gateway_page(status: StatusCode) -> Response {
     (status, [(CONTENT_TYPE, "text/html")], page).into_response()
 }
 
+/// The body of a call, or the v3 envelope for one that is too long or broke off.
+pub fn whole_body(read: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
+    read.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "The body is too long.")
+        }
+        _ => Problem::param("body", "The body could not be read."),
+    })
+}
+
 /// An answer that promises `whole` and breaks off after `sent` bytes, and the connection with it.
-pub fn broken(status: StatusCode, content_type: &'static str, whole: &bytes::Bytes, sent: usize) -> Response {
+pub fn broken(status: StatusCode, content_type: &'static str, whole: &Bytes, sent: usize) -> Response {
+    partial(status, content_type, whole, sent, false)
+}
+
+/// An answer that promises `whole` and falls silent after `sent` bytes.
+pub fn stalled(status: StatusCode, content_type: &'static str, whole: &Bytes, sent: usize) -> Response {
+    partial(status, content_type, whole, sent, true)
+}
+
+fn partial(
+    status: StatusCode,
+    content_type: &'static str,
+    whole: &Bytes,
+    sent: usize,
+    silent: bool,
+) -> Response {
     let part = whole.slice(..sent.min(whole.len()));
-    let chunks = futures_util::stream::unfold(Some(part), |step| async {
+    let chunks = futures_util::stream::unfold(Some(part), move |step| async move {
         match step {
-            Some(part) if !part.is_empty() => Some((Ok(part), Some(bytes::Bytes::new()))),
+            Some(part) if !part.is_empty() => Some((Ok(part), Some(Bytes::new()))),
+            _ if silent => std::future::pending().await,
             _ => {
-                // Gives the server a turn to flush what came before.
-                tokio::task::yield_now().await;
+                if sent > 0 {
+                    // Gives the server a turn to flush what came before. Without it not even the
+                    // head leaves, which is right for a connection that just breaks.
+                    tokio::task::yield_now().await;
+                }
                 Some((Err(std::io::Error::other("broken on purpose")), None))
             }
         }

@@ -5,11 +5,12 @@
 
 use axum::body::Bytes;
 use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
-use super::answer::{Problem, broken, gateway_page, json_answer};
+use super::answer::{Problem, broken, gateway_page, json_answer, stalled, whole_body};
 use super::events::Step;
 use super::faults::{self, Stage};
 use super::idempotency::{self, Earlier};
@@ -23,6 +24,9 @@ use crate::clock::Millis;
 /// HeyGen's own client allows for this long: the p99 of a create call.
 const SLOW_MS: i64 = 31_000;
 const GET_500_TIMES: u32 = 3;
+
+/// A body, or why it could not be read.
+type Read = Result<Bytes, BytesRejection>;
 
 /// How the answer leaves.
 enum Reply {
@@ -41,6 +45,11 @@ struct Attempt {
 }
 
 impl Attempt {
+    /// One whose body is too long or broke off.
+    fn unread(route: Route, now: Millis) -> Self {
+        Self { route, key: None, body_hash: String::new(), body: Value::Null, now }
+    }
+
     fn text(&self, name: &str) -> Option<String> {
         self.body.get(name).and_then(Value::as_str).map(str::to_owned)
     }
@@ -49,28 +58,32 @@ impl Attempt {
         self.text("callback_id")
     }
 
-    /// What makes two attempts tries of one job: the client's own id, else the key, else the body.
+    /// What makes two attempts tries of one job: the client's own id, else the body. Not the key,
+    /// which a careful client changes after a refusal.
     fn client(&self) -> String {
-        let name = self.callback_id().or(self.key.clone()).unwrap_or_else(|| self.body_hash.clone());
+        let name = self.callback_id().unwrap_or_else(|| self.body_hash.clone());
         format!("{} {name}", self.route.path())
     }
 }
 
-pub async fn video(State(sandbox): State<Sandbox>, headers: HeaderMap, body: Bytes) -> Response {
-    sandbox.create(Route::Videos, &headers, &body).await
+pub async fn video(State(sandbox): State<Sandbox>, headers: HeaderMap, body: Read) -> Response {
+    sandbox.create(Route::Videos, &headers, body).await
 }
 
-pub async fn agent(State(sandbox): State<Sandbox>, headers: HeaderMap, body: Bytes) -> Response {
-    sandbox.create(Route::Agents, &headers, &body).await
+pub async fn agent(State(sandbox): State<Sandbox>, headers: HeaderMap, body: Read) -> Response {
+    sandbox.create(Route::Agents, &headers, body).await
 }
 
-pub async fn translation(State(sandbox): State<Sandbox>, headers: HeaderMap, body: Bytes) -> Response {
-    sandbox.create(Route::Translations, &headers, &body).await
+pub async fn translation(State(sandbox): State<Sandbox>, headers: HeaderMap, body: Read) -> Response {
+    sandbox.create(Route::Translations, &headers, body).await
 }
 
 impl Sandbox {
-    async fn create(&self, route: Route, headers: &HeaderMap, body: &[u8]) -> Response {
-        let reply = self.decide(route, headers, body);
+    async fn create(&self, route: Route, headers: &HeaderMap, body: Read) -> Response {
+        let reply = match whole_body(body) {
+            Ok(body) => self.decide(route, headers, &body),
+            Err(problem) => self.refuse(&Attempt::unread(route, self.now()), problem),
+        };
         self.sync();
         self.wake();
         match reply {
@@ -329,6 +342,7 @@ fn spoiled(faults: &[Fault], value: &Value, ready_at: Millis) -> Reply {
                 let problem = Problem::new(StatusCode::GATEWAY_TIMEOUT, "gateway_timeout", message);
                 Reply::Now(problem.into_response())
             }
+            Fault::Stall => Reply::Now(stalled(StatusCode::OK, "application/json", &whole, whole.len() / 2)),
             Fault::Slow => Reply::At(ready_at, json_answer(200, value)),
             _ => continue,
         };

@@ -125,7 +125,7 @@ impl Sandbox {
 
     /// The headers of a try, with the endpoint's address and secret as they are now.
     fn sealed(&self, delivery: &mut Delivery, now: Millis) -> Option<HeaderMap> {
-        let mut secret = self.0.options.clock.random::<24>().to_vec();
+        let mut secret = b"not the secret of this endpoint".to_vec();
         if let Some(endpoint_id) = &delivery.endpoint_id {
             let world = self.world();
             let endpoint = world.endpoint(endpoint_id)?;

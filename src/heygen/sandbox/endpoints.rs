@@ -157,7 +157,7 @@ impl Sandbox {
     }
 
     fn new_secret(&self) -> String {
-        format!("whsec_{}", hex::encode(self.0.options.clock.random::<24>()))
+        format!("whsec_{}", hex::encode(self.0.ids.random::<24>()))
     }
 }
 

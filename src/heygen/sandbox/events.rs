@@ -68,7 +68,7 @@ impl Sandbox {
     fn end(&self, world: &mut World, number: u64, job: &Job, at: Millis) {
         let phase = job.phase(at);
         let (id, callback_id) = (job.id.clone(), job.callback_id.clone());
-        self.note(What::Ended { id, kind: job.kind, callback_id, phase });
+        self.note(What::Ended { id, kind: job.kind, callback_id, phase, done_at: at });
         let done = phase == Phase::Completed;
         if job.has(Fault::Reorder) && done {
             self.tell(world, job, self.captions(job, at), at, 0);

@@ -66,6 +66,7 @@ faults! {
     Hang "hang" Answer "accepted and charged, then never answers";
     ResetAfter "reset_after" Answer "accepted and charged, then the connection breaks with no usable answer";
     Truncated "truncated" Answer "accepted and charged, then half of the JSON answer and a broken connection";
+    Stall "stall" Answer "accepted and charged, then half of the JSON answer and silence";
     Slow "slow" Answer "accepted and charged, and the answer takes 31 s";
 
     Fail "fail" Run "ends failed: rendering_failed";

@@ -68,8 +68,8 @@ pub enum What {
     },
     /// A stored answer was given again.
     Replayed { route: String, key: String, callback_id: Option<String>, same_body: bool },
-    /// A job ended; its event is in the event log.
-    Ended { id: String, kind: JobKind, callback_id: Option<String>, phase: Phase },
+    /// A job ended at `done_at`; `at` is only when the sandbox came round to it.
+    Ended { id: String, kind: JobKind, callback_id: Option<String>, phase: Phase, done_at: Millis },
     /// An event entered the event log.
     Event { event_id: String, event_type: String, id: String },
     /// One try of one delivery, and how it was answered.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::header::{
     ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE,
 };
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use sha2::{Digest, Sha256};
 
 use super::answer::{Query, broken};
@@ -112,11 +112,14 @@ impl Links {
 /// `GET` and `HEAD /files/{id}/{name}`.
 pub async fn serve(
     State(sandbox): State<Sandbox>,
+    method: Method,
     Path((id, name)): Path<(String, String)>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    let (response, bytes) = find(&sandbox, &id, &name, &Query::parse(query.as_deref()), &headers);
+    let query = Query::parse(query.as_deref());
+    let may_cut = method == Method::GET;
+    let (response, bytes) = find(&sandbox, &id, &name, &query, &headers, may_cut);
     let status = response.status().as_u16();
     let range = headers.get(RANGE).and_then(|v| v.to_str().ok()).map(str::to_owned);
     sandbox.note(What::Served { id, name, status, range, bytes });
@@ -124,7 +127,15 @@ pub async fn serve(
     response
 }
 
-fn find(sandbox: &Sandbox, id: &str, name: &str, query: &Query, headers: &HeaderMap) -> (Response, u64) {
+/// The answer, and how many bytes of the file it promises. Only a GET spends a cut.
+fn find(
+    sandbox: &Sandbox,
+    id: &str,
+    name: &str,
+    query: &Query,
+    headers: &HeaderMap,
+    may_cut: bool,
+) -> (Response, u64) {
     let now = sandbox.now();
     if !sandbox.links().opens(id, name, query, now) {
         return (denied(StatusCode::FORBIDDEN, "AccessDenied", "The link has expired or is not valid."), 0);
@@ -136,7 +147,7 @@ fn find(sandbox: &Sandbox, id: &str, name: &str, query: &Query, headers: &Header
         return (denied(StatusCode::NOT_FOUND, "NoSuchKey", "There is no such file."), 0);
     };
     let whole = file.bytes(id);
-    if job.cuts_left > 0 {
+    if may_cut && job.cuts_left > 0 {
         job.cuts_left -= 1;
         let half = whole.len() / 2;
         return (broken(StatusCode::OK, file.content_type(), &whole, half), half as u64);

@@ -59,6 +59,9 @@ struct Inner {
     links: Links,
     /// Seeded apart from the clock: rolled faults and render times repeat even on a real clock.
     dice: Clock,
+    /// Ids and secrets: truly random on a real clock. On a manual one they have a seed of their
+    /// own, so that what else rolls that clock's dice is not disturbed by calls made here.
+    ids: Clock,
     ledger: Ledger,
     client: net::Client,
     wake: Notify,
@@ -69,14 +72,16 @@ impl Sandbox {
     /// Fails only when the ledger's file cannot be opened.
     pub fn new(options: Options) -> std::io::Result<Self> {
         let clock = options.clock.clone();
+        let ids = if clock.is_manual() { Clock::manual(0, !options.seed) } else { Clock::real() };
         let links = Links {
             base_url: options.base_url.trim_end_matches('/').to_owned(),
-            secret: clock.random(),
+            secret: ids.random(),
             life_ms: i64::try_from(options.link_life.as_millis()).unwrap_or(i64::MAX),
         };
         Ok(Self(Arc::new(Inner {
             links,
             dice: Clock::manual(0, options.seed),
+            ids,
             ledger: Ledger::open(options.ledger_file.as_deref())?,
             // No reuse: a receiver that was restarted gets a fresh connection.
             client: net::Client::new(clock, false),
@@ -206,6 +211,6 @@ impl Sandbox {
 
     /// 32 hex characters, as HeyGen's video ids are.
     fn new_id(&self) -> String {
-        hex::encode(self.0.options.clock.random::<16>())
+        hex::encode(self.0.ids.random::<16>())
     }
 }

@@ -10,8 +10,8 @@ use crate::clock::Clock;
 
 pub struct Options {
     pub clock: Clock,
-    /// Decides rolled faults and how long jobs take. Ids and secrets come from the clock, so that
-    /// a sandbox started twice with one seed does not give the same ids to different jobs.
+    /// Decides rolled faults and how long jobs take. Ids and secrets repeat only with a
+    /// manual clock: a sandbox started twice must not give one id to two jobs.
     pub seed: u64,
     /// Own address, for the links to files.
     pub base_url: String,

@@ -93,6 +93,13 @@ async fn what_is_missing_is_named() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_too_long_is_413() {
+    let rig = rig().await;
+    let (status, body) = rig.post("/v3/videos", avatar(json!({ "x": "x".repeat(17 << 20) }))).await;
+    assert_eq!((status, &body["error"]["code"]), (413, &json!("payload_too_large")));
+}
+
+#[tokio::test]
 async fn all_kinds_of_video_are_accepted() {
     let rig = rig().await;
     let bodies = [

@@ -13,7 +13,7 @@ async fn first_try(rig: &Rig, fault: Fault) -> Option<u16> {
     let call = rig.keyed("/v3/videos", fault.word(), tagged(fault));
     let reached = wait_for(&mut entries, |w| matches!(w, What::Refused { .. } | What::Charged { .. }));
     // A caller that hangs is dropped once the sandbox has decided; others have answered or broken.
-    let hangs = matches!(fault, Fault::Hang | Fault::HangBefore);
+    let hangs = matches!(fault, Fault::Hang | Fault::HangBefore | Fault::Stall);
     let slow = fault == Fault::Slow;
     if hangs {
         tokio::select! {
@@ -76,6 +76,22 @@ async fn accepted_with_a_spoiled_answer_the_key_gets_the_stored_one() {
         // Without the key it is paid twice, and the ledger says so.
         let again = rig.keyed("/v3/videos", "another", tagged(Fault::Fail)).await.unwrap();
         assert_eq!(again.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_reset_leaves_not_even_a_status_line() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    for fault in [Fault::ResetBefore, Fault::ResetAfter] {
+        let rig = rig().await;
+        let body = tagged(fault).to_string();
+        let mut wire = tokio::net::TcpStream::connect(rig.base.trim_start_matches("http://")).await.unwrap();
+        let head =
+            format!("POST /v3/videos HTTP/1.1\r\nhost: x\r\nx-api-key: k\r\ncontent-length: {}", body.len());
+        wire.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await.unwrap();
+        let mut read = Vec::new();
+        wire.read_to_end(&mut read).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&read), "", "{fault}");
     }
 }
 

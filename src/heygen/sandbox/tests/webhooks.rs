@@ -23,6 +23,7 @@ async fn a_finished_video_is_told_signed_to_endpoints_and_unsigned_to_its_own_ad
     assert_eq!(file.status, 200);
     assert_eq!(rig.sandbox.next_due(), None);
     assert_eq!(rig.sandbox.tally().webhooks_ok, 2);
+    assert_eq!(rig.count(|w| matches!(w, What::Ended { done_at, .. } if *done_at == START + 5_000)), 1);
 }
 
 #[tokio::test]
