@@ -55,7 +55,11 @@ pub const SETTINGS: [Setting; 17] = [
     Setting {
         aliases: &["HEYGEN_API_KEY"],
         secret: true,
-        ..setting("heygen-api-key", "KEY", "The HeyGen key jobs are submitted with. It never leaves the server.")
+        ..setting(
+            "heygen-api-key",
+            "KEY",
+            "The HeyGen key jobs are submitted with. It never leaves the server.",
+        )
     },
     Setting {
         aliases: &["HEYGEN_WEBHOOK_SECRET", "HEYGEN_SECRET"],
@@ -68,7 +72,11 @@ pub const SETTINGS: [Setting; 17] = [
     },
     Setting {
         default: Some("https://api.heygen.com"),
-        ..setting("heygen-url", "URL", "Where HeyGen's API is. Point it at `reelhook sandbox` to pay nothing.")
+        ..setting(
+            "heygen-url",
+            "URL",
+            "Where HeyGen's API is. Point it at `reelhook sandbox` to pay nothing.",
+        )
     },
     Setting {
         default: Some("10"),
@@ -87,7 +95,11 @@ pub const SETTINGS: [Setting; 17] = [
     ),
     Setting {
         default: Some("15"),
-        ..setting("poll-pause", "SECONDS", "Least pause between two polls of one job, 1 to 86400. It widens with age.")
+        ..setting(
+            "poll-pause",
+            "SECONDS",
+            "Least pause between two polls of one job, 1 to 86400. It widens with age.",
+        )
     },
     Setting {
         default: Some("false"),
@@ -109,7 +121,11 @@ pub const SETTINGS: [Setting; 17] = [
     },
     Setting {
         default: Some("info"),
-        ..setting("log", "LEVEL", "error, warn, info, debug or trace, or a filter such as reelhook=debug,info.")
+        ..setting(
+            "log",
+            "LEVEL",
+            "error, warn, info, debug or trace, or a filter such as reelhook=debug,info.",
+        )
     },
     Setting { default: Some("text"), ..setting("log-format", "text|json", "How log lines look.") },
     setting("log-file", "FILE", "Write the log to this file, too. It is appended to."),
@@ -252,7 +268,8 @@ impl Given {
         if let Some(value) = self.flags.get(setting.name) {
             return Ok(Some((value.clone(), Source::Flag)));
         }
-        let names = std::iter::once(setting.variable()).chain(setting.aliases.iter().map(|a| (*a).to_owned()));
+        let names =
+            std::iter::once(setting.variable()).chain(setting.aliases.iter().map(|a| (*a).to_owned()));
         for name in names {
             let found = if setting.secret {
                 self.secret(&name).map_err(|why| {
@@ -332,7 +349,8 @@ impl Config {
         }
         let values = Values::find(given)?;
         let config = Self {
-            listen: values.required("listen", |v| v.parse().map_err(|_| "no IP address with a port".to_owned()))?,
+            listen: values
+                .required("listen", |v| v.parse().map_err(|_| "no IP address with a port".to_owned()))?,
             database: values.required("database", |v| Ok(Address::parse(v)))?,
             public_url: values.optional("public-url", base_url)?,
             heygen_api_key: values.optional("heygen-api-key", header_text)?,
@@ -359,7 +377,7 @@ impl Config {
     }
 
     fn check_together(self) -> Result<Self, ConfigError> {
-        let exposed = if self.public_url.is_some() {
+        let exposed = if self.has_outside_url() {
             Some("a public URL")
         } else if !self.listen.ip().is_loopback() {
             Some("a listener that is not loopback")
@@ -377,7 +395,18 @@ impl Config {
 
     /// Whether anything beyond this machine may reach the server.
     pub fn is_exposed(&self) -> bool {
-        self.public_url.is_some() || !self.listen.ip().is_loopback()
+        self.has_outside_url() || !self.listen.ip().is_loopback()
+    }
+
+    /// Whether the public address names another host than this one.
+    fn has_outside_url(&self) -> bool {
+        let host = self.public_url.as_deref().and_then(|u| url::Url::parse(u).ok());
+        host.is_some_and(|url| match url.host() {
+            Some(url::Host::Ipv4(ip)) => !ip.is_loopback(),
+            Some(url::Host::Ipv6(ip)) => !ip.is_loopback(),
+            Some(url::Host::Domain(name)) => !name.eq_ignore_ascii_case("localhost"),
+            None => true,
+        })
     }
 }
 

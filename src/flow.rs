@@ -63,8 +63,14 @@ pub struct Key {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Submitted {
     /// The answer to give, word for word, now and whenever the key comes again.
-    New { job_id: String, answer: String },
-    Replayed { job_id: String, answer: String },
+    New {
+        job_id: String,
+        answer: String,
+    },
+    Replayed {
+        job_id: String,
+        answer: String,
+    },
     /// The key was used for another request.
     KeyReused,
 }
@@ -170,9 +176,8 @@ pub fn conclude(
             change(tx, &claimed.subject, input.clone(), stamp).map(Some)
         }
         _ if !held => Ok(None),
-        _ => Ok(job::find(tx, &claimed.subject)?.map_or(Some(Changed::NotFound), |job| {
-            Some(Changed::Ok(Box::new(job)))
-        })),
+        _ => Ok(job::find(tx, &claimed.subject)?
+            .map_or(Some(Changed::NotFound), |job| Some(Changed::Ok(Box::new(job))))),
     }
 }
 
@@ -180,9 +185,15 @@ pub fn conclude(
 #[derive(Debug, Clone, PartialEq)]
 pub enum Begun {
     /// Call upstream for the first time with this key; `submitting` is recorded.
-    Send { job: Box<Job>, request: String },
+    Send {
+        job: Box<Job>,
+        request: String,
+    },
     /// It was sent before and the outcome is open: find out.
-    Resolve { job: Box<Job>, request: String },
+    Resolve {
+        job: Box<Job>,
+        request: String,
+    },
     /// The job needs no sending; the task is gone.
     Nothing,
     LeaseLost,
@@ -255,11 +266,8 @@ pub fn observe_many(tx: &mut Tx, batch: &[Hearing], stamp: &Stamp) -> Result<App
     let mut jobs = Loaded::load(tx, &live)?;
     let mut events = vec![];
     for hearing in live {
-        let mut note = Note {
-            applied_at: Some(stamp.now),
-            event_type: hearing.event_type.clone(),
-            ..Note::default()
-        };
+        let mut note =
+            Note { applied_at: Some(stamp.now), event_type: hearing.event_type.clone(), ..Note::default() };
         if let Some(why) = &hearing.unusable {
             done.unusable += 1;
             note.meaning = Some(why.clone());
@@ -420,14 +428,12 @@ fn record(tx: &mut Tx, before: &Job, change: Change, stamp: &Stamp) -> Result<Jo
 
 /// Everything of a decision but its events, which are numbered last.
 fn store(tx: &mut Tx, before: &Job, next: &Job, tasks: &[TaskOp], stamp: &Stamp) -> Result<()> {
-    let learned: Vec<&str> = [
-        (&before.upstream_id, &next.upstream_id),
-        (&before.upstream_video_id, &next.upstream_video_id),
-    ]
-    .into_iter()
-    .filter(|(old, new)| old != new)
-    .filter_map(|(_, new)| new.as_deref())
-    .collect();
+    let learned: Vec<&str> =
+        [(&before.upstream_id, &next.upstream_id), (&before.upstream_video_id, &next.upstream_video_id)]
+            .into_iter()
+            .filter(|(old, new)| old != new)
+            .filter_map(|(_, new)| new.as_deref())
+            .collect();
     if !learned.is_empty() {
         inbox::lock_parking(tx)?;
     }

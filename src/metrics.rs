@@ -73,7 +73,11 @@ impl Metrics {
         r.register("webhook_received", "Webhooks stored or known, by verdict", m.webhooks_received.clone());
         r.register("webhook_refused", "Webhooks refused, by reason", m.webhooks_refused.clone());
         r.register("webhook_duplicate", "Webhooks that were stored before", m.webhook_duplicates.clone());
-        r.register("webhook_hint_dropped", "Unsigned webhooks beyond a bound, by bound", m.hints_dropped.clone());
+        r.register(
+            "webhook_hint_dropped",
+            "Unsigned webhooks beyond a bound, by bound",
+            m.hints_dropped.clone(),
+        );
         r.register("webhook_ack_duration_seconds", "From body read to commit", m.webhook_ack_seconds.clone());
         r.register("receipts_applied", "Receipts understood, by what they did", m.receipts_applied.clone());
         r.register("jobs_submitted", "Jobs taken in, by kind", m.jobs_submitted.clone());

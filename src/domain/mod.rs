@@ -1,5 +1,6 @@
 //! The pure middle: values and decisions. No I/O, no async, no clock, no randomness, no logging.
 
+pub mod address;
 pub mod event;
 pub mod ids;
 pub mod job;

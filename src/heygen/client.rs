@@ -51,7 +51,12 @@ impl Heygen {
     }
 
     /// The one call that costs money. `idempotency_key` must belong to this request alone.
-    pub async fn create(&self, kind: Kind, body: Bytes, idempotency_key: &str) -> Result<wire::Created, Fault> {
+    pub async fn create(
+        &self,
+        kind: Kind,
+        body: Bytes,
+        idempotency_key: &str,
+    ) -> Result<wire::Created, Fault> {
         let mut headers = self.headers()?;
         if let Ok(value) = HeaderValue::from_str(idempotency_key) {
             headers.insert("idempotency-key", value);
@@ -81,7 +86,12 @@ impl Heygen {
             Some(video) if job.kind == Kind::VideoAgent && !seen.says.is_final() => {
                 let of_video = self.status_of(Kind::Video, &video, found_by).await?;
                 let says = if of_video.says.is_final() { of_video.says } else { seen.says };
-                Ok(Observation { upstream_id: Some(id.to_owned()), upstream_video_id: Some(video), says, found_by })
+                Ok(Observation {
+                    upstream_id: Some(id.to_owned()),
+                    upstream_video_id: Some(video),
+                    says,
+                    found_by,
+                })
             }
             _ => Ok(seen),
         }
@@ -128,7 +138,12 @@ impl Heygen {
     }
 
     /// A call that costs nothing. The answer is a success.
-    pub(super) async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Fault> {
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, Fault> {
         let call = Call {
             method,
             url: format!("{}{path}", self.base),
@@ -190,7 +205,8 @@ mod tests {
 
     #[test]
     fn only_the_way_back_is_added() {
-        let body = addressed(Kind::VideoAgent, r#"{"prompt":"p","x":[1]}"#, "job_1", Some("https://u")).unwrap();
+        let body =
+            addressed(Kind::VideoAgent, r#"{"prompt":"p","x":[1]}"#, "job_1", Some("https://u")).unwrap();
         let whole: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(
             whole,

@@ -136,7 +136,10 @@ pub fn unreadable(answer: &Answer, why: &str) -> Fault {
         // A success that carries an error with a code is that error (heygen-api.md 8).
         Some(code) => Fault::Refused(Failure { code: Some(code), message: said.message }),
         None => Fault::Unknown {
-            why: format!("HeyGen answered {} without what was asked: {why}", StatusCode::as_u16(&answer.status)),
+            why: format!(
+                "HeyGen answered {} without what was asked: {why}",
+                StatusCode::as_u16(&answer.status)
+            ),
         },
     }
 }

@@ -15,9 +15,7 @@ pub fn route(kind: Kind) -> Route {
     match kind {
         Kind::Video => Route { create: "/v3/videos", status: "/v3/videos/{}" },
         Kind::VideoAgent => Route { create: "/v3/video-agents", status: "/v3/video-agents/{}" },
-        Kind::Translation => {
-            Route { create: "/v3/video-translations", status: "/v3/video-translations/{}" }
-        }
+        Kind::Translation => Route { create: "/v3/video-translations", status: "/v3/video-translations/{}" },
     }
 }
 
@@ -46,7 +44,9 @@ pub fn check(kind: Kind, request: &Map<String, Value>) -> Vec<Mistake> {
             found.push(mistake(
                 &format!("/{field}"),
                 match field {
-                    "callback_id" => "belongs beside `request`, not in it: reelhook uses HeyGen's own for itself",
+                    "callback_id" => {
+                        "belongs beside `request`, not in it: reelhook uses HeyGen's own for itself"
+                    }
                     _ => "is set by reelhook, which is told the outcome and passes it on",
                 },
             ));
@@ -148,7 +148,8 @@ mod tests {
         let none: [&str; 0] = [];
         assert_eq!(pointers(Kind::Video, json!({"type": "avatar", "avatar_id": "a", "script": "Hi"})), none);
         assert_eq!(pointers(Kind::VideoAgent, json!({"prompt": "p"})), none);
-        let t = json!({"video": {"type": "url", "url": "https://x"}, "output_languages": ["Spanish (Spain)"]});
+        let t =
+            json!({"video": {"type": "url", "url": "https://x"}, "output_languages": ["Spanish (Spain)"]});
         assert_eq!(pointers(Kind::Translation, t), none);
         let c = json!({"type": "cinematic_avatar", "prompt": "p", "avatar_id": ["a"]});
         assert_eq!(pointers(Kind::Video, c), none);
@@ -169,6 +170,9 @@ mod tests {
         assert_eq!(pointers(Kind::Video, scenes(0)), ["/scenes"]);
         let two = json!({"video": {}, "output_languages": ["German", "Spanish (Spain)"]});
         assert_eq!(pointers(Kind::Translation, two), ["/output_languages"]);
-        assert_eq!(pointers(Kind::VideoAgent, json!({"prompt": "p", "callback_url": "u"})), ["/callback_url"]);
+        assert_eq!(
+            pointers(Kind::VideoAgent, json!({"prompt": "p", "callback_url": "u"})),
+            ["/callback_url"]
+        );
     }
 }

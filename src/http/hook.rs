@@ -14,7 +14,7 @@ use http_body_util::{BodyExt, Limited};
 use serde_json::{Map, Value};
 
 use super::Http;
-use super::peer::remote;
+use super::peer::{is_local, remote};
 use super::problem::{Kind, Problem, Result};
 use crate::clock::Stopwatch;
 use crate::domain::ids;
@@ -77,6 +77,8 @@ struct Delivery {
     headers: HeaderMap,
     body: Bytes,
     at: Millis,
+    /// An unsigned one may be taken as a hint although it came to a shared address.
+    lax: bool,
 }
 
 async fn accept(http: &Http, mark: Option<String>, request: Request) -> Result<()> {
@@ -95,7 +97,9 @@ async fn accept(http: &Http, mark: Option<String>, request: Request) -> Result<(
         None => parts.uri.path().to_owned(),
     };
     let remote = remote(http, &parts.extensions, &parts.headers);
+    let lax = http.settings.accept_unsigned && is_local(&parts.extensions, &parts.headers, &parts.uri);
     let delivery = Delivery {
+        lax,
         path,
         job_address,
         remote,
@@ -105,7 +109,7 @@ async fn accept(http: &Http, mark: Option<String>, request: Request) -> Result<(
     };
     let stored = match judge(http, &delivery).await? {
         Ok(signed_by) => store(http, delivery, Verdict::Signed, Some(signed_by)).await,
-        Err(_) if delivery.job_address.is_some() || http.accept_unsigned => take_hint(http, delivery).await,
+        Err(_) if delivery.job_address.is_some() || delivery.lax => take_hint(http, delivery).await,
         Err(why) => return Err(refuse(http, delivery, why).await),
     };
     if stored.is_ok() {
@@ -139,7 +143,7 @@ async fn judge(http: &Http, d: &Delivery) -> Result<std::result::Result<String, 
             continue;
         }
         let live = http.secrets.live();
-        let shared = d.job_address.is_none() && !http.accept_unsigned;
+        let shared = d.job_address.is_none() && !d.lax;
         return match why {
             _ if !shared => Ok(Err(why)),
             _ if live.rotating => Err(Kind::Rotating.into()),
@@ -209,13 +213,7 @@ fn explain(why: Unsigned) -> &'static str {
     }
 }
 
-fn receipt(
-    http: &Http,
-    d: Delivery,
-    verdict: Verdict,
-    signed_by: Option<String>,
-    note: Note,
-) -> Receipt {
+fn receipt(http: &Http, d: Delivery, verdict: Verdict, signed_by: Option<String>, note: Note) -> Receipt {
     Receipt {
         id: ids::new(ids::RECEIPT, d.at, http.clock.random()),
         received_at: d.at,

@@ -15,13 +15,13 @@ const FORWARDED: [&str; 5] =
 /// The address of whoever sent the request.
 pub fn remote(http: &Http, extensions: &Extensions, headers: &HeaderMap) -> Option<IpAddr> {
     let peer = extensions.get::<ConnectInfo<SocketAddr>>()?.0.ip();
-    if !http.trusted_proxies.contains(&peer) {
+    if !http.settings.trusted_proxies.contains(&peer) {
         return Some(peer);
     }
     // The last entry that is not a trusted proxy is the one the nearest of them saw.
     let forwarded = headers.get("x-forwarded-for").and_then(|v| v.to_str().ok()).unwrap_or("");
     let mut hops = forwarded.rsplit(',').filter_map(|hop| hop.trim().parse::<IpAddr>().ok());
-    Some(hops.find(|ip| !http.trusted_proxies.contains(ip)).unwrap_or(peer))
+    Some(hops.find(|ip| !http.settings.trusted_proxies.contains(ip)).unwrap_or(peer))
 }
 
 /// Whether a request can only come from a program of this machine, and not from a web page in its

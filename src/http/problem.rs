@@ -138,8 +138,7 @@ impl Problem {
         }
         if !self.errors.is_empty() {
             let errors = self.errors.iter();
-            body["errors"] =
-                errors.map(|e| json!({"pointer": e.pointer, "message": e.message})).collect();
+            body["errors"] = errors.map(|e| json!({"pointer": e.pointer, "message": e.message})).collect();
         }
         if kind.status() == 503 {
             body["retry_after_s"] = json!(RETRY_AFTER_S);

@@ -60,10 +60,8 @@ pub fn accept_many(tx: &mut Tx, receipts: &[Receipt]) -> Result<Vec<bool>> {
 
 /// How many unsigned receipts are kept for one job.
 pub fn count_unsigned(tx: &mut Tx, job_id: &str) -> Result<i64> {
-    let row = tx.one(
-        "SELECT COUNT(*) FROM inbox WHERE job_address = ?1 AND verdict = 'unsigned'",
-        params![job_id],
-    )?;
+    let row = tx
+        .one("SELECT COUNT(*) FROM inbox WHERE job_address = ?1 AND verdict = 'unsigned'", params![job_id])?;
     row.map_or(Ok(0), |mut r| r.int(0))
 }
 
@@ -109,14 +107,7 @@ pub fn annotate(tx: &mut Tx, id: &str, note: &Note) -> Result<()> {
     tx.execute(
         "UPDATE inbox SET applied_at = ?2, event_type = ?3, job_id = ?4, parked_under = ?5, meaning = ?6 \
          WHERE id = ?1",
-        params![
-            id,
-            note.applied_at,
-            &note.event_type,
-            &note.job_id,
-            &note.parked_under,
-            &note.meaning
-        ],
+        params![id, note.applied_at, &note.event_type, &note.job_id, &note.parked_under, &note.meaning],
     )?;
     Ok(())
 }
@@ -161,8 +152,7 @@ pub fn list(tx: &mut Tx, filter: &Filter, before: Option<&str>, limit: i64) -> R
     ask.and("job_id = ?", filter.job_id.as_deref());
     let (conditions, mut params) = ask.finish();
     params.push(Param::Int(limit));
-    let sql =
-        format!("SELECT {COLUMNS} FROM inbox{conditions} ORDER BY id DESC LIMIT ?{}", params.len());
+    let sql = format!("SELECT {COLUMNS} FROM inbox{conditions} ORDER BY id DESC LIMIT ?{}", params.len());
     tx.query(&sql, &params)?.into_iter().map(read).collect()
 }
 

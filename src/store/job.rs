@@ -136,8 +136,7 @@ pub fn list(tx: &mut Tx, filter: &Filter, before: Option<&str>, limit: i64) -> R
     }
     let (conditions, mut params) = ask.finish();
     params.push(Param::Int(limit));
-    let sql =
-        format!("SELECT {COLUMNS} FROM job{conditions} ORDER BY id DESC LIMIT ?{}", params.len());
+    let sql = format!("SELECT {COLUMNS} FROM job{conditions} ORDER BY id DESC LIMIT ?{}", params.len());
     tx.query(&sql, &params)?.into_iter().map(read).collect()
 }
 
@@ -154,8 +153,7 @@ fn read(mut row: Row) -> Result<Job> {
     let id = row.text(0)?;
     let lie = |column, why: String| Error::Corrupt { table: "job", column, id: id.clone(), why };
     let (kind, state) = (row.text(2)?, row.text(3)?);
-    let details: Details =
-        serde_json::from_str(&row.text(12)?).map_err(|e| lie("details", e.to_string()))?;
+    let details: Details = serde_json::from_str(&row.text(12)?).map_err(|e| lie("details", e.to_string()))?;
     Ok(Job {
         version: row.int(1)?,
         kind: Kind::parse(&kind).ok_or_else(|| lie("kind", kind))?,
@@ -171,4 +169,18 @@ fn read(mut row: Row) -> Result<Job> {
         details,
         id,
     })
+}
+
+/// How many jobs are in each state that is not terminal.
+pub fn count_open(tx: &mut Tx) -> Result<Vec<(State, i64)>> {
+    let rows = tx.query("SELECT state, COUNT(*) FROM job WHERE finished_at IS NULL GROUP BY state", &[])?;
+    let mut counts: Vec<(State, i64)> =
+        State::ALL.into_iter().filter(|s| !s.is_terminal()).map(|s| (s, 0)).collect();
+    for mut row in rows {
+        let (state, n) = (row.text(0)?, row.int(1)?);
+        if let Some(slot) = counts.iter_mut().find(|(s, _)| s.name() == state) {
+            slot.1 = n;
+        }
+    }
+    Ok(counts)
 }

@@ -7,8 +7,7 @@ use super::error::{Error, Result};
 use crate::domain::time::Millis;
 use crate::params;
 
-pub(super) const ALL: [(i64, &str, &str); 1] =
-    [(1, "init", include_str!("../../migrations/0001_init.sql"))];
+pub(super) const ALL: [(i64, &str, &str); 1] = [(1, "init", include_str!("../../migrations/0001_init.sql"))];
 
 /// Brings the schema up to date inside the caller's transaction, or, on SQLite, statement by statement.
 pub(super) fn run(tx: &mut Tx, now: Millis) -> Result<()> {

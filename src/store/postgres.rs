@@ -43,7 +43,10 @@ pub(super) struct Postgres {
 pub(super) fn open(url: &str, bell: Bell, now: i64) -> Result<Postgres> {
     let config = config(url)?;
     let mut first = Connection::open(&config)?;
-    first.client.batch_execute(&format!("SELECT pg_advisory_lock({MIGRATION_LOCK})")).map_err(|e| sort(&e))?;
+    first
+        .client
+        .batch_execute(&format!("SELECT pg_advisory_lock({MIGRATION_LOCK})"))
+        .map_err(|e| sort(&e))?;
     migrate::run(&mut Tx::postgres(PostgresTx(&mut first)), now)?;
     first
         .client

@@ -149,11 +149,8 @@ fn write_batch(connection: &Connection, batch: Vec<Box<dyn Work>>, bell: &Bell) 
     let done: Vec<(Box<dyn Work>, Result<()>)> = batch
         .into_iter()
         .map(|mut work| {
-            let ran = if alone {
-                run_one(connection, &mut work)
-            } else {
-                run_in_savepoint(connection, &mut work)
-            };
+            let ran =
+                if alone { run_one(connection, &mut work) } else { run_in_savepoint(connection, &mut work) };
             rung |= *ran.as_ref().unwrap_or(&false);
             (work, ran.map(|_| ()))
         })

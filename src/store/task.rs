@@ -31,10 +31,7 @@ pub fn apply(tx: &mut Tx, subject: &str, op: TaskOp) -> Result<()> {
             Ok(())
         }
         TaskOp::Drop(kind) => {
-            tx.execute(
-                "DELETE FROM task WHERE subject = ?1 AND kind = ?2",
-                params![subject, kind.name()],
-            )?;
+            tx.execute("DELETE FROM task WHERE subject = ?1 AND kind = ?2", params![subject, kind.name()])?;
             Ok(())
         }
     }
@@ -50,13 +47,7 @@ pub fn add_many(tx: &mut Tx, kind: TaskKind, subjects: &[&str], due_at: Millis) 
         );
         let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 5);
         for subject in chunk {
-            values.extend_from_slice(params![
-                *subject,
-                kind.name(),
-                kind.lane().number(),
-                due_at,
-                0
-            ]);
+            values.extend_from_slice(params![*subject, kind.name(), kind.lane().number(), due_at, 0]);
         }
         tx.execute(&sql, &values)?;
     }

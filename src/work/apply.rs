@@ -33,9 +33,8 @@ pub(super) async fn run(work: &Work, tasks: Vec<Claimed>) -> store::Result<()> {
 
 async fn apply(work: &Work, tasks: Vec<Claimed>) -> store::Result<()> {
     let ids: Vec<String> = tasks.iter().map(|t| t.subject.clone()).collect();
-    let read = move |tx: &mut store::Tx| {
-        inbox::find_many(tx, &ids.iter().map(String::as_str).collect::<Vec<_>>())
-    };
+    let read =
+        move |tx: &mut store::Tx| inbox::find_many(tx, &ids.iter().map(String::as_str).collect::<Vec<_>>());
     let mut receipts = work.db.read(read).await?;
     let batch: Vec<Hearing> = tasks
         .into_iter()

@@ -11,7 +11,8 @@ use crate::store::{self, job};
 pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
     let id = task.subject.clone();
     let found = work.db.read(move |tx| job::find(tx, &id)).await?;
-    let asked = |job: &Job| job.upstream_id.is_some() && (!job.state.is_terminal() || job.details.refresh_asked);
+    let asked =
+        |job: &Job| job.upstream_id.is_some() && (!job.state.is_terminal() || job.details.refresh_asked);
     let Some(job) = found.filter(asked) else {
         return work.conclude(End::of(task, Outcome::Done)).await;
     };

@@ -132,9 +132,10 @@ impl Runner {
     async fn claim(&self) -> store::Result<Vec<Batch>> {
         let mut wanted = vec![];
         for (rule, permits) in self.lanes.iter() {
-            if let Ok(permit) = permits.clone().try_acquire_many_owned(
-                u32::try_from(permits.available_permits()).unwrap_or(u32::MAX).max(1),
-            ) {
+            if let Ok(permit) = permits
+                .clone()
+                .try_acquire_many_owned(u32::try_from(permits.available_permits()).unwrap_or(u32::MAX).max(1))
+            {
                 let most = if rule.lane == Lane::Inbound { INBOUND_BATCH } else { permit.num_permits() };
                 wanted.push((*rule, most, permit));
             }

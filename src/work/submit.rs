@@ -57,18 +57,15 @@ async fn send(work: &Work, task: Claimed, job: &Job, request: &str) -> store::Re
     tracing::info!(job_id = %job.id, why = fault.why(), "HeyGen did not take the job");
     let (pause, why) = (pause_for(&fault, now), fault.why());
     let end = match fault {
-        Fault::NotSent { .. } => {
-            End::of(task, queued(later)).saying(Input::NotAccepted { sent: false, why })
-        }
+        Fault::NotSent { .. } => End::of(task, queued(later)).saying(Input::NotAccepted { sent: false, why }),
         Fault::Wait { after, .. } => {
             let until = after.map_or(later, |pause| now + pause);
             End::of(task, queued(until)).saying(Input::NotAccepted { sent: true, why })
         }
         Fault::Blocked { .. } => End::of(task, queued(now)).saying(Input::NotAccepted { sent: true, why }),
         Fault::Refused(failure) => End::of(task, Outcome::Done).saying(Input::Refused(failure)),
-        Fault::NotFound { why } => {
-            End::of(task, Outcome::Done).saying(Input::Refused(crate::domain::job::Failure::ours("not_found", why)))
-        }
+        Fault::NotFound { why } => End::of(task, Outcome::Done)
+            .saying(Input::Refused(crate::domain::job::Failure::ours("not_found", why))),
         Fault::Unknown { .. } => {
             let at = now + submit_backoff(1, work.jitter());
             End::of(task, Outcome::Retry { at, why: why.clone() }).saying(Input::NoAnswer { why })
@@ -90,7 +87,9 @@ async fn resolve(work: &Work, task: Claimed, job: &Job, request: &str) -> store:
     if age >= KEY_TRUSTED {
         return Ok(match search(work, job).await {
             Ok(Some(created)) => accepted(task, created),
-            Ok(None) => still_open(work, task, "neither HeyGen's event log nor its lists know it", 10 * MINUTE),
+            Ok(None) => {
+                still_open(work, task, "neither HeyGen's event log nor its lists know it", 10 * MINUTE)
+            }
             Err(fault) => still_open(work, task, &fault.why(), 10 * MINUTE),
         });
     }
@@ -176,7 +175,8 @@ async fn search_list(work: &Work, job: &Job) -> Result<Option<Created>, Fault> {
     let mut token = None;
     for _ in 0..SEARCH_PAGES {
         let page = work.heygen.list(job.kind, token.as_deref()).await?;
-        let ours = page.items.iter().find(|item| item.get("callback_id").and_then(|v| v.as_str()) == Some(&job.id));
+        let ours =
+            page.items.iter().find(|item| item.get("callback_id").and_then(|v| v.as_str()) == Some(&job.id));
         if let Some(id) = ours.and_then(|item| item.get("id")).and_then(|id| id.as_str()) {
             return Ok(Some(Created { upstream_id: id.to_owned(), upstream_video_id: None }));
         }

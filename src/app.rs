@@ -1,0 +1,154 @@
+//! The handful of long-lived things of a server, started and stopped in order: store, clients,
+//! HTTP, runner. Two apps can live in one process; nothing is process-wide.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::domain::address::Addresses;
+use crate::domain::ids;
+use crate::domain::time::SECOND;
+use crate::heygen::client::Heygen;
+use crate::heygen::fault::Blocked;
+use crate::http::{self, Http, Parts, Settings};
+use crate::metrics::Metrics;
+use crate::store::{self, Db, Tx, api_key, setting, upstream_limit};
+use crate::work::{self, Runner, Work};
+
+/// Nothing is sent until then: a server without a HeyGen key waits for a restart with one.
+const FOR_GOOD: i64 = i64::MAX;
+
+#[derive(Clone)]
+pub struct App {
+    pub db: Db,
+    pub clock: Clock,
+    pub http: Http,
+    pub runner: Runner,
+    drain: Duration,
+    /// The first API key, made now and to be shown once.
+    pub first_key: Option<String>,
+}
+
+impl App {
+    /// Opens the store and prepares everything; nothing runs yet.
+    pub async fn prepare(config: &Config, clock: Clock) -> store::Result<Self> {
+        let (address, now) = (config.database.clone(), clock.now());
+        // Opening blocks on the disk or the network.
+        let opened = tokio::task::spawn_blocking(move || Db::open(&address, now)).await;
+        let db = opened.map_err(|e| store::Error::Bug(e.to_string()))??;
+        let address_key = hex::encode(clock.random::<32>());
+        let (slots, has_key) = (config.slots, config.heygen_api_key.is_some());
+        let address_key = db
+            .write(move |tx| {
+                upstream_limit::set_slots(tx, slots)?;
+                open_or_pause(tx, has_key, now)?;
+                work::upkeep::ensure(tx, now)?;
+                setting::get_or_put(tx, setting::ADDRESS_KEY, &address_key)
+            })
+            .await?;
+        let first_key = first_key(config, &db, &clock).await?;
+        let heygen = Heygen::new(&config.heygen_url, config.heygen_api_key.clone(), clock.clone());
+        let metrics = Metrics::new();
+        let addresses = Addresses::new(config.public_url.clone(), &address_key);
+        let work = Work::new(work::Inner {
+            db: db.clone(),
+            clock: clock.clone(),
+            heygen: heygen.clone(),
+            metrics: metrics.clone(),
+            addresses: addresses.clone(),
+        });
+        let http = Http::start(Parts {
+            db: db.clone(),
+            clock: clock.clone(),
+            metrics,
+            heygen,
+            addresses,
+            settings: settings(config),
+        })
+        .await?;
+        let drain = Duration::from_secs(config.drain_s.unsigned_abs());
+        Ok(Self { db, clock, http, runner: Runner::new(work), drain, first_key })
+    }
+
+    pub fn router(&self) -> Router {
+        self.http.router()
+    }
+
+    /// Serves until told to stop, then stops taking requests, lets work in progress end, and returns.
+    pub async fn serve(&self, listener: TcpListener, stop: watch::Receiver<bool>) -> std::io::Result<()> {
+        let runner = self.runner.clone();
+        let (running, drain) = (stop.clone(), self.drain);
+        let runner = tokio::spawn(async move { runner.run(running, drain).await });
+        let told = |mut stop: watch::Receiver<bool>| async move {
+            // An error means that whoever could tell us is gone, which is the same.
+            let _ = stop.wait_for(|stopped| *stopped).await;
+        };
+        let router = self.router().into_make_service_with_connect_info::<SocketAddr>();
+        let serving = axum::serve(listener, router).with_graceful_shutdown(told(stop.clone()));
+        let overdue = async {
+            told(stop).await;
+            self.clock.sleep(drain).await;
+        };
+        let served = tokio::select! {
+            served = async { serving.await } => served,
+            // A request that never ends does not hold up the stop for ever.
+            () = overdue => Ok(()),
+        };
+        let _ = runner.await;
+        served
+    }
+}
+
+/// Without a key nothing can be sent. With one, a pause of an earlier run is tried at once: the key
+/// or the account may be what was repaired.
+fn open_or_pause(tx: &mut Tx, has_key: bool, now: i64) -> store::Result<()> {
+    if !has_key {
+        return upstream_limit::pause(tx, "no_heygen_key", now, FOR_GOOD);
+    }
+    match upstream_limit::get(tx)?.pause {
+        Some(pause) if pause.reason == "no_heygen_key" || pause.reason == Blocked::Address.name() => {
+            upstream_limit::resume(tx).map(|_| ())
+        }
+        Some(pause) => upstream_limit::pause(tx, &pause.reason, now, now),
+        None => Ok(()),
+    }
+}
+
+/// The first API key: when asked for, or when a server that others reach has none.
+async fn first_key(config: &Config, db: &Db, clock: &Clock) -> store::Result<Option<String>> {
+    let now = clock.now();
+    let wanted = config.bootstrap || config.is_exposed();
+    if !wanted || db.read(move |tx| api_key::any_live(tx, now)).await? {
+        return Ok(None);
+    }
+    let (text, hash) = http::new_key(clock.random());
+    let key = api_key::ApiKey {
+        id: ids::new(ids::API_KEY, now, clock.random()),
+        name: "first".to_owned(),
+        hint: text[text.len() - 4..].to_owned(),
+        created_at: now,
+        expires_at: None,
+        revoked_at: None,
+        last_used_at: None,
+    };
+    db.write(move |tx| api_key::insert(tx, &key, &hash)).await?;
+    Ok(Some(text))
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        public_url: config.public_url.clone(),
+        exposed: config.is_exposed(),
+        accept_unsigned: config.accept_unsigned,
+        trusted_proxies: config.trusted_proxies.clone(),
+        webhook_secrets: config.heygen_webhook_secrets.clone(),
+        deadline: config.deadline_s * SECOND,
+        first_poll: config.first_poll_s.map(|s| s * SECOND),
+        poll_pause: config.poll_pause_s * SECOND,
+    }
+}

@@ -1,0 +1,118 @@
+//! How a command ends: exit codes compatible with HeyGen's own CLI, and one problem object on stderr.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    Ok,
+    /// Failure or network.
+    Failure,
+    Usage,
+    Auth,
+    /// The partial resource is on stdout.
+    TimedOut,
+    NotFound,
+    Conflict,
+    /// The job ended, and not as wished.
+    JobFailed,
+    Quota,
+    Interrupted,
+}
+
+impl Exit {
+    pub const ALL: [Self; 10] = [
+        Self::Ok,
+        Self::Failure,
+        Self::Usage,
+        Self::Auth,
+        Self::TimedOut,
+        Self::NotFound,
+        Self::Conflict,
+        Self::JobFailed,
+        Self::Quota,
+        Self::Interrupted,
+    ];
+
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Failure => 1,
+            Self::Usage => 2,
+            Self::Auth => 3,
+            Self::TimedOut => 4,
+            Self::NotFound => 5,
+            Self::Conflict => 6,
+            Self::JobFailed => 7,
+            Self::Quota => 8,
+            Self::Interrupted => 130,
+        }
+    }
+
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Ok => "done",
+            Self::Failure => "it failed, or the network did",
+            Self::Usage => "the command line or a setting is not right",
+            Self::Auth => "an API key is needed, or does not do",
+            Self::TimedOut => "it took too long; what there is, is on stdout",
+            Self::NotFound => "there is no such thing",
+            Self::Conflict => "the state of the thing does not allow it",
+            Self::JobFailed => "the job ended failed or canceled",
+            Self::Quota => "out of credit, quota or disk",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+pub type Result<T> = std::result::Result<T, CliError>;
+
+#[derive(Debug, Clone)]
+pub struct CliError {
+    pub exit: Exit,
+    /// A problem object as the API gives it, or one in its shape.
+    pub problem: Value,
+}
+
+impl CliError {
+    pub fn new(exit: Exit, code: &str, detail: impl Into<String>, hint: Option<&str>) -> Self {
+        let mut problem = json!({"code": code, "title": exit.meaning(), "detail": detail.into()});
+        if let Some(hint) = hint {
+            problem["hint"] = json!(hint);
+        }
+        Self { exit, problem }
+    }
+
+    pub fn usage(detail: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, "cli_usage", detail, None)
+    }
+
+    pub fn failure(detail: impl Into<String>) -> Self {
+        Self::new(Exit::Failure, "cli_failure", detail, None)
+    }
+
+    /// One problem object when a program reads, lines when a person does.
+    pub fn print(&self) {
+        if !std::io::stderr().is_terminal() {
+            eprintln!("{}", self.problem);
+            return;
+        }
+        let text = |name: &str| self.problem.get(name).and_then(Value::as_str);
+        eprintln!("error: {}", text("detail").or_else(|| text("title")).unwrap_or("unknown"));
+        for error in self.problem.get("errors").and_then(Value::as_array).into_iter().flatten() {
+            let part = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or("?");
+            eprintln!("  {}: {}", part("pointer"), part("message"));
+        }
+        if let Some(hint) = text("hint") {
+            eprintln!("hint: {hint}");
+        }
+    }
+}

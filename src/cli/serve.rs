@@ -1,0 +1,108 @@
+//! `reelhook serve`: the server, until SIGTERM or Ctrl-C.
+
+use std::io::IsTerminal;
+use std::sync::Mutex;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt};
+
+use super::{CliError, Exit, Result};
+use crate::app::App;
+use crate::clock::{Clock, Stopwatch};
+use crate::config::{Config, Given};
+
+pub async fn run(given: &Given) -> Result<Exit> {
+    let watch = Stopwatch::start();
+    let config = Config::resolve(given).map_err(|e| CliError::usage(e.to_string()))?;
+    log(&config)?;
+    for (name, value, from) in &config.shown {
+        tracing::info!("{name} = {value} ({from})");
+    }
+    let listener = TcpListener::bind(config.listen).await.map_err(|e| {
+        let why = format!("--listen {}: {e}", config.listen);
+        CliError::new(
+            Exit::Failure,
+            "cli_listen",
+            why,
+            Some("another server may be there; choose another port"),
+        )
+    })?;
+    let app = App::prepare(&config, Clock::real())
+        .await
+        .map_err(|e| CliError::new(Exit::Failure, "cli_store", format!("--database: {e}"), None))?;
+    if let Some(key) = &app.first_key {
+        // Shown once, on the terminal of whoever started it; never in the log.
+        eprintln!("The first API key, shown only now: {key}");
+    }
+    let stop = stop_signal();
+    let at = listener.local_addr().unwrap_or(config.listen);
+    let ready_ms = u64::try_from(watch.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(ready_ms, "reelhook is ready at http://{at}");
+    app.serve(listener, stop).await.map_err(|e| CliError::failure(e.to_string()))?;
+    tracing::info!("stopped");
+    Ok(Exit::Ok)
+}
+
+/// Told once SIGTERM or Ctrl-C arrives. A second Ctrl-C ends the process at once.
+pub fn stop_signal() -> watch::Receiver<bool> {
+    let (tell, told) = watch::channel(false);
+    tokio::spawn(async move {
+        asked_to_stop().await;
+        let _ = tell.send(true);
+        asked_to_stop().await;
+        std::process::exit(i32::from(Exit::Interrupted.code()));
+    });
+    told
+}
+
+async fn asked_to_stop() {
+    let interrupted = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminated) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = interrupted => {}
+                _ = terminated.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = interrupted.await;
+}
+
+fn log(config: &Config) -> Result<()> {
+    let filter = || EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    let color = std::io::stderr().is_terminal();
+    let to_stderr = if config.log_json {
+        fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).with_filter(filter()).boxed()
+    } else {
+        let lines = fmt::layer().with_target(false).with_ansi(color).with_writer(std::io::stderr);
+        lines.with_filter(filter()).boxed()
+    };
+    let to_file = match &config.log_file {
+        None => None,
+        Some(path) => {
+            let file = std::fs::File::options()
+                .create(true)
+                .append(true)
+                .open(path)
+                .map_err(|e| CliError::usage(format!("--log-file {}: {e}", path.display())))?;
+            let writer = Mutex::new(file);
+            Some(if config.log_json {
+                fmt::layer().json().flatten_event(true).with_writer(writer).with_filter(filter()).boxed()
+            } else {
+                let lines = fmt::layer().with_target(false).with_ansi(false).with_writer(writer);
+                lines.with_filter(filter()).boxed()
+            })
+        }
+    };
+    tracing_subscriber::registry()
+        .with(to_stderr)
+        .with(to_file)
+        .try_init()
+        .map_err(|e| CliError::failure(e.to_string()))
+}

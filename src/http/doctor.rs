@@ -1,0 +1,167 @@
+//! What is wrong, and what to do about it: the checks behind `reelhook doctor`.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::problem::Result;
+use super::{Http, hook, ops};
+use crate::domain::receipt::Verdict;
+use crate::domain::task::Lane;
+use crate::domain::time::MINUTE;
+use crate::heygen::webhooks;
+use crate::store::{Tx, inbox, task};
+
+struct Check {
+    name: &'static str,
+    /// `ok`, `warn` or `fail`.
+    status: &'static str,
+    detail: String,
+    fix: Option<String>,
+}
+
+fn ok(name: &'static str, detail: impl Into<String>) -> Check {
+    Check { name, status: "ok", detail: detail.into(), fix: None }
+}
+
+fn warn(name: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Check {
+    Check { name, status: "warn", detail: detail.into(), fix: Some(fix.into()) }
+}
+
+fn fail(name: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Check {
+    Check { status: "fail", ..warn(name, detail, fix) }
+}
+
+pub async fn get(State(http): State<Http>) -> Result<Response> {
+    let mut checks = vec![store(&http).await?, heygen_key(&http).await, submission(&http).await?];
+    checks.push(public_address(&http).await);
+    checks.push(endpoint(&http).await);
+    checks.push(secret(&http));
+    checks.push(refusals(&http).await?);
+    checks.push(backlog(&http).await?);
+    let healthy = checks.iter().all(|c| c.status != "fail");
+    let all: Vec<Value> = checks
+        .into_iter()
+        .map(|c| json!({"check": c.name, "status": c.status, "detail": c.detail, "fix": c.fix}))
+        .collect();
+    Ok(axum::Json(json!({"healthy": healthy, "checks": all})).into_response())
+}
+
+async fn store(http: &Http) -> Result<Check> {
+    let dead = http.db.read(task::count_dead).await?;
+    Ok(match dead {
+        0 => ok("store", format!("{} answers, no dead letters", http.db.engine())),
+        n => warn("store", format!("{n} dead letter(s) are kept"), "the log says why each was given up"),
+    })
+}
+
+async fn heygen_key(http: &Http) -> Check {
+    const NAME: &str = "HeyGen key";
+    if !http.heygen.has_key() {
+        return fail(NAME, "none is set, so nothing is sent", "set HEYGEN_API_KEY and start again");
+    }
+    match http.heygen.me().await {
+        Ok(me) => ok(NAME, format!("works, for {}", me["username"].as_str().unwrap_or("an unnamed account"))),
+        Err(fault) => fail(NAME, fault.why(), "check HEYGEN_API_KEY, and that this machine reaches HeyGen"),
+    }
+}
+
+async fn submission(http: &Http) -> Result<Check> {
+    let state = ops::upstream_json(http).await?;
+    let used = format!("{} of {} slots in use", state["slots_in_use"], state["slots"]);
+    Ok(match state["paused"]["reason"].as_str() {
+        None => ok("submission", used),
+        Some(reason) => fail(
+            "submission",
+            format!("paused: {reason}"),
+            "HeyGen takes no job until this is repaired; it is tried again by itself",
+        ),
+    })
+}
+
+async fn public_address(http: &Http) -> Check {
+    const NAME: &str = "public address";
+    let Some(base) = &http.settings.public_url else {
+        return warn(
+            NAME,
+            "none is set, so HeyGen cannot call; outcomes are found by polling",
+            "set --public-url",
+        );
+    };
+    let url = format!("{base}{}", hook::PATHS[0]);
+    match webhooks::probe(&http.probe, &url).await {
+        Ok(took) => {
+            ok(NAME, format!("{url} answers OPTIONS in {} ms (HeyGen waits 1,000)", took.as_millis()))
+        }
+        Err(why) => fail(NAME, format!("{url}: {why}"), "make the address lead to this server"),
+    }
+}
+
+async fn endpoint(http: &Http) -> Check {
+    const NAME: &str = "HeyGen endpoint";
+    let Some(base) = http.settings.public_url.clone() else {
+        return warn(NAME, "not checked without a public address", "set --public-url");
+    };
+    let all = match webhooks::list(&http.heygen).await {
+        Ok(all) => all,
+        Err(fault) => return warn(NAME, fault.why(), "repair the HeyGen key first"),
+    };
+    let ours: Vec<_> = all.iter().filter(|e| e.url.starts_with(&base)).collect();
+    match ours.as_slice() {
+        [] => warn(
+            NAME,
+            "none leads here; jobs get an address of their own instead",
+            "run `reelhook webhook register`",
+        ),
+        [one] if one.status.as_deref() == Some("disabled") => {
+            fail(NAME, format!("{} is disabled at HeyGen", one.url), "remove it and register again")
+        }
+        [one] => ok(NAME, format!("{} is registered", one.url)),
+        more => warn(
+            NAME,
+            format!("{} endpoints lead here, so every event comes as often", more.len()),
+            "remove all but one: `reelhook webhook list`, `reelhook webhook remove ID`",
+        ),
+    }
+}
+
+fn secret(http: &Http) -> Check {
+    match http.secrets.live().secrets.len() {
+        0 => warn(
+            "webhook secret",
+            "none is known: signed webhooks are answered 503",
+            "run `reelhook webhook register`, or set HEYGEN_WEBHOOK_SECRET",
+        ),
+        n => ok("webhook secret", format!("{n} live")),
+    }
+}
+
+async fn refusals(http: &Http) -> Result<Check> {
+    let filter = inbox::Filter { verdict: Some(Verdict::Refused), job_id: None };
+    let last = http.db.read(move |tx: &mut Tx| inbox::list(tx, &filter, None, 1)).await?;
+    let recent = last.into_iter().find(|r| http.clock.now() - r.received_at < 60 * MINUTE);
+    Ok(match recent {
+        None => ok("refused webhooks", "none in the last hour"),
+        Some(r) => warn(
+            "refused webhooks",
+            format!("the last: {} ({})", r.id, r.note.meaning.unwrap_or_default()),
+            format!("`reelhook receipt show {}` goes through its signature", r.id),
+        ),
+    })
+}
+
+async fn backlog(http: &Http) -> Result<Check> {
+    let now = http.clock.now();
+    let read = move |tx: &mut Tx| task::backlog(tx, Lane::Inbound, now);
+    let (count, since) = http.db.read(read).await?;
+    let age = since.map_or(0, |at| now.saturating_sub(at));
+    Ok(if age > MINUTE {
+        fail(
+            "inbox",
+            format!("{count} receipts wait, the oldest for {} s", age / 1_000),
+            "see the log for why work stands",
+        )
+    } else {
+        ok("inbox", format!("{count} receipts wait"))
+    })
+}

@@ -1,0 +1,234 @@
+//! Bodies of API requests, read field by field: every mistake is found, and each is named by its
+//! place. Unknown fields are mistakes, too.
+
+use std::collections::BTreeMap;
+
+use axum::body::{Body, Bytes};
+use http_body_util::{BodyExt, Limited};
+use serde_json::{Map, Value};
+
+use super::Http;
+use super::problem::{FieldError, Kind, Problem, Result, field};
+use crate::domain::job::Kind as JobKind;
+use crate::domain::time::{DAY, MINUTE, Millis, parse_rfc3339};
+use crate::flow::NewJob;
+use crate::heygen::kinds;
+
+pub const MAX_BODY_BYTES: usize = 1 << 20;
+const MAX_LABELS: usize = 20;
+const MAX_LABEL_CHARS: usize = 100;
+const MAX_CALLBACK_ID_CHARS: usize = 255;
+const MAX_TITLE_CHARS: usize = 500;
+const MAX_METADATA_BYTES: usize = 16 << 10;
+pub const MIN_DEADLINE: Millis = MINUTE;
+pub const MAX_DEADLINE: Millis = 30 * DAY;
+
+/// The whole body, at most a mebibyte.
+pub async fn read(body: Body) -> Result<Bytes> {
+    match Limited::new(body, MAX_BODY_BYTES).collect().await {
+        Ok(whole) => Ok(whole.to_bytes()),
+        Err(e) if e.is::<http_body_util::LengthLimitError>() => Err(Kind::TooLarge.into()),
+        Err(_) => Err(Problem::saying(Kind::NotJson, "the body broke off")),
+    }
+}
+
+/// A JSON object; an empty body stands for an empty one where that is allowed.
+pub fn object(bytes: &[u8], may_be_empty: bool) -> Result<Map<String, Value>> {
+    if may_be_empty && bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Map::new());
+    }
+    match serde_json::from_slice::<Value>(bytes) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(Problem::saying(Kind::NotJson, "it must be one JSON object")),
+        Err(e) => Err(Problem::saying(Kind::NotJson, e.to_string())),
+    }
+}
+
+/// Takes fields out of an object and collects what is wrong with them.
+pub struct Fields {
+    object: Map<String, Value>,
+    known: Vec<&'static str>,
+    pub errors: Vec<FieldError>,
+}
+
+impl Fields {
+    pub fn new(object: Map<String, Value>) -> Self {
+        Self { object, known: vec![], errors: vec![] }
+    }
+
+    pub fn wrong(&mut self, name: &str, why: impl Into<String>) {
+        self.errors.push(field(format!("/{name}"), why));
+    }
+
+    fn take(&mut self, name: &'static str) -> Option<Value> {
+        self.known.push(name);
+        self.object.remove(name).filter(|v| !v.is_null())
+    }
+
+    pub fn text(&mut self, name: &'static str, most: usize) -> Option<String> {
+        match self.take(name)? {
+            Value::String(text) if !text.is_empty() && text.chars().count() <= most => Some(text),
+            _ => {
+                self.wrong(name, format!("must be a text of 1 to {most} characters"));
+                None
+            }
+        }
+    }
+
+    pub fn switch(&mut self, name: &'static str) -> bool {
+        match self.take(name) {
+            None => false,
+            Some(Value::Bool(on)) => on,
+            Some(_) => {
+                self.wrong(name, "must be true or false");
+                false
+            }
+        }
+    }
+
+    pub fn texts(&mut self, name: &'static str) -> Option<Vec<String>> {
+        let wrong = "must be a list of texts";
+        let Value::Array(all) = self.take(name)? else {
+            self.wrong(name, wrong);
+            return None;
+        };
+        let texts: Option<Vec<String>> = all.iter().map(|v| v.as_str().map(str::to_owned)).collect();
+        if texts.is_none() {
+            self.wrong(name, wrong);
+        }
+        texts
+    }
+
+    pub fn finish(mut self) -> Result<()> {
+        for name in self.object.keys() {
+            let known = self.known.join(", ");
+            self.errors.push(field(format!("/{name}"), format!("is not known here; known are: {known}")));
+        }
+        if self.errors.is_empty() {
+            return Ok(());
+        }
+        Err(Problem::fields(Kind::InvalidRequest, self.errors))
+    }
+}
+
+/// The body of a submit.
+pub fn new_job(http: &Http, bytes: &[u8]) -> Result<NewJob> {
+    let mut fields = Fields::new(object(bytes, false)?);
+    let kind = kind(&mut fields);
+    let request = request(&mut fields, kind);
+    let title = request.as_ref().and_then(|r| r.get("title")).and_then(Value::as_str);
+    let title = title.map(|t| t.chars().take(MAX_TITLE_CHARS).collect());
+    let callback_id = fields.text("callback_id", MAX_CALLBACK_ID_CHARS);
+    let labels = labels(&mut fields);
+    let metadata = metadata(&mut fields);
+    let hold = fields.switch("hold");
+    let deadline_at = deadline(&mut fields, http);
+    fields.finish()?;
+    let (Some(kind), Some(request)) = (kind, request) else { return Err(Kind::InvalidRequest.into()) };
+    let (first_poll_ms, least_poll_ms) = polls(http, kind);
+    Ok(NewJob {
+        kind,
+        request: Value::Object(request).to_string(),
+        callback_id,
+        title,
+        labels,
+        metadata,
+        hold,
+        deadline_at,
+        retry_of: None,
+        first_poll_ms,
+        least_poll_ms,
+    })
+}
+
+/// When a job of this kind is asked for first, and the least pause between polls.
+pub fn polls(http: &Http, kind: JobKind) -> (Millis, Millis) {
+    let least = http.settings.poll_pause;
+    // Where no webhook can come, the poll is the only way to hear.
+    let reachable = http.settings.public_url.is_some() || !http.secrets.live().secrets.is_empty();
+    let usual = if reachable { kind.usual_time() } else { least };
+    (http.settings.first_poll.unwrap_or(usual), least)
+}
+
+fn kind(fields: &mut Fields) -> Option<JobKind> {
+    let names = JobKind::ALL.map(JobKind::name).join(", ");
+    let Some(value) = fields.take("kind") else {
+        fields.wrong("kind", format!("is required: one of {names}"));
+        return None;
+    };
+    let kind = value.as_str().and_then(JobKind::parse);
+    if kind.is_none() {
+        fields.wrong("kind", format!("must be one of {names}"));
+    }
+    kind
+}
+
+fn request(fields: &mut Fields, kind: Option<JobKind>) -> Option<Map<String, Value>> {
+    match fields.take("request") {
+        Some(Value::Object(request)) => {
+            if let Some(kind) = kind {
+                for mistake in kinds::check(kind, &request) {
+                    fields.errors.push(field(format!("/request{}", mistake.pointer), mistake.message));
+                }
+            }
+            Some(request)
+        }
+        _ => {
+            fields.wrong("request", "must be the object HeyGen's create call takes");
+            None
+        }
+    }
+}
+
+fn labels(fields: &mut Fields) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
+    let Some(value) = fields.take("labels") else { return labels };
+    let Value::Object(given) = value else {
+        fields.wrong("labels", "must be an object of texts");
+        return labels;
+    };
+    if given.len() > MAX_LABELS {
+        fields.wrong("labels", format!("has {} labels, at most {MAX_LABELS} are taken", given.len()));
+    }
+    let fits = |text: &str| (1..=MAX_LABEL_CHARS).contains(&text.chars().count());
+    for (name, value) in given {
+        match value {
+            Value::String(value) if fits(&name) && fits(&value) && !name.contains(':') => {
+                labels.insert(name, value);
+            }
+            _ => fields.wrong(
+                &format!("labels/{name}"),
+                format!(
+                    "name and value must be texts of 1 to {MAX_LABEL_CHARS} characters, the name without `:`"
+                ),
+            ),
+        }
+    }
+    labels
+}
+
+fn metadata(fields: &mut Fields) -> Option<Value> {
+    let value = fields.take("metadata")?;
+    let size = value.to_string().len();
+    if size > MAX_METADATA_BYTES {
+        fields.wrong("metadata", format!("has {size} bytes, at most {MAX_METADATA_BYTES} are taken"));
+    }
+    Some(value)
+}
+
+fn deadline(fields: &mut Fields, http: &Http) -> Millis {
+    let now = http.clock.now();
+    let Some(value) = fields.take("deadline") else { return now.saturating_add(http.settings.deadline) };
+    let at = value.as_str().and_then(parse_rfc3339);
+    match at {
+        Some(at) if (now + MIN_DEADLINE..=now + MAX_DEADLINE).contains(&at) => at,
+        Some(_) => {
+            fields.wrong("deadline", "must be from one minute to 30 days ahead");
+            now
+        }
+        None => {
+            fields.wrong("deadline", "must be an RFC 3339 time such as 2026-11-21T10:00:00Z");
+            now
+        }
+    }
+}

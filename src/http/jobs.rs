@@ -1,0 +1,331 @@
+//! Jobs over HTTP: submit, look, wait, and what a caller may wish of one.
+
+use std::time::Duration;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{Path, RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::auth::Caller;
+use super::problem::{Kind, Problem, Result};
+use super::query::{Query, page};
+use super::{Http, input, receipts};
+use crate::domain::job::{Job, Kind as JobKind, State as JobState};
+use crate::domain::job_json::job_json;
+use crate::domain::step::{Input, Refused};
+use crate::domain::time::rfc3339;
+use crate::flow::{self, Changed, Key, NewJob, Submitted};
+use crate::store::{Tx, event, job};
+
+/// The longest `?wait=`, in seconds.
+const MAX_WAIT_S: i64 = 60;
+/// A waiting caller looks again at most this often, however often the bell rings.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+/// A hint for those who poll instead of waiting.
+const POLL_AGAIN_S: u32 = 5;
+const MAX_KEY_CHARS: usize = 255;
+const MAX_REASON_CHARS: usize = 500;
+
+pub async fn submit(
+    State(http): State<Http>,
+    Extension(caller): Extension<Caller>,
+    RawQuery(raw): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response> {
+    let wait = wait_of(raw.as_deref(), &headers)?;
+    let bytes = input::read(body).await?;
+    let key = key_of(&headers, &caller, "POST /api/jobs", &bytes)?;
+    let new = input::new_job(&http, &bytes)?;
+    take_in(&http, new, key, wait).await
+}
+
+/// Stores a new job and answers for it.
+async fn take_in(http: &Http, new: NewJob, key: Option<Key>, wait: Option<Duration>) -> Result<Response> {
+    let (kind, stamp) = (new.kind, http.stamp());
+    let made = http.db.write(move |tx| flow::submit(tx, &new, key.as_ref(), &stamp)).await?;
+    let (id, answer) = match made {
+        Submitted::KeyReused => return Err(Kind::KeyReused.into()),
+        Submitted::New { job_id, answer } => {
+            http.metrics.count(&http.metrics.jobs_submitted, kind.name());
+            tracing::info!(job_id, kind = kind.name(), "job taken in");
+            (job_id, answer)
+        }
+        Submitted::Replayed { job_id, answer } => (job_id, answer),
+    };
+    if let Some(wait) = wait {
+        let found = wait_for_end(http, &id, wait).await?;
+        if found.state.is_terminal() {
+            return Ok(with_location(StatusCode::OK, &id, show(&found).into_response()));
+        }
+    }
+    // The stored text, byte for byte: what a repeated key gets is what was answered first.
+    let response = ([(header::CONTENT_TYPE, "application/json")], answer).into_response();
+    Ok(with_location(StatusCode::ACCEPTED, &id, response))
+}
+
+fn with_location(status: StatusCode, id: &str, mut response: Response) -> Response {
+    *response.status_mut() = status;
+    if let Ok(value) = HeaderValue::from_str(&format!("/api/jobs/{id}")) {
+        response.headers_mut().insert(header::LOCATION, value);
+    }
+    response
+}
+
+/// The caller's key with what it stands for: method, path and the body's bytes as JSON.
+fn key_of(headers: &HeaderMap, caller: &Caller, action: &str, bytes: &[u8]) -> Result<Option<Key>> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let text = value.to_str().unwrap_or("").trim();
+    // The draft quotes the key, most clients do not.
+    let key = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text);
+    if key.is_empty() || key.len() > MAX_KEY_CHARS || !key.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+        return Err(Kind::InvalidKey.into());
+    }
+    let mut hash = Sha256::new();
+    hash.update(action);
+    hash.update([0]);
+    match serde_json::from_slice::<Value>(bytes) {
+        Ok(value) => hash.update(value.to_string()),
+        Err(_) => hash.update(bytes),
+    }
+    let fingerprint = hash.finalize().to_vec();
+    Ok(Some(Key { owner: caller.0.clone(), key: key.to_owned(), fingerprint }))
+}
+
+/// `?wait=30` or `Prefer: wait=30`, in seconds.
+fn wait_of(raw: Option<&str>, headers: &HeaderMap) -> Result<Option<Duration>> {
+    let mut query = Query::parse(raw);
+    let wait = query.number("wait", 0, MAX_WAIT_S);
+    query.finish()?;
+    let preferred = headers
+        .get("prefer")
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.split(',').find_map(|part| part.trim().strip_prefix("wait=")?.parse::<i64>().ok()));
+    let seconds = wait.or_else(|| preferred.map(|s| s.clamp(0, MAX_WAIT_S)));
+    Ok(seconds.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs))
+}
+
+pub async fn list(State(http): State<Http>, RawQuery(raw): RawQuery) -> Result<Response> {
+    let mut query = Query::parse(raw.as_deref());
+    let limit = query.limit();
+    let cursor = query.text("cursor");
+    let names = |all: Vec<&str>| format!("must be one of {}", all.join(", "));
+    let filter = job::Filter {
+        state: query.read("state", |t| {
+            JobState::parse(t).ok_or_else(|| names(JobState::ALL.map(JobState::name).to_vec()))
+        }),
+        kind: query.read("kind", |t| {
+            JobKind::parse(t).ok_or_else(|| names(JobKind::ALL.map(JobKind::name).to_vec()))
+        }),
+        callback_id: query.text("callback_id"),
+        label: query.read("label", |t| match t.split_once(':') {
+            Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+            None => Err("must be NAME:VALUE".to_owned()),
+        }),
+        created_after: query.time("created_after"),
+        created_before: query.time("created_before"),
+        q: query.text("q"),
+    };
+    query.finish()?;
+    let read = move |tx: &mut Tx| job::list(tx, &filter, cursor.as_deref(), limit + 1);
+    let jobs = http.db.read(read).await?;
+    Ok(page("/api/jobs", raw.as_deref(), jobs, limit, |job| job.id.clone(), job_json))
+}
+
+pub async fn get(
+    State(http): State<Http>,
+    Path(id): Path<String>,
+    RawQuery(raw): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response> {
+    let wait = wait_of(raw.as_deref(), &headers)?;
+    let mut found = find(&http, &id).await?;
+    if let Some(wait) = wait {
+        found = wait_for_end(&http, &found.id, wait).await?;
+    }
+    let tag = etag(&found);
+    if headers.get(header::IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes()) {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
+    }
+    Ok(show(&found))
+}
+
+fn etag(job: &Job) -> String {
+    format!("\"{}-{}\"", job.id, job.version)
+}
+
+fn show(job: &Job) -> Response {
+    let mut response = axum::Json(job_json(job)).into_response();
+    let headers = response.headers_mut();
+    if let Ok(tag) = HeaderValue::from_str(&etag(job)) {
+        headers.insert(header::ETAG, tag);
+    }
+    if !job.state.is_terminal() {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(POLL_AGAIN_S));
+    }
+    response
+}
+
+/// A job by our id or by HeyGen's.
+pub async fn find(http: &Http, id: &str) -> Result<Job> {
+    let wanted = id.to_owned();
+    let read = move |tx: &mut Tx| match job::find(tx, &wanted)? {
+        Some(found) => Ok(Some(found)),
+        None => Ok(job::find_by_upstream(tx, &[&wanted])?.into_iter().max_by(|a, b| a.id.cmp(&b.id))),
+    };
+    http.db
+        .read(read)
+        .await?
+        .ok_or_else(|| Problem::saying(Kind::NotFound, format!("no job has the id {id}")))
+}
+
+/// The job when it has ended, or as it is when the time is up.
+async fn wait_for_end(http: &Http, id: &str, wait: Duration) -> Result<Job> {
+    let until = http.clock.now() + i64::try_from(wait.as_millis()).unwrap_or(0);
+    loop {
+        // Armed before looking: what happens in between rings it.
+        let mut bell = http.db.bell.arm();
+        let found = find(http, id).await?;
+        if found.state.is_terminal() || http.clock.now() >= until {
+            return Ok(found);
+        }
+        let rung = async {
+            // Lives as long as the database handle we hold.
+            let _ = bell.changed().await;
+            http.clock.sleep(LOOK_PAUSE).await;
+        };
+        tokio::select! {
+            () = rung => {}
+            () = http.clock.sleep_until(until) => {}
+        }
+    }
+}
+
+pub async fn events(
+    State(http): State<Http>,
+    Path(id): Path<String>,
+    RawQuery(raw): RawQuery,
+) -> Result<Response> {
+    let mut query = Query::parse(raw.as_deref());
+    let limit = query.limit();
+    let after = query.number("cursor", 0, i64::MAX).unwrap_or(0);
+    query.finish()?;
+    let job = find(&http, &id).await?;
+    let path = format!("/api/jobs/{}/events", job.id);
+    let read = move |tx: &mut Tx| event::list(tx, Some(&job.id), after, limit + 1);
+    let events = http.db.read(read).await?;
+    Ok(page(&path, raw.as_deref(), events, limit, |e| e.number.to_string(), event_json))
+}
+
+pub async fn all_events(State(http): State<Http>, RawQuery(raw): RawQuery) -> Result<Response> {
+    let mut query = Query::parse(raw.as_deref());
+    let limit = query.limit();
+    let after = query.number("cursor", 0, i64::MAX).unwrap_or(0);
+    query.finish()?;
+    let events = http.db.read(move |tx| event::list(tx, None, after, limit + 1)).await?;
+    Ok(page("/api/events", raw.as_deref(), events, limit, |e| e.number.to_string(), event_json))
+}
+
+fn event_json(e: &crate::domain::event::Event) -> Value {
+    serde_json::json!({
+        "number": e.number,
+        "id": e.id,
+        "type": e.event_type,
+        "job_id": e.job_id,
+        "job_sequence": e.job_sequence,
+        "created_at": rfc3339(e.created_at),
+        "data": serde_json::from_str::<Value>(&e.data).unwrap_or(Value::Null),
+    })
+}
+
+pub async fn receipts_of(
+    State(http): State<Http>,
+    Path(id): Path<String>,
+    RawQuery(raw): RawQuery,
+) -> Result<Response> {
+    let job = find(&http, &id).await?;
+    receipts::list_of_job(&http, &job.id, raw.as_deref()).await
+}
+
+pub async fn cancel(State(http): State<Http>, Path(id): Path<String>) -> Result<Response> {
+    wish(&http, &id, Input::Cancel).await
+}
+
+pub async fn approve(State(http): State<Http>, Path(id): Path<String>) -> Result<Response> {
+    wish(&http, &id, Input::Approve).await
+}
+
+pub async fn reject(State(http): State<Http>, Path(id): Path<String>, body: Body) -> Result<Response> {
+    let mut fields = input::Fields::new(input::object(&input::read(body).await?, true)?);
+    let reason = fields.text("reason", MAX_REASON_CHARS).unwrap_or_else(|| "no reason given".to_owned());
+    fields.finish()?;
+    wish(&http, &id, Input::Reject { reason }).await
+}
+
+pub async fn refresh(State(http): State<Http>, Path(id): Path<String>) -> Result<Response> {
+    let mut response = wish(&http, &id, Input::Refresh).await?;
+    *response.status_mut() = StatusCode::ACCEPTED;
+    Ok(response)
+}
+
+async fn wish(http: &Http, id: &str, input: Input) -> Result<Response> {
+    let id = find(http, id).await?.id;
+    let stamp = http.stamp();
+    match http.db.write(move |tx| flow::change(tx, &id, input.clone(), &stamp)).await? {
+        Changed::NotFound => Err(Kind::NotFound.into()),
+        Changed::Ok(job) => Ok(show(&job)),
+        Changed::Refused(refused, job) => {
+            let kind = match refused {
+                Refused::NotHeld => Kind::NotHeld,
+                Refused::NotSent => Kind::NotSent,
+                Refused::AlreadySent => Kind::AlreadySent,
+                Refused::Finished => Kind::Finished,
+            };
+            Err(Problem::saying(kind, format!("the job is {}", job.state.name())))
+        }
+    }
+}
+
+/// A new job from one that failed, was canceled, or whose outcome is unknown.
+pub async fn retry(
+    State(http): State<Http>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response> {
+    let bytes = input::read(body).await?;
+    let mut fields = input::Fields::new(input::object(&bytes, true)?);
+    let accepts = fields.switch("accept_second_charge");
+    fields.finish()?;
+    let old = find(&http, &id).await?;
+    let key = key_of(&headers, &caller, &format!("POST /api/jobs/{}/retry", old.id), &bytes)?;
+    if !matches!(old.state, JobState::Failed | JobState::Canceled | JobState::Unknown) {
+        return Err(Problem::saying(Kind::NotFinished, format!("the job is {}", old.state.name())));
+    }
+    if old.charge_is_open() && !accepts {
+        return Err(Kind::SecondCharge.into());
+    }
+    let old_id = old.id.clone();
+    let request = http.db.read(move |tx| job::find_request(tx, &old_id)).await?;
+    let request = request.ok_or(Kind::NotFound)?;
+    let (first_poll_ms, least_poll_ms) = input::polls(&http, old.kind);
+    let new = NewJob {
+        kind: old.kind,
+        request,
+        callback_id: old.callback_id,
+        title: old.details.title,
+        labels: old.details.labels,
+        metadata: old.details.metadata,
+        hold: false,
+        deadline_at: http.clock.now().saturating_add(http.settings.deadline),
+        retry_of: Some(old.id),
+        first_poll_ms,
+        least_poll_ms,
+    };
+    take_in(&http, new, key, None).await
+}

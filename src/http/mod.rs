@@ -1,0 +1,117 @@
+//! The HTTP server: one table of routes, problem documents, the webhook door, the API, ops.
+//!
+//! Handlers parse, call `flow` or read the store, and answer. They never call HeyGen about a job:
+//! they only make the work due.
+
+mod auth;
+mod doctor;
+pub mod hook;
+mod input;
+mod intake;
+mod jobs;
+mod keys;
+pub mod openapi;
+mod ops;
+mod peer;
+pub mod problem;
+mod query;
+mod receipts;
+mod routes;
+mod secrets;
+mod videos;
+mod webhooks;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Router;
+
+pub use auth::new_key;
+pub use routes::{Doc, TABLE};
+
+use crate::clock::Clock;
+use crate::domain::address::Addresses;
+use crate::domain::time::Millis;
+use crate::flow::Stamp;
+use crate::heygen::client::Heygen;
+use crate::metrics::Metrics;
+use crate::net;
+use crate::store::{self, Db};
+
+/// What every handler needs; cheap to clone.
+#[derive(Clone)]
+pub struct Http(Arc<Inner>);
+
+pub struct Inner {
+    pub db: Db,
+    pub clock: Clock,
+    pub metrics: Metrics,
+    /// For read-only look-ups and HeyGen's side of webhooks; never about a job.
+    pub heygen: Heygen,
+    pub probe: net::Client,
+    pub addresses: Addresses,
+    pub settings: Settings,
+    secrets: secrets::Secrets,
+    intake: intake::Intake,
+    sampler: hook::Sampler,
+}
+
+/// The settings handlers need.
+#[derive(Clone, Default)]
+pub struct Settings {
+    pub public_url: Option<String>,
+    /// Anything beyond this machine may reach us.
+    pub exposed: bool,
+    pub accept_unsigned: bool,
+    pub trusted_proxies: Vec<IpAddr>,
+    pub webhook_secrets: Vec<String>,
+    pub deadline: Millis,
+    /// `None`: what the kind usually takes.
+    pub first_poll: Option<Millis>,
+    pub poll_pause: Millis,
+}
+
+/// The long-lived things a server is made of.
+pub struct Parts {
+    pub db: Db,
+    pub clock: Clock,
+    pub metrics: Metrics,
+    pub heygen: Heygen,
+    pub addresses: Addresses,
+    pub settings: Settings,
+}
+
+impl std::ops::Deref for Http {
+    type Target = Inner;
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Http {
+    pub async fn start(parts: Parts) -> store::Result<Self> {
+        let Parts { db, clock, metrics, heygen, addresses, settings } = parts;
+        let configured = settings.webhook_secrets.clone();
+        let secrets = secrets::Secrets::load(db.clone(), configured, clock.now()).await?;
+        Ok(Self(Arc::new(Inner {
+            intake: intake::Intake::start(db.clone()),
+            sampler: hook::Sampler::default(),
+            probe: net::Client::new(clock.clone(), false),
+            secrets,
+            db,
+            clock,
+            metrics,
+            heygen,
+            addresses,
+            settings,
+        })))
+    }
+
+    pub fn router(&self) -> Router {
+        routes::router(self.clone())
+    }
+
+    fn stamp(&self) -> Stamp {
+        Stamp::new(self.clock.now(), self.clock.random())
+    }
+}

@@ -1,0 +1,102 @@
+//! Health, version, metrics, the state of the upstream limit, and the first page a visitor sees.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+
+use super::problem::{Kind, Result};
+use super::{Http, openapi};
+use crate::domain::task::Lane;
+use crate::domain::time::rfc3339;
+use crate::store::{Tx, job, task, upstream_limit};
+
+pub async fn livez() -> &'static str {
+    "ok\n"
+}
+
+/// Ready when the store answers.
+pub async fn readyz(State(http): State<Http>) -> Result<&'static str> {
+    http.db.read(upstream_limit::get).await?;
+    Ok("ok\n")
+}
+
+pub async fn version(State(http): State<Http>) -> Response {
+    axum::Json(json!({
+        "name": "reelhook",
+        "version": env!("CARGO_PKG_VERSION"),
+        "store": http.db.engine(),
+    }))
+    .into_response()
+}
+
+pub async fn root() -> &'static str {
+    concat!(
+        "reelhook ",
+        env!("CARGO_PKG_VERSION"),
+        "\n\n  POST /api/jobs            submit a job\n  GET  /api/jobs            list jobs\n  \
+         GET  /api/openapi.json    every address\n  GET  /readyz              whether it is ready\n  \
+         GET  /metrics             figures\n"
+    )
+}
+
+pub async fn openapi_json() -> Response {
+    axum::Json(openapi::document()).into_response()
+}
+
+pub async fn metrics(State(http): State<Http>) -> Result<Response> {
+    let now = http.clock.now();
+    let read = move |tx: &mut Tx| {
+        let due: Vec<(Lane, i64)> = Lane::ALL
+            .into_iter()
+            .map(|lane| Ok((lane, task::backlog(tx, lane, now)?.0)))
+            .collect::<crate::store::Result<_>>()?;
+        Ok((due, job::count_open(tx)?))
+    };
+    let (due, open) = http.db.read(read).await?;
+    for (lane, count) in due {
+        http.metrics.set(&http.metrics.tasks_due, lane.name(), count);
+    }
+    for (state, count) in open {
+        http.metrics.set(&http.metrics.jobs_open, state.name(), count);
+    }
+    let mut response = http.metrics.text().into_response();
+    let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    Ok(response)
+}
+
+/// How much is outstanding at HeyGen, and whether anything is sent at all.
+pub async fn upstream(State(http): State<Http>) -> Result<Response> {
+    Ok(axum::Json(upstream_json(&http).await?).into_response())
+}
+
+pub async fn upstream_json(http: &Http) -> Result<Value> {
+    let now = http.clock.now();
+    let read = move |tx: &mut Tx| Ok((upstream_limit::get(tx)?, upstream_limit::slots_in_use(tx, now)?));
+    let (limit, used) = http.db.read(read).await?;
+    let paused = limit.pause.map(|pause| {
+        json!({
+            "reason": pause.reason,
+            "since": rfc3339(pause.since),
+            "next_try_at": (pause.until < i64::MAX / 2).then(|| rfc3339(pause.until)),
+        })
+    });
+    Ok(json!({"slots": limit.slots, "slots_in_use": used, "paused": paused}))
+}
+
+pub async fn no_route() -> Response {
+    super::problem::Problem::new(Kind::NoRoute).into_response()
+}
+
+pub async fn wrong_method() -> Response {
+    super::problem::Problem::new(Kind::MethodNotAllowed).into_response()
+}
+
+/// The answer when a handler panicked; the log has the rest.
+pub fn panicked(_: Box<dyn std::any::Any + Send + 'static>) -> Response {
+    tracing::error!("a handler panicked");
+    let response = super::problem::Problem::new(Kind::Internal).into_response();
+    debug_assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    response
+}

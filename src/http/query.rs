@@ -1,0 +1,109 @@
+//! Parameters of a request's query, and pages of lists. An unknown parameter is an error: a filter
+//! with a typing mistake must not answer as if it were not there.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, header};
+use serde_json::{Value, json};
+
+use super::problem::{FieldError, Kind, Problem, Result, field};
+use crate::domain::time::{Millis, parse_rfc3339};
+
+/// Rows of a page.
+const DEFAULT_LIMIT: i64 = 50;
+const MAX_LIMIT: i64 = 200;
+
+pub struct Query {
+    pairs: Vec<(String, String)>,
+    known: Vec<&'static str>,
+    errors: Vec<FieldError>,
+}
+
+impl Query {
+    pub fn parse(raw: Option<&str>) -> Self {
+        let pairs = url::form_urlencoded::parse(raw.unwrap_or("").as_bytes()).into_owned().collect();
+        Self { pairs, known: vec![], errors: vec![] }
+    }
+
+    pub fn text(&mut self, name: &'static str) -> Option<String> {
+        self.known.push(name);
+        let mut values = self.pairs.iter().filter(|(n, _)| n == name).map(|(_, v)| v.clone());
+        let first = values.next();
+        if values.next().is_some() {
+            self.errors.push(field(name, "is given more than once"));
+        }
+        first.filter(|v| !v.is_empty())
+    }
+
+    /// A parameter read by `read`, which says what is wrong otherwise.
+    pub fn read<T>(
+        &mut self,
+        name: &'static str,
+        read: impl Fn(&str) -> std::result::Result<T, String>,
+    ) -> Option<T> {
+        let text = self.text(name)?;
+        read(&text).map_err(|why| self.errors.push(field(name, why))).ok()
+    }
+
+    pub fn time(&mut self, name: &'static str) -> Option<Millis> {
+        self.read(name, |t| {
+            parse_rfc3339(t).ok_or_else(|| "is no RFC 3339 time such as 2026-11-21T10:00:00Z".to_owned())
+        })
+    }
+
+    pub fn number(&mut self, name: &'static str, least: i64, most: i64) -> Option<i64> {
+        self.read(name, |t| match t.parse::<i64>() {
+            Ok(n) if (least..=most).contains(&n) => Ok(n),
+            _ => Err(format!("must be a whole number from {least} to {most}")),
+        })
+    }
+
+    pub fn limit(&mut self) -> i64 {
+        self.number("limit", 1, MAX_LIMIT).unwrap_or(DEFAULT_LIMIT)
+    }
+
+    /// To be called when everything was read.
+    pub fn finish(mut self) -> Result<()> {
+        for (name, _) in &self.pairs {
+            if !self.known.contains(&name.as_str()) {
+                let known = self.known.join(", ");
+                self.errors.push(field(name, format!("is not known here; known are: {known}")));
+            }
+        }
+        if self.errors.is_empty() {
+            return Ok(());
+        }
+        Err(Problem::fields(Kind::InvalidParameter, self.errors))
+    }
+}
+
+/// A page of a list: at most `limit` of `rows`, of which one more was read to know whether there are more.
+pub fn page<T>(
+    path: &str,
+    raw: Option<&str>,
+    mut rows: Vec<T>,
+    limit: i64,
+    cursor_of: impl Fn(&T) -> String,
+    show: impl Fn(&T) -> Value,
+) -> Response {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let next = more.then(|| rows.last().map(&cursor_of)).flatten();
+    let body = json!({
+        "data": rows.iter().map(show).collect::<Vec<_>>(),
+        "has_more": more,
+        "next_cursor": next,
+    });
+    let mut response = axum::Json(body).into_response();
+    if let Some(next) = next {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        let kept = url::form_urlencoded::parse(raw.unwrap_or("").as_bytes());
+        query.extend_pairs(kept.filter(|(name, _)| name != "cursor"));
+        query.append_pair("cursor", &next);
+        let link = format!("<{path}?{}>; rel=\"next\"", query.finish());
+        if let Ok(link) = HeaderValue::from_str(&link) {
+            response.headers_mut().insert(header::LINK, link);
+        }
+    }
+    response
+}

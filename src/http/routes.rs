@@ -1,0 +1,243 @@
+//! One table of routes: it makes the router, and with the words beside each route the OpenAPI
+//! document. A route that is not here does not exist.
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{MethodRouter, any, delete, get, options, post};
+use http::{HeaderName, HeaderValue, header};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use super::{Http, auth, doctor, hook, jobs, keys, ops, receipts, videos, webhooks};
+
+/// A route as the API description shows it.
+pub struct Doc {
+    pub method: &'static str,
+    pub path: &'static str,
+    pub summary: &'static str,
+    /// Names of query parameters and what they take.
+    pub query: &'static [(&'static str, &'static str)],
+    /// The schema of the request's body, by name.
+    pub body: Option<&'static str>,
+    /// Status and schema of the success.
+    pub answer: (u16, Option<&'static str>),
+    /// Whether an API key is needed.
+    pub keyed: bool,
+}
+
+const fn doc(method: &'static str, path: &'static str, summary: &'static str) -> Doc {
+    Doc { method, path, summary, query: &[], body: None, answer: (200, None), keyed: true }
+}
+
+const PAGE: [(&str, &str); 2] =
+    [("limit", "Rows of a page, 1 to 200; 50 by default."), ("cursor", "`next_cursor` of the page before.")];
+const WAIT: [(&str, &str); 1] =
+    [("wait", "Seconds to wait for the end, 0 to 60. `Prefer: wait=30` does the same.")];
+const JOB_LIST: [(&str, &str); 9] = [
+    PAGE[0],
+    PAGE[1],
+    ("state", "Only jobs in this state."),
+    ("kind", "Only jobs of this kind."),
+    ("callback_id", "Only jobs with this callback id of yours."),
+    ("label", "Only jobs with this label, as NAME:VALUE."),
+    ("created_after", "Only jobs made after this RFC 3339 time."),
+    ("created_before", "Only jobs made before this RFC 3339 time."),
+    ("q", "Only jobs with this text in an id, a title, a label or a failure."),
+];
+const RECEIPT_LIST: [(&str, &str); 3] =
+    [PAGE[0], PAGE[1], ("verdict", "Only receipts judged so: signed, unsigned, refused.")];
+
+/// Everything under `/api` and beside it, but for the webhook door, whose addresses are in `hook`.
+pub const TABLE: &[Doc] = &[
+    Doc {
+        query: &WAIT,
+        body: Some("NewJob"),
+        answer: (202, Some("Job")),
+        ..doc("post", "/api/jobs", "Submit a job. `Idempotency-Key` makes it safe to repeat.")
+    },
+    Doc {
+        query: &JOB_LIST,
+        answer: (200, Some("JobPage")),
+        ..doc("get", "/api/jobs", "List jobs, newest first.")
+    },
+    Doc {
+        query: &WAIT,
+        answer: (200, Some("Job")),
+        ..doc("get", "/api/jobs/{id}", "One job, by reelhook's id or HeyGen's.")
+    },
+    Doc {
+        answer: (200, Some("Job")),
+        ..doc("post", "/api/jobs/{id}/cancel", "Cancel a job that was not sent yet.")
+    },
+    Doc {
+        answer: (202, Some("Job")),
+        ..doc("post", "/api/jobs/{id}/refresh", "Ask HeyGen now how the job stands.")
+    },
+    Doc {
+        body: Some("Retry"),
+        answer: (202, Some("Job")),
+        ..doc(
+            "post",
+            "/api/jobs/{id}/retry",
+            "Make a new job from one that failed, was canceled or is unknown.",
+        )
+    },
+    Doc { answer: (200, Some("Job")), ..doc("post", "/api/jobs/{id}/approve", "Let a held job go.") },
+    Doc {
+        body: Some("Reject"),
+        answer: (200, Some("Job")),
+        ..doc("post", "/api/jobs/{id}/reject", "End a held job.")
+    },
+    Doc {
+        query: &PAGE,
+        answer: (200, Some("EventPage")),
+        ..doc("get", "/api/jobs/{id}/events", "What was published about a job, oldest first.")
+    },
+    Doc {
+        query: &RECEIPT_LIST,
+        answer: (200, Some("ReceiptPage")),
+        ..doc("get", "/api/jobs/{id}/receipts", "The webhooks that concerned a job, newest first.")
+    },
+    Doc {
+        answer: (200, Some("Video")),
+        ..doc("get", "/api/videos/{id}", "The small status object a player polls.")
+    },
+    Doc {
+        query: &PAGE,
+        answer: (200, Some("EventPage")),
+        ..doc("get", "/api/events", "The whole event log, oldest first.")
+    },
+    Doc {
+        query: &RECEIPT_LIST,
+        answer: (200, Some("ReceiptPage")),
+        ..doc("get", "/api/receipts", "Webhooks as they arrived, newest first.")
+    },
+    Doc {
+        answer: (200, Some("Receipt")),
+        ..doc("get", "/api/receipts/{id}", "One webhook: bytes, signature check, meaning.")
+    },
+    Doc {
+        answer: (200, Some("Upstream")),
+        ..doc("get", "/api/upstream", "Slots in use at HeyGen, and whether submission is paused.")
+    },
+    Doc { answer: (200, Some("Any")), ..doc("get", "/api/webhooks", "The endpoints registered at HeyGen.") },
+    Doc {
+        body: Some("Register"),
+        answer: (201, Some("Any")),
+        ..doc("post", "/api/webhooks", "Register this server at HeyGen, or update its endpoint.")
+    },
+    Doc {
+        answer: (200, Some("Any")),
+        ..doc("post", "/api/webhooks/{id}/rotate", "Get a new secret for an endpoint.")
+    },
+    Doc { answer: (204, None), ..doc("delete", "/api/webhooks/{id}", "Remove an endpoint at HeyGen.") },
+    Doc { answer: (200, Some("Any")), ..doc("get", "/api/keys", "List API keys.") },
+    Doc {
+        body: Some("NewKey"),
+        answer: (201, Some("Any")),
+        ..doc("post", "/api/keys", "Make an API key; its text is shown once.")
+    },
+    Doc { answer: (204, None), ..doc("delete", "/api/keys/{id}", "Revoke an API key.") },
+    Doc {
+        answer: (200, Some("Any")),
+        ..doc("get", "/api/doctor", "What is wrong, and what to do about it.")
+    },
+    Doc { keyed: false, ..doc("get", "/api/openapi.json", "This description.") },
+    Doc { keyed: false, ..doc("get", "/livez", "Whether the process lives.") },
+    Doc { keyed: false, ..doc("get", "/readyz", "Whether the store answers.") },
+    Doc { keyed: false, answer: (200, Some("Any")), ..doc("get", "/version", "Version and store.") },
+    Doc { keyed: false, ..doc("get", "/metrics", "Figures, as OpenMetrics text.") },
+];
+
+/// The handlers of a route of the table.
+fn handler(method: &str, path: &str) -> Option<MethodRouter<Http>> {
+    Some(match (method, path) {
+        ("post", "/api/jobs") => post(jobs::submit),
+        ("get", "/api/jobs") => get(jobs::list),
+        ("get", "/api/jobs/{id}") => get(jobs::get),
+        ("post", "/api/jobs/{id}/cancel") => post(jobs::cancel),
+        ("post", "/api/jobs/{id}/refresh") => post(jobs::refresh),
+        ("post", "/api/jobs/{id}/retry") => post(jobs::retry),
+        ("post", "/api/jobs/{id}/approve") => post(jobs::approve),
+        ("post", "/api/jobs/{id}/reject") => post(jobs::reject),
+        ("get", "/api/jobs/{id}/events") => get(jobs::events),
+        ("get", "/api/jobs/{id}/receipts") => get(jobs::receipts_of),
+        ("get", "/api/videos/{id}") => get(videos::get),
+        ("get", "/api/events") => get(jobs::all_events),
+        ("get", "/api/receipts") => get(receipts::list),
+        ("get", "/api/receipts/{id}") => get(receipts::get),
+        ("get", "/api/upstream") => get(ops::upstream),
+        ("get", "/api/webhooks") => get(webhooks::list),
+        ("post", "/api/webhooks") => post(webhooks::register),
+        ("post", "/api/webhooks/{id}/rotate") => post(webhooks::rotate),
+        ("delete", "/api/webhooks/{id}") => delete(webhooks::remove),
+        ("get", "/api/keys") => get(keys::list),
+        ("post", "/api/keys") => post(keys::create),
+        ("delete", "/api/keys/{id}") => delete(keys::revoke),
+        ("get", "/api/doctor") => get(doctor::get),
+        ("get", "/api/openapi.json") => get(ops::openapi_json),
+        ("get", "/livez") => get(ops::livez),
+        ("get", "/readyz") => get(ops::readyz),
+        ("get", "/version") => get(ops::version),
+        ("get", "/metrics") => get(ops::metrics),
+        _ => return None,
+    })
+}
+
+pub fn router(http: Http) -> Router {
+    let mut keyed = Router::new();
+    let mut open = Router::new().route("/", get(ops::root));
+    for doc in TABLE {
+        // A test calls every route of the table, so a missing handler is found there.
+        let Some(handler) = handler(doc.method, doc.path) else { continue };
+        let side = if doc.keyed { &mut keyed } else { &mut open };
+        *side = std::mem::take(side).route(doc.path, handler.fallback(ops::wrong_method));
+    }
+    let keyed = keyed.layer(middleware::from_fn_with_state(http.clone(), auth::require));
+    for path in hook::PATHS {
+        let door = post(hook::receive).get(hook::probe).options(hook::probe);
+        open = open.route(path, door.fallback(ops::wrong_method));
+    }
+    let own = post(hook::receive_for_job).get(hook::probe).merge(options(hook::probe));
+    open = open.route(hook::JOB_PATH, own.fallback(ops::wrong_method));
+    open.merge(keyed)
+        .fallback(any(ops::no_route))
+        .layer(CatchPanicLayer::custom(ops::panicked))
+        .layer(middleware::from_fn(safe_headers))
+        .with_state(http)
+}
+
+/// Headers that cost nothing and close doors: no sniffing, no framing, no referrer, no caching of
+/// what an API key was needed for.
+async fn safe_headers(request: Request, next: Next) -> Response {
+    let is_api = request.uri().path().starts_with("/api/");
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    let set: [(HeaderName, &str); 3] = [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ];
+    for (name, value) in set {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    if is_api {
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_of_the_table_has_a_handler_and_stands_once() {
+        for (nth, doc) in TABLE.iter().enumerate() {
+            assert!(handler(doc.method, doc.path).is_some(), "{} {}", doc.method, doc.path);
+            let again = TABLE[nth + 1..].iter().any(|d| (d.method, d.path) == (doc.method, doc.path));
+            assert!(!again, "{} {} stands twice", doc.method, doc.path);
+        }
+    }
+}
