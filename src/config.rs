@@ -286,6 +286,12 @@ impl Given {
     }
 }
 
+/// Whether the person asked for no colours (no-color.org).
+#[allow(clippy::disallowed_methods)]
+pub fn no_color() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
+}
+
 /// Edits between two names, to guess what was meant.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();

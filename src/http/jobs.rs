@@ -89,11 +89,24 @@ fn key_of(headers: &HeaderMap, caller: &Caller, action: &str, bytes: &[u8]) -> R
     hash.update(action);
     hash.update([0]);
     match serde_json::from_slice::<Value>(bytes) {
-        Ok(value) => hash.update(value.to_string()),
+        Ok(value) => hash.update(canonical(value).to_string()),
         Err(_) => hash.update(bytes),
     }
     let fingerprint = hash.finalize().to_vec();
     Ok(Some(Key { owner: caller.0.clone(), key: key.to_owned(), fingerprint }))
+}
+
+/// The same JSON with the names of every object in order: two spellings of one body are one body.
+fn canonical(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let mut pairs: Vec<_> = map.into_iter().map(|(name, v)| (name, canonical(v))).collect();
+            pairs.sort_by(|a, b| a.0.cmp(&b.0));
+            Value::Object(pairs.into_iter().collect())
+        }
+        Value::Array(all) => Value::Array(all.into_iter().map(canonical).collect()),
+        other => other,
+    }
 }
 
 /// `?wait=30` or `Prefer: wait=30`, in seconds.

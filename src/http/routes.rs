@@ -5,7 +5,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{MethodRouter, any, delete, get, options, post};
+use axum::routing::{MethodRouter, any, delete, get, post};
 use http::{HeaderName, HeaderValue, header};
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -192,16 +192,17 @@ pub fn router(http: Http) -> Router {
         // A test calls every route of the table, so a missing handler is found there.
         let Some(handler) = handler(doc.method, doc.path) else { continue };
         let side = if doc.keyed { &mut keyed } else { &mut open };
-        *side = std::mem::take(side).route(doc.path, handler.fallback(ops::wrong_method));
+        *side = std::mem::take(side).route(doc.path, handler);
     }
     let keyed = keyed.layer(middleware::from_fn_with_state(http.clone(), auth::require));
     for path in hook::PATHS {
         let door = post(hook::receive).get(hook::probe).options(hook::probe);
-        open = open.route(path, door.fallback(ops::wrong_method));
+        open = open.route(path, door);
     }
-    let own = post(hook::receive_for_job).get(hook::probe).merge(options(hook::probe));
-    open = open.route(hook::JOB_PATH, own.fallback(ops::wrong_method));
+    let own = post(hook::receive_for_job).get(hook::probe).options(hook::probe);
+    open = open.route(hook::JOB_PATH, own);
     open.merge(keyed)
+        .method_not_allowed_fallback(ops::wrong_method)
         .fallback(any(ops::no_route))
         .layer(CatchPanicLayer::custom(ops::panicked))
         .layer(middleware::from_fn(safe_headers))

@@ -78,14 +78,7 @@ impl Work {
         self.metrics.finished(job.state.name(), found_by);
         let upstream_id = job.upstream_id.as_deref().unwrap_or("-");
         let why = job.details.failure.as_ref().map_or("", |f| f.message.as_str());
-        match &job.details.output.video_url {
-            Some(url) if job.state.name() == "completed" => {
-                tracing::info!(job_id = %job.id, upstream_id, found_by, url, "job completed");
-            }
-            _ => {
-                tracing::info!(job_id = %job.id, upstream_id, found_by, why, "job {}", job.state.name());
-            }
-        }
+        tracing::info!(job_id = %job.id, upstream_id, found_by, why, "job {}", job.state.name());
     }
 }
 

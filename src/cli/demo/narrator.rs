@@ -1,0 +1,276 @@
+//! Tells the demo: a line for what the sandbox does, a line for what reelhook publishes, as they
+//! happen. It only listens; what it reads is the sandbox's ledger and reelhook's event log.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::play::Role;
+use crate::clock::{Clock, Millis};
+use crate::heygen::sandbox::{Entry, Fault, Sandbox, What};
+use crate::store::{Db, event};
+
+const GREEN: &str = "32";
+const RED: &str = "31";
+const YELLOW: &str = "33";
+const BLUE: &str = "36";
+const DIM: &str = "2";
+const BOLD: &str = "1";
+
+pub struct Narrator {
+    teller: Arc<Teller>,
+    db: Db,
+}
+
+struct Teller {
+    clock: Clock,
+    began: Millis,
+    color: bool,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// Names of the jobs, by our id.
+    names: HashMap<String, String>,
+    /// The last event told.
+    position: i64,
+    webhooks: HashMap<String, u32>,
+}
+
+/// How one job ended, against how it should.
+pub struct Line {
+    pub name: &'static str,
+    pub state: String,
+    pub found_by: String,
+    pub charges: usize,
+    pub as_scripted: bool,
+}
+
+impl Line {
+    pub fn judge(role: &Role, job: &Value, charges: usize) -> Self {
+        let text = |name: &str| job[name].as_str().unwrap_or("-").to_owned();
+        let (state, found_by) = (text("state"), text("found_by"));
+        let as_scripted = state == role.state && found_by == role.found_by && charges == 1;
+        Self { name: role.name, state, found_by, charges, as_scripted }
+    }
+}
+
+impl Narrator {
+    pub fn start(clock: Clock, sandbox: &Sandbox, db: Db) -> Self {
+        let began = clock.now();
+        let color = std::io::stdout().is_terminal() && !crate::config::no_color();
+        let teller = Arc::new(Teller { clock, began, color, known: Mutex::default() });
+        let (listener, mut entries) = (teller.clone(), sandbox.listen());
+        tokio::spawn(async move {
+            loop {
+                match entries.recv().await {
+                    Ok(entry) => listener.tell_upstream(&entry),
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return,
+                }
+            }
+        });
+        let (listener, log) = (teller.clone(), db.clone());
+        tokio::spawn(async move {
+            loop {
+                let mut bell = log.bell.arm();
+                if listener.tell_events(&log).await.is_err() || bell.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        Self { teller, db }
+    }
+
+    /// Tells what is in the log and not told yet.
+    pub async fn settle(&self) {
+        let _ = self.teller.tell_events(&self.db).await;
+    }
+
+    pub fn introduce(&self, role: &Role) {
+        self.teller.line("you", BLUE, role.name, &format!("submit a {}: {}", role.kind, role.story));
+    }
+
+    pub fn opening(&self, base: &str, upstream: &str, dir: &Path) {
+        let t = &self.teller;
+        say(&format!("\n  {}", t.paint(BOLD, "reelhook demo")));
+        say(&format!("  server    {base}   store {}", dir.join("demo.db").display()));
+        say(&format!("  sandbox   {upstream}   a fake HeyGen: no key, no network, no credits\n"));
+    }
+
+    pub fn registered(&self, answer: &Value) {
+        let took = answer["probe_ms"].as_u64().unwrap_or_default();
+        self.teller.line(
+            "reelhook",
+            GREEN,
+            "",
+            &format!("registered at HeyGen, which probed us in {took} ms; its webhook secret is stored"),
+        );
+    }
+
+    pub fn closing(&self, base: &str, lines: &[Line], as_scripted: bool) {
+        let t = &self.teller;
+        say(&format!(
+            "\n  {}",
+            t.paint(BOLD, "job            ended       found by    charged   as scripted")
+        ));
+        for line in lines {
+            let color = if line.state == "completed" { GREEN } else { YELLOW };
+            say(&format!(
+                "  {:<14} {} {:<11} {:<9} {}",
+                line.name,
+                t.paint(color, &format!("{:<11}", line.state)),
+                line.found_by,
+                format!("{}x", line.charges),
+                if line.as_scripted { t.paint(GREEN, "yes") } else { t.paint(RED, "NO") },
+            ));
+        }
+        say(&match as_scripted {
+            true => format!("\n  {}", t.paint(GREEN, "Every job ended once, and was paid for once.")),
+            false => format!("\n  {} See {base}/api/events.", t.paint(RED, "Something is not as scripted.")),
+        });
+    }
+
+    pub fn try_it(&self, base: &str, example: &str) {
+        let mut text = String::from("\n  Try it; the server keeps running until Ctrl-C.\n\n");
+        for (what, line) in [
+            ("all jobs", format!("curl {base}/api/jobs")),
+            ("one job and what happened to it", format!("curl {base}/api/jobs/{example}/events")),
+            (
+                "a job of your own; put #lost, #fail, #double … into its title",
+                format!(
+                    "curl {base}/api/jobs -d '{{\"kind\":\"video\",\"request\":{{\"type\":\"avatar\",\
+                     \"avatar_id\":\"a\",\"script\":\"Hi\",\"title\":\"Mine\"}}}}'"
+                ),
+            ),
+            ("webhooks as they arrived", format!("curl {base}/api/receipts")),
+            ("whether all is well", format!("curl {base}/api/doctor")),
+        ] {
+            let _ = writeln!(text, "    {}\n    {line}\n", self.teller.paint(DIM, &format!("# {what}")));
+        }
+        say(text.trim_end_matches('\n'));
+    }
+}
+
+/// A closed pipe ends the telling, not the demo.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+impl Teller {
+    fn paint(&self, code: &str, text: &str) -> String {
+        if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    fn line(&self, who: &str, color: &str, job: &str, what: &str) {
+        let ms = self.clock.now().saturating_sub(self.began);
+        let time = self.paint(DIM, &format!("{:>4}.{}s", ms / 1_000, ms % 1_000 / 100));
+        say(&format!("{time}  {}  {job:<13} {what}", self.paint(color, &format!("{who:<8}"))));
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn name_of(&self, job_id: Option<&str>) -> String {
+        let found = job_id.and_then(|id| self.known().names.get(id).cloned());
+        found.unwrap_or_default()
+    }
+
+    async fn tell_events(&self, db: &Db) -> crate::store::Result<()> {
+        let after = self.known().position;
+        let events = db.read(move |tx| event::list(tx, None, after, 200)).await?;
+        for e in events {
+            {
+                let mut known = self.known();
+                if e.number <= known.position {
+                    continue;
+                }
+                known.position = e.number;
+            }
+            let job: Value = serde_json::from_str(&e.data).unwrap_or(Value::Null);
+            if let (Some(id), Some(name)) = (e.job_id.as_deref(), job["callback_id"].as_str()) {
+                self.known().names.insert(id.to_owned(), name.to_owned());
+            }
+            self.tell_event(&e.event_type, e.job_id.as_deref(), &job);
+        }
+        Ok(())
+    }
+
+    fn tell_event(&self, event_type: &str, job_id: Option<&str>, job: &Value) {
+        let name = self.name_of(job_id);
+        let found_by = job["found_by"].as_str().unwrap_or("-");
+        let (color, what) = match event_type {
+            "job.queued" => (GREEN, "on disk; will be sent when a slot is free".to_owned()),
+            "job.processing" => (GREEN, "HeyGen has it; waiting to hear".to_owned()),
+            "job.completed" => (GREEN, format!("{}, found by {found_by}", self.paint(BOLD, "completed"))),
+            "job.failed" => {
+                let why = job["failure"]["message"].as_str().unwrap_or("no reason given");
+                (YELLOW, format!("{}, found by {found_by}: {why}", self.paint(BOLD, "failed")))
+            }
+            other => (GREEN, other.to_owned()),
+        };
+        self.line("reelhook", color, &name, &what);
+    }
+
+    fn tell_upstream(&self, entry: &Entry) {
+        match &entry.what {
+            What::Accepted { callback_id, faults, .. } => {
+                let name = self.name_of(callback_id.as_deref());
+                let what = if faults.contains(&Fault::ResetAfter) {
+                    "accepted and charged, but the connection broke before the answer"
+                } else {
+                    "accepted, 1 credit charged"
+                };
+                self.line("HeyGen", BLUE, &name, what);
+            }
+            What::Replayed { callback_id, .. } => {
+                let name = self.name_of(callback_id.as_deref());
+                let what = "asked again with the same key: the first answer again, nothing charged";
+                self.line("HeyGen", BLUE, &name, what);
+            }
+            What::Webhook { callback_id, event_type, forged, status, fault, id, .. } => {
+                let name = self.name_of(callback_id.as_deref());
+                let what = self.webhook(event_type, id, *forged, *status, fault.as_deref());
+                let who = if *forged { ("stranger", RED) } else { ("HeyGen", BLUE) };
+                self.line(who.0, who.1, &name, &what);
+            }
+            What::Refused { callback_id, status, code, .. } => {
+                let name = self.name_of(callback_id.as_deref());
+                self.line("HeyGen", YELLOW, &name, &format!("refused: {status:?} {code}"));
+            }
+            _ => {}
+        }
+    }
+
+    fn webhook(
+        &self,
+        event_type: &str,
+        id: &str,
+        forged: bool,
+        status: Option<u16>,
+        fault: Option<&str>,
+    ) -> String {
+        let answer = match status {
+            Some(status) => format!("we answered {status}"),
+            None => format!("no answer ({})", fault.unwrap_or("unknown")),
+        };
+        if forged {
+            return format!("forged {event_type}: {answer} and changed nothing");
+        }
+        let times = {
+            let mut known = self.known();
+            let times = known.webhooks.entry(format!("{event_type} {id}")).or_default();
+            *times += 1;
+            *times
+        };
+        let again = if times > 1 { ", a duplicate: nothing new" } else { "" };
+        format!("webhook {event_type}, signed: {answer}{again}")
+    }
+}
