@@ -17,7 +17,7 @@ use crate::heygen::client::Heygen;
 use crate::heygen::fault::Blocked;
 use crate::http::{self, Http, Parts, Settings};
 use crate::metrics::Metrics;
-use crate::store::{self, Db, Tx, api_key, setting, upstream_limit};
+use crate::store::{self, Db, Tx, api_key, setting, task, upstream_limit};
 use crate::work::{self, Runner, Work};
 
 /// Nothing is sent until then: a server without a HeyGen key waits for a restart with one.
@@ -43,8 +43,13 @@ impl App {
         let db = opened.map_err(|e| store::Error::Bug(e.to_string()))??;
         let address_key = hex::encode(clock.random::<32>());
         let (slots, has_key) = (config.slots, config.heygen_api_key.is_some());
+        // A SQLite file has one owner at a time, so what a killed one was running is ours at once.
+        let sole_owner = db.engine() == "sqlite";
         let address_key = db
             .write(move |tx| {
+                if sole_owner {
+                    task::void_leases(tx)?;
+                }
                 upstream_limit::set_slots(tx, slots)?;
                 open_or_pause(tx, has_key, now)?;
                 work::upkeep::ensure(tx, now)?;

@@ -177,6 +177,14 @@ pub fn give_back(tx: &mut Tx, tasks: &[Claimed]) -> Result<()> {
     Ok(())
 }
 
+/// Voids every lease. Only for a store whose one owner has just started: nobody else can hold any.
+pub fn void_leases(tx: &mut Tx) -> Result<u64> {
+    tx.execute(
+        "UPDATE task SET lease_until = NULL, lease_token = NULL WHERE lease_token IS NOT NULL",
+        &[],
+    )
+}
+
 /// The earliest time after `now` at which a task becomes due.
 pub fn next_due(tx: &mut Tx, now: Millis) -> Result<Option<Millis>> {
     let mut next: Option<Millis> = None;

@@ -1,0 +1,169 @@
+//! What was acknowledged, kept outside the process under test, and the comparison at the end.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use reelhook::domain::receipt::{Verdict as Judged, dedup_key};
+use reelhook::heygen::sandbox::{Sandbox, What};
+use serde_json::{Value, json};
+
+use crate::server::Client;
+
+/// Jobs the server acknowledged.
+#[derive(Default)]
+pub struct Ledger {
+    jobs: Mutex<Vec<String>>,
+    stopped: AtomicBool,
+}
+
+impl Ledger {
+    pub fn count(&self) -> usize {
+        self.jobs.lock().unwrap().len()
+    }
+
+    pub fn jobs(&self) -> Vec<String> {
+        self.jobs.lock().unwrap().clone()
+    }
+
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A caller that submits one job after another, each insisted on with its own key.
+pub async fn submit_for_ever(client: Arc<Client>, ledger: Arc<Ledger>, caller: usize) {
+    let mut nth = 0;
+    while !ledger.stopped.load(Ordering::Relaxed) {
+        nth += 1;
+        let key = format!("caller-{caller}-{nth}");
+        let body = match nth % 3 {
+            0 => json!({"kind": "video_agent", "request": {"prompt": "p"}, "callback_id": key}),
+            _ => json!({
+                "kind": "video",
+                "request": {"type": "avatar", "avatar_id": "a", "script": "s"},
+                "callback_id": key,
+            }),
+        };
+        let job = client.insist("POST", "/api/jobs", Some(&key), Some(&body)).await;
+        let id = job["id"].as_str().unwrap().to_owned();
+        ledger.jobs.lock().unwrap().push(id);
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Verdict {
+    pub lost_jobs: usize,
+    pub stuck: usize,
+    pub double_jobs: usize,
+    pub paid_twice: usize,
+    pub lost_receipts: usize,
+    pub wrong_final: usize,
+    pub dup_effects: usize,
+    pub receipts: usize,
+}
+
+impl Verdict {
+    pub fn is_clean(&self) -> bool {
+        let zero = [
+            self.lost_jobs,
+            self.stuck,
+            self.double_jobs,
+            self.paid_twice,
+            self.lost_receipts,
+            self.wrong_final,
+            self.dup_effects,
+        ];
+        zero.iter().all(|n| *n == 0)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} acknowledged receipts, lost_receipts {}, lost_jobs {}, stuck {}, double_jobs {}, paid_twice {}, \
+             wrong_final {}, dup_effects {}",
+            self.receipts,
+            self.lost_receipts,
+            self.lost_jobs,
+            self.stuck,
+            self.double_jobs,
+            self.paid_twice,
+            self.wrong_final,
+            self.dup_effects
+        )
+    }
+}
+
+/// Waits for every job's end over the API, then compares the sets.
+pub async fn compare(client: &Client, jobs: &[String], sandbox: &Sandbox) -> Verdict {
+    let mut verdict = Verdict::default();
+    let entries = sandbox.ledger();
+    let mut failed_upstream = HashSet::new();
+    for entry in &entries {
+        if let What::Accepted { callback_id: Some(id), faults, .. } = &entry.what
+            && faults.iter().any(|f| f.word() == "fail")
+        {
+            failed_upstream.insert(id.clone());
+        }
+    }
+    for id in jobs {
+        let ended = wait_for_end(client, id).await;
+        match ended["state"].as_str() {
+            Some("completed") => verdict.wrong_final += usize::from(failed_upstream.contains(id)),
+            Some("failed") => verdict.wrong_final += usize::from(!failed_upstream.contains(id)),
+            _ => verdict.stuck += 1,
+        }
+        let events = client.insist("GET", &format!("/api/jobs/{id}/events"), None, None).await;
+        let ends = events["data"].as_array().unwrap().iter();
+        let ends = ends.filter(|e| matches!(e["type"].as_str(), Some("job.completed" | "job.failed"))).count();
+        verdict.dup_effects += ends.saturating_sub(1);
+    }
+    let charges = sandbox.charges();
+    verdict.paid_twice = charges.values().map(|n| n - 1).sum();
+    verdict.lost_jobs = jobs.iter().filter(|id| !charges.contains_key(*id)).count();
+    let unique: HashSet<&String> = jobs.iter().collect();
+    // A job that was made but never acknowledged would be charged under an id no caller has.
+    verdict.double_jobs = charges.keys().filter(|id| !unique.contains(id)).count();
+    receipts(&mut verdict, sandbox, client).await;
+    verdict
+}
+
+async fn wait_for_end(client: &Client, id: &str) -> Value {
+    // Four minutes: longer than the longest lease a killed process can leave behind.
+    for _ in 0..4 {
+        let job = client.insist("GET", &format!("/api/jobs/{id}?wait=60"), None, None).await;
+        if matches!(job["state"].as_str(), Some("completed" | "failed" | "canceled")) {
+            return job;
+        }
+    }
+    Value::Null
+}
+
+/// Every webhook that was answered 2xx must be in the store, by its exact bytes.
+async fn receipts(verdict: &mut Verdict, sandbox: &Sandbox, client: &Client) {
+    let mut kept = HashSet::new();
+    let mut cursor = String::new();
+    loop {
+        let path = format!("/api/receipts?limit=200&verdict=signed{cursor}");
+        let page = client.insist("GET", &path, None, None).await;
+        for row in page["data"].as_array().unwrap() {
+            let id = row["id"].as_str().unwrap();
+            let receipt = client.insist("GET", &format!("/api/receipts/{id}"), None, None).await;
+            let body = receipt["body"].as_str().unwrap().as_bytes().to_vec();
+            kept.insert(dedup_key(Judged::Signed, None, &body));
+        }
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    for entry in sandbox.ledger() {
+        let What::Webhook { body, status: Some(200..=299), forged: false, .. } = entry.what else { continue };
+        verdict.receipts += 1;
+        let key = dedup_key(Judged::Signed, None, body.as_bytes());
+        verdict.lost_receipts += usize::from(!kept.contains(&key));
+    }
+}
