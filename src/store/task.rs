@@ -141,9 +141,10 @@ pub fn settle_done(tx: &mut Tx, tasks: &[Claimed]) -> Result<Vec<usize>> {
     let mut lost = vec![];
     let mut at = 0;
     for chunk in chunks(tasks, MAX_ROWS) {
+        // PostgreSQL takes a placeholder in VALUES for text unless the first row says otherwise.
+        let rows = value_rows(chunk.len(), 3).replacen("?3", "CAST(?3 AS BIGINT)", 1);
         let sql = format!(
-            "DELETE FROM task WHERE (subject, kind, lease_token) IN (VALUES {}) RETURNING subject",
-            value_rows(chunk.len(), 3)
+            "DELETE FROM task WHERE (subject, kind, lease_token) IN (VALUES {rows}) RETURNING subject"
         );
         let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 3);
         for task in chunk {
