@@ -16,7 +16,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::db::{Bell, Tx, Work};
 use super::error::{Error, Result};
 use super::migrate;
-use super::row::{Param, Row, Value};
+use super::row::{Param, Row, Value, storable};
 
 const QUEUE: usize = 1_024;
 const WRITERS: usize = 3;
@@ -283,7 +283,7 @@ impl ToSql for Param<'_> {
             Param::Null => Ok(IsNull::Yes),
             Param::Int(v) if *ty == Type::INT4 => i32::try_from(*v)?.to_sql(ty, out),
             Param::Int(v) => v.to_sql(ty, out),
-            Param::Text(v) => v.to_sql(ty, out),
+            Param::Text(v) => storable(v).to_sql(ty, out),
             Param::Bytes(v) => v.to_sql(ty, out),
         }
     }
