@@ -12,7 +12,6 @@ cases![
     a_broken_constraint_undoes_what_came_before_it,
     a_read_cannot_write,
     a_read_sees_one_state_of_the_data,
-    a_write_that_nobody_waits_for_is_made,
     the_bell_rings_after_a_commit_and_only_then,
     every_kind_of_value_reads_back,
     a_lie_in_a_row_is_told,
@@ -125,20 +124,6 @@ async fn a_read_sees_one_state_of_the_data(store: Store) {
     assert_eq!(names(&store).await, 1);
 }
 
-async fn a_write_that_nobody_waits_for_is_made(store: Store) {
-    {
-        let waiting = store.db.write(|tx| {
-            tx.ring();
-            setting::put(tx, "n", "x")
-        });
-        let mut bell = store.db.bell.arm();
-        // Polled once, so that it is on its way; then its caller hangs up.
-        assert!(futures_util::FutureExt::now_or_never(waiting).is_none_or(|done| done.is_ok()));
-        soon("commit", bell.changed()).await.expect("the bell is there");
-    }
-    assert_eq!(names(&store).await, 1);
-}
-
 async fn the_bell_rings_after_a_commit_and_only_then(store: Store) {
     let bell = Bell::default();
     let mut early = bell.arm();
@@ -179,20 +164,23 @@ async fn every_kind_of_value_reads_back(store: Store) {
     store
         .write(move |tx| {
             tx.execute(
-                "INSERT INTO inbox (id, dedup_key, received_at, verdict, path, headers, body, remote) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                "INSERT INTO inbox (id, dedup_key, received_at, verdict, path, applied_at, body, remote, headers) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, '')",
                 params!["ünï ✓ 'q'", &[0_u8, 1, 255], i64::MIN, "signed", "", true, &bytes, None::<&str>],
             )
         })
         .await;
     let mut row = store
-        .read(|tx| tx.one("SELECT id, dedup_key, received_at, path, headers, body, remote FROM inbox", &[]))
+        .read(|tx| {
+            tx.one("SELECT id, dedup_key, received_at, path, applied_at, body, remote FROM inbox", &[])
+        })
         .await
         .expect("the row");
     assert_eq!(row.text(0).expect("text"), "ünï ✓ 'q'");
     assert_eq!(row.bytes(1).expect("bytes"), [0, 1, 255]);
     assert_eq!(row.int(2).expect("an integer"), i64::MIN);
     assert_eq!(row.opt_text(3).expect("text").as_deref(), Some(""), "empty is not null");
+    assert_eq!(row.opt_int(4).expect("a truth"), Some(1));
     assert_eq!(row.bytes(5).expect("bytes"), expected);
     assert_eq!(row.opt_text(6).expect("null"), None);
 }

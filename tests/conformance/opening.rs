@@ -48,12 +48,35 @@ fn edited_migration(address: &Address) {
     assert!(told.contains("1_init") && told.contains("differs"), "{told}");
 }
 
+/// A caller who hung up, and a server that stops: the write was asked for, so it is made.
+fn leaving(address: &Address) {
+    let db = open(address);
+    in_runtime(async {
+        for n in 0..50 {
+            // Polled once, which sends it on its way; its answer is waited for by nobody.
+            let asked = db.write(move |tx| setting::put(tx, &format!("n{n}"), "x"));
+            let _ = futures_util::FutureExt::now_or_never(asked);
+        }
+    });
+    drop(db);
+    let db = open(address);
+    for n in 0..50 {
+        let found = in_runtime(db.read(move |tx| setting::find(tx, &format!("n{n}"))));
+        assert_eq!(found.expect("a read").as_deref(), Some("x"), "n{n}");
+    }
+}
+
 mod sqlite {
     use super::*;
 
     #[test]
     fn what_was_written_is_there_again_and_a_newer_schema_is_refused() {
         reopening(&fresh_sqlite().address);
+    }
+
+    #[test]
+    fn what_was_asked_for_is_done_before_the_store_closes() {
+        leaving(&fresh_sqlite().address);
     }
 
     #[test]
@@ -77,7 +100,8 @@ mod sqlite {
     fn a_place_that_cannot_be_is_named() {
         let fresh = fresh_sqlite();
         let Address::Sqlite(path) = &fresh.address else { panic!("a file") };
-        let told = refusal(&Address::Sqlite(path.join("below/a/file.db")));
+        let below = format!("sqlite://{}/below/a/file.db", path.display());
+        let told = refusal(&Address::parse(&below));
         assert!(told.contains("below/a/file.db"), "{told}");
     }
 
@@ -99,6 +123,11 @@ mod postgres {
     #[test]
     fn what_was_written_is_there_again_and_a_newer_schema_is_refused() {
         reopening(&fresh_postgres().address);
+    }
+
+    #[test]
+    fn what_was_asked_for_is_done_before_the_store_closes() {
+        leaving(&fresh_postgres().address);
     }
 
     #[test]

@@ -13,6 +13,7 @@ cases![
     each_outcome_leaves_the_task_as_it_says,
     a_snooze_spends_no_attempt_and_may_name_a_lane,
     a_time_changed_while_it_ran_survives_the_settling,
+    so_does_a_time_that_is_the_one_it_was_claimed_at,
     hasten_brings_forward_and_never_puts_off,
     add_changes_the_time_of_a_task_that_is_there,
     adding_to_a_dead_task_makes_it_due_again,
@@ -128,6 +129,15 @@ async fn a_time_changed_while_it_ran_survives_the_settling(store: Store) {
     let later = Outcome::Snooze { until: NOW + 900_000, lane: None };
     assert!(store.write(move |tx| task::settle(tx, &task, &later, NOW)).await);
     assert_eq!(store.due("j", POLL).await, Some(NOW), "the hint that came meanwhile is not forgotten");
+}
+
+async fn so_does_a_time_that_is_the_one_it_was_claimed_at(store: Store) {
+    store.add_task("j", POLL, NOW).await;
+    let task = store.claim_one(Lane::Poll, 1).await;
+    store.write(|tx| task::apply(tx, "j", TaskOp::Hasten(POLL, NOW))).await;
+    let later = Outcome::Snooze { until: NOW + 900_000, lane: None };
+    assert!(store.write(move |tx| task::settle(tx, &task, &later, NOW)).await);
+    assert_eq!(store.claim(Lane::Poll, 9, 2).await.len(), 1, "it is due at once");
 }
 
 async fn hasten_brings_forward_and_never_puts_off(store: Store) {
