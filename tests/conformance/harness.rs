@@ -7,7 +7,6 @@ use reelhook::domain::receipt::{Note, Receipt, Verdict};
 use reelhook::domain::table::typical;
 use reelhook::domain::task::{Claimed, Lane, TaskKind, TaskOp};
 use reelhook::flow::Stamp;
-use reelhook::store::db::Address;
 use reelhook::store::{Db, Result, Tx, job, task};
 
 use crate::database::{self, Fresh};
@@ -33,7 +32,6 @@ pub(crate) use cases;
 /// An open, empty store.
 pub struct Store {
     pub db: Db,
-    pub address: Address,
 }
 
 pub fn run_on_sqlite(case: impl AsyncFnOnce(Store)) {
@@ -49,7 +47,7 @@ fn run(fresh: &Fresh, case: impl AsyncFnOnce(Store)) {
     let db = Db::open(&fresh.address, NOW).expect("a new database opens");
     let keeper = db.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(case(Store { db, address: fresh.address.clone() }));
+    runtime.block_on(case(Store { db }));
     drop(runtime);
     drop(keeper);
 }
