@@ -144,7 +144,7 @@ async fn that_upstream_accepted_it_is_recorded_even_without_the_lease(store: Sto
     assert_eq!(begin(&store, &theirs).await, Begun::Nothing, "and they learn of it");
 }
 
-/// They take the rows of task and job in opposite orders; on PostgreSQL one may be run again.
+/// Both want the rows of task and job; in opposite orders PostgreSQL would take a second for each.
 async fn a_poll_and_a_webhook_that_race_end_the_job_once(store: Store) {
     for n in 0..8 {
         let job = job_in(State::Processing, n);
