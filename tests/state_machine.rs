@@ -78,6 +78,9 @@ fn beginnings() -> impl Strategy<Value = State> {
 }
 
 proptest! {
+    // A case that failed is shown whole and becomes a test of its own, not a file of seeds.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn whatever_arrives_a_job_ends_once_and_is_never_stuck(begin in beginnings(), arrivals in arrivals()) {
         let all = all_inputs();
@@ -246,6 +249,31 @@ fn a_failure_only_heard_is_asked_for_first() {
         world.take(input(Word::FailureHeard, false), now + n);
     }
     assert_eq!((world.job.state, world.ends()), (State::Processing, 0));
+}
+
+/// HeyGen answers a key it has seen with what it did then, so a key that was used up is never sent again.
+#[test]
+fn only_a_request_that_arrived_uses_its_key_up() {
+    let mut world = World::new(State::Queued);
+    let mut keys = vec![world.job.upstream_key()];
+    for sent in [true, false, true, true] {
+        world.take(Input::Send, 1);
+        world.take(Input::NotAccepted { sent, why: "busy".to_owned() }, 2);
+        assert_eq!(world.job.state, State::Queued);
+        keys.push(world.job.upstream_key());
+    }
+    assert_eq!(world.job.details.refusals, 4);
+    assert_eq!(keys[1], keys[2]);
+    keys.dedup();
+    assert_eq!(keys.iter().collect::<BTreeSet<_>>().len(), 4, "{keys:?}");
+    world.take(Input::Send, 3);
+    world.take(Input::NoAnswer { why: "reset".to_owned() }, 4);
+    world.take(Input::NotAccepted { sent: true, why: "busy".to_owned() }, 5);
+    assert_eq!(
+        (world.job.state, Some(&world.job.upstream_key())),
+        (State::Unknown, keys.last()),
+        "the outcome stays open"
+    );
 }
 
 /// The names of inputs, so that a new one cannot be left out of the table.

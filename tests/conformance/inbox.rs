@@ -113,7 +113,8 @@ async fn unsigned_receipts_are_counted_per_job(store: Store) {
 
 async fn refused_samples_are_bounded_and_never_applied(store: Store) {
     let most = u32::try_from(MAX_REFUSED_KEPT).expect("small");
-    accept(&store, vec![receipt(0, "signed")]).await;
+    // Older than all samples and newer: the bound counts neither.
+    accept(&store, vec![receipt(0, "signed"), receipt(9 * most, "signed too")]).await;
     let refuse = |n: u32, body: String| {
         let mut made = receipt(n, &body);
         made.verdict = Verdict::Refused;
@@ -123,17 +124,17 @@ async fn refused_samples_are_bounded_and_never_applied(store: Store) {
     for n in 1..=most {
         refuse(n, format!("r{n}")).await;
     }
-    assert_eq!(store.count("SELECT COUNT(*) FROM inbox").await, MAX_REFUSED_KEPT + 1);
+    assert_eq!(store.count("SELECT COUNT(*) FROM inbox").await, MAX_REFUSED_KEPT + 2);
     refuse(most + 1, "r1".to_owned()).await;
     assert_eq!(find(&store, most + 1).await, None, "a sample that is there is not kept twice");
     assert!(find(&store, 1).await.is_some(), "and pushes nothing out");
     refuse(most + 2, "new".to_owned()).await;
-    assert_eq!(store.count("SELECT COUNT(*) FROM inbox").await, MAX_REFUSED_KEPT + 1);
+    assert_eq!(store.count("SELECT COUNT(*) FROM inbox").await, MAX_REFUSED_KEPT + 2);
     assert_eq!(find(&store, 1).await, None, "the oldest sample went");
     assert!(find(&store, 0).await.is_some(), "no other receipt did, though it is older");
     let kept = find(&store, most + 2).await.expect("the newest is kept");
     assert_eq!(kept.note.meaning.as_deref(), Some("no secret of ours"));
-    assert_eq!(store.count("SELECT COUNT(*) FROM task").await, 1, "the signed one's");
+    assert_eq!(store.count("SELECT COUNT(*) FROM task").await, 2, "the signed ones'");
 }
 
 async fn a_note_is_recorded(store: Store) {

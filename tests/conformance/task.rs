@@ -31,13 +31,13 @@ cases![
 const POLL: TaskKind = TaskKind::Poll;
 
 async fn a_claim_takes_the_longest_due_first(store: Store) {
-    for (subject, due_at) in [("c", NOW - 1), ("a", NOW - 3), ("d", NOW), ("b", NOW - 2)] {
+    for (subject, due_at) in [("c", NOW - 1), ("d", NOW - 3), ("a", NOW), ("b", NOW - 2)] {
         store.add_task(subject, POLL, due_at).await;
     }
     let first: Vec<String> = store.claim(Lane::Poll, 2, 1).await.into_iter().map(|t| t.subject).collect();
-    assert_eq!(first, ["a", "b"]);
+    assert_eq!(first, ["d", "b"]);
     let then: Vec<String> = store.claim(Lane::Poll, 9, 2).await.into_iter().map(|t| t.subject).collect();
-    assert_eq!(then, ["c", "d"]);
+    assert_eq!(then, ["c", "a"]);
 }
 
 async fn a_claim_takes_no_more_than_asked_and_only_what_is_due_in_its_lane(store: Store) {
