@@ -13,7 +13,9 @@ CREATE TABLE job (
     updated_at BIGINT NOT NULL,
     deadline_at BIGINT NOT NULL,
     finished_at BIGINT,
-    details TEXT NOT NULL
+    details TEXT NOT NULL,
+    -- What a search looks in, in small letters: engines disagree on those of most scripts.
+    search TEXT NOT NULL
 );
 CREATE INDEX job_open ON job (state, id) WHERE finished_at IS NULL;
 CREATE INDEX job_callback ON job (callback_id, id) WHERE callback_id IS NOT NULL;

@@ -437,10 +437,12 @@ fn store(tx: &mut Tx, before: &Job, next: &Job, tasks: &[TaskOp], stamp: &Stamp)
     if !learned.is_empty() {
         inbox::lock_parking(tx)?;
     }
-    job::update(tx, next)?;
+    // Tasks before their job, as in a conclusion: two who take the same rows in opposite orders
+    // would stand still until PostgreSQL calls it a deadlock, a second later.
     for op in tasks {
         task::apply(tx, &next.id, *op)?;
     }
+    job::update(tx, next)?;
     inbox::release_parked(tx, &learned, stamp.now)?;
     tx.ring();
     Ok(())

@@ -137,6 +137,9 @@ impl<T: Send, F: Fn(&mut Tx) -> Result<T> + Send> Work for Closure<T, F> {
         let work = std::panic::AssertUnwindSafe(|| (self.work)(tx));
         let result = std::panic::catch_unwind(work)
             .unwrap_or_else(|_| Err(Error::Bug("a storage closure panicked".to_owned())))?;
+        // A closure that passes over a fault does not commit: PostgreSQL would answer the commit
+        // with a silent rollback.
+        tx.fault.take().map_or(Ok(()), Err)?;
         self.result = Some(result);
         Ok(())
     }
@@ -152,6 +155,8 @@ impl<T: Send, F: Fn(&mut Tx) -> Result<T> + Send> Work for Closure<T, F> {
 pub struct Tx<'a> {
     inner: TxInner<'a>,
     rung: bool,
+    /// The first statement that failed.
+    fault: Option<Error>,
 }
 
 enum TxInner<'a> {
@@ -161,26 +166,35 @@ enum TxInner<'a> {
 
 impl<'a> Tx<'a> {
     pub(super) fn sqlite(tx: SqliteTx<'a>) -> Self {
-        Self { inner: TxInner::Sqlite(tx), rung: false }
+        Self { inner: TxInner::Sqlite(tx), rung: false, fault: None }
     }
 
     pub(super) fn postgres(tx: PostgresTx<'a>) -> Self {
-        Self { inner: TxInner::Postgres(tx), rung: false }
+        Self { inner: TxInner::Postgres(tx), rung: false, fault: None }
     }
 
     /// How many rows the statement touched.
     pub fn execute(&mut self, sql: &str, params: &[Param]) -> Result<u64> {
-        match &mut self.inner {
+        let done = match &mut self.inner {
             TxInner::Sqlite(tx) => tx.execute(sql, params),
             TxInner::Postgres(tx) => tx.execute(sql, params),
-        }
+        };
+        self.remember(done)
     }
 
     pub fn query(&mut self, sql: &str, params: &[Param]) -> Result<Vec<Row>> {
-        match &mut self.inner {
+        let rows = match &mut self.inner {
             TxInner::Sqlite(tx) => tx.query(sql, params),
             TxInner::Postgres(tx) => tx.query(sql, params),
+        };
+        self.remember(rows)
+    }
+
+    fn remember<T>(&mut self, done: Result<T>) -> Result<T> {
+        if let Err(e) = &done {
+            self.fault.get_or_insert_with(|| e.clone());
         }
+        done
     }
 
     /// The first row, if there is one.

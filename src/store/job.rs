@@ -16,8 +16,8 @@ pub fn insert(tx: &mut Tx, job: &Job, request: &str) -> Result<()> {
     let details = details_text(job)?;
     tx.execute(
         "INSERT INTO job (id, version, kind, state, callback_id, upstream_id, upstream_video_id, retry_of, \
-         created_at, updated_at, deadline_at, finished_at, details) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+         created_at, updated_at, deadline_at, finished_at, details, search) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         params![
             &job.id,
             job.version,
@@ -32,6 +32,7 @@ pub fn insert(tx: &mut Tx, job: &Job, request: &str) -> Result<()> {
             job.deadline_at,
             job.finished_at,
             &details,
+            &search_text(job),
         ],
     )?;
     tx.execute("INSERT INTO job_request (job_id, body) VALUES (?1, ?2)", params![&job.id, request])?;
@@ -49,7 +50,7 @@ pub fn update(tx: &mut Tx, job: &Job) -> Result<()> {
     let details = details_text(job)?;
     let changed = tx.execute(
         "UPDATE job SET version = version + 1, state = ?3, upstream_id = ?4, upstream_video_id = ?5, \
-         updated_at = ?6, finished_at = ?7, details = ?8 WHERE id = ?1 AND version = ?2",
+         updated_at = ?6, finished_at = ?7, details = ?8, search = ?9 WHERE id = ?1 AND version = ?2",
         params![
             &job.id,
             job.version,
@@ -59,6 +60,7 @@ pub fn update(tx: &mut Tx, job: &Job) -> Result<()> {
             job.updated_at,
             job.finished_at,
             &details,
+            &search_text(job),
         ],
     )?;
     if changed == 1 { Ok(()) } else { Err(Error::Conflict) }
@@ -127,17 +129,19 @@ pub fn list(tx: &mut Tx, filter: &Filter, before: Option<&str>, limit: i64) -> R
         ask.and("id IN (SELECT job_id FROM job_label WHERE name = ?", Some(name.as_str()));
         ask.more(" AND value = ?)", value.as_str());
     }
-    if let Some(pattern) = &pattern {
-        ask.and("(lower(id) LIKE ? ESCAPE '!'", Some(pattern.as_str()));
-        for column in ["callback_id", "upstream_id", "upstream_video_id", "details"] {
-            ask.more(&format!(" OR lower({column}) LIKE ? ESCAPE '!'"), pattern.as_str());
-        }
-        ask.end(")");
-    }
+    ask.and("search LIKE ? ESCAPE '!'", pattern.as_deref());
     let (conditions, mut params) = ask.finish();
     params.push(Param::Int(limit));
     let sql = format!("SELECT {COLUMNS} FROM job{conditions} ORDER BY id DESC LIMIT ?{}", params.len());
     tx.query(&sql, &params)?.into_iter().map(read).collect()
+}
+
+/// One line each, so that no match runs over from one to the next.
+fn search_text(job: &Job) -> String {
+    let parts = [&job.callback_id, &job.upstream_id, &job.upstream_video_id, &job.details.title];
+    let all: Vec<&str> =
+        std::iter::once(job.id.as_str()).chain(parts.into_iter().flatten().map(String::as_str)).collect();
+    all.join("\n").to_lowercase()
 }
 
 fn escape_like(text: &str) -> String {

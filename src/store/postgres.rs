@@ -16,13 +16,13 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::db::{Bell, Tx, Work};
 use super::error::{Error, Result};
 use super::migrate;
-use super::row::{Param, Row, Value};
+use super::row::{Param, Row, Value, storable};
 
 const QUEUE: usize = 1_024;
 const WRITERS: usize = 3;
 const READERS: usize = 2;
 /// Runs of one closure before a race it keeps losing is told to the caller.
-const MAX_RUNS: u32 = 10;
+const MAX_RUNS: u32 = 100;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A dead peer is noticed after this long without an acknowledgement.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -31,6 +31,8 @@ const STATEMENT_TIMEOUT_MS: u32 = 15_000;
 const CHANNEL: &str = "reelhook";
 /// Any number will do; every node must use the same.
 const MIGRATION_LOCK: i64 = 0x7265_656c_686f_6f6b;
+/// Those who lost a race take turns at this one.
+const TURN_LOCK: i64 = MIGRATION_LOCK + 1;
 
 pub(super) struct Postgres {
     writes: Option<Sender<Box<dyn Work>>>,
@@ -175,11 +177,17 @@ fn work_loop(config: &Config, queue: &Receiver<Box<dyn Work>>, writes: bool, bel
 
 /// Runs the closure until it commits or can not. Whether it asked for the bell.
 fn run(connection: &mut Connection, work: &mut Box<dyn Work>, writes: bool) -> Result<bool> {
-    let begin = if writes { "BEGIN" } else { "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" };
+    let mut begin =
+        if writes { "BEGIN" } else { "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" }.to_owned();
     for _ in 0..MAX_RUNS {
-        connection.client.batch_execute(begin).map_err(|e| sort(&e))?;
+        connection.client.batch_execute(&begin).map_err(|e| sort(&e))?;
         match attempt(connection, work) {
-            Err(Error::Conflict) => connection.client.batch_execute("ROLLBACK").map_err(|e| sort(&e))?,
+            Err(Error::Conflict) => {
+                connection.client.batch_execute("ROLLBACK").map_err(|e| sort(&e))?;
+                // Losers that raced each other again would starve one another. The lock is taken
+                // while nothing else is held, so it cannot be part of a deadlock.
+                begin = format!("BEGIN; SELECT pg_advisory_xact_lock({TURN_LOCK})");
+            }
             Err(e) => {
                 // The connection may be what failed; the next use finds out.
                 let _ = connection.client.batch_execute("ROLLBACK");
@@ -286,7 +294,7 @@ impl ToSql for Param<'_> {
             Param::Null => Ok(IsNull::Yes),
             Param::Int(v) if *ty == Type::INT4 => i32::try_from(*v)?.to_sql(ty, out),
             Param::Int(v) => v.to_sql(ty, out),
-            Param::Text(v) => v.to_sql(ty, out),
+            Param::Text(v) => storable(v).to_sql(ty, out),
             Param::Bytes(v) => v.to_sql(ty, out),
         }
     }

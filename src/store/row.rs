@@ -1,5 +1,7 @@
 //! Parameters and rows, the same for both engines: integer, text, bytes, null.
 
+use std::borrow::Cow;
+
 use super::error::{Error, Result};
 
 /// A parameter of a statement.
@@ -9,6 +11,12 @@ pub enum Param<'a> {
     Int(i64),
     Text(&'a str),
     Bytes(&'a [u8]),
+}
+
+/// PostgreSQL's text cannot hold the letter of code zero, which JSON from outside may bring; both
+/// engines keep the sign for what cannot be shown.
+pub(super) fn storable(text: &str) -> Cow<'_, str> {
+    if text.as_bytes().contains(&0) { text.replace('\0', "\u{fffd}").into() } else { text.into() }
 }
 
 impl From<i64> for Param<'_> {

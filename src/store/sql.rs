@@ -65,10 +65,6 @@ impl<'a> Conditions<'a> {
         self.text.push_str(&condition.replacen('?', &format!("?{}", self.params.len()), 1));
     }
 
-    pub(super) fn end(&mut self, text: &str) {
-        self.text.push_str(text);
-    }
-
     pub(super) fn finish(self) -> (String, Vec<Param<'a>>) {
         (self.text, self.params)
     }

@@ -3,6 +3,7 @@
 //! The writer takes what is waiting, gives each closure a savepoint, commits once and answers
 //! everyone; a failed commit is told to every one of them. One process owns the file.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::path::Path;
 use std::thread::JoinHandle;
@@ -14,7 +15,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
 use super::db::{Bell, Tx, Work};
 use super::error::{Error, Result};
 use super::migrate;
-use super::row::{Param, Row, Value};
+use super::row::{Param, Row, Value, storable};
 
 /// Closures that may wait for the writer; beyond it callers are told `Busy`.
 const WRITE_QUEUE: usize = 1_024;
@@ -247,7 +248,10 @@ impl ToSql for Param<'_> {
         Ok(ToSqlOutput::Borrowed(match self {
             Param::Null => ValueRef::Null,
             Param::Int(i) => ValueRef::Integer(*i),
-            Param::Text(t) => ValueRef::Text(t.as_bytes()),
+            Param::Text(t) => match storable(t) {
+                Cow::Borrowed(t) => ValueRef::Text(t.as_bytes()),
+                Cow::Owned(t) => return Ok(ToSqlOutput::Owned(t.into())),
+            },
             Param::Bytes(b) => ValueRef::Blob(b),
         }))
     }

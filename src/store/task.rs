@@ -20,10 +20,12 @@ const MAX_REASON_CHARS: usize = 500;
 pub fn apply(tx: &mut Tx, subject: &str, op: TaskOp) -> Result<()> {
     match op {
         TaskOp::Add(kind, due_at) => add_many(tx, kind, &[subject], due_at),
-        // Also while it runs: settling leaves a time that was changed meanwhile as it is.
+        // Also while it runs: settling leaves a time that was changed meanwhile as it is. So it is
+        // changed even when it was claimed in the very millisecond it is hastened to.
         TaskOp::Hasten(kind, at) => {
             tx.execute(
-                "UPDATE task SET due_at = ?3 WHERE subject = ?1 AND kind = ?2 \
+                "UPDATE task SET due_at = CASE WHEN due_at = ?3 THEN ?3 - 1 ELSE ?3 END \
+                 WHERE subject = ?1 AND kind = ?2 \
                  AND (due_at > ?3 OR lease_token IS NOT NULL) AND dead_at IS NULL",
                 params![subject, kind.name(), at],
             )?;
@@ -132,9 +134,10 @@ pub fn settle_done(tx: &mut Tx, tasks: &[Claimed]) -> Result<Vec<usize>> {
     let mut lost = vec![];
     let mut at = 0;
     for chunk in chunks(tasks, MAX_ROWS) {
+        // PostgreSQL takes a placeholder in VALUES for text unless the first row says otherwise.
+        let rows = value_rows(chunk.len(), 3).replacen("?3", "CAST(?3 AS BIGINT)", 1);
         let sql = format!(
-            "DELETE FROM task WHERE (subject, kind, lease_token) IN (VALUES {}) RETURNING subject",
-            value_rows(chunk.len(), 3)
+            "DELETE FROM task WHERE (subject, kind, lease_token) IN (VALUES {rows}) RETURNING subject"
         );
         let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 3);
         for task in chunk {

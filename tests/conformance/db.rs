@@ -1,0 +1,196 @@
+//! `Db` itself: what a closure may do to itself and to those it is committed with, and the bell.
+
+use reelhook::params;
+use reelhook::store::{Bell, Db, Error, Tx, setting};
+
+use crate::harness::{Store, cases, soon};
+
+cases![
+    a_failing_closure_takes_nobody_with_it,
+    a_panicking_closure_is_a_bug_and_the_engine_lives_on,
+    a_swallowed_fault_is_not_committed,
+    a_broken_constraint_undoes_what_came_before_it,
+    a_read_cannot_write,
+    a_read_sees_one_state_of_the_data,
+    the_bell_rings_after_a_commit_and_only_then,
+    every_kind_of_value_reads_back,
+    a_lie_in_a_row_is_told,
+];
+
+async fn put(store: &Store, name: &'static str) {
+    store.write(move |tx| setting::put(tx, name, "x")).await;
+}
+
+async fn names(store: &Store) -> i64 {
+    store.count("SELECT COUNT(*) FROM setting").await
+}
+
+async fn a_failing_closure_takes_nobody_with_it(store: Store) {
+    // Asked for together, so that SQLite commits them together.
+    let writes = (0..40).map(|n| {
+        let db = store.db.clone();
+        async move {
+            db.write(move |tx| {
+                setting::put(tx, &format!("n{n}"), "x")?;
+                match n % 4 {
+                    0 => Err(Error::Bug("on purpose".to_owned())),
+                    1 => tx.execute("INSERT INTO nowhere VALUES (1)", &[]).map(|_| ()),
+                    _ => Ok(()),
+                }
+            })
+            .await
+        }
+    });
+    let done = futures_util::future::join_all(writes).await;
+    for (n, done) in done.iter().enumerate() {
+        assert_eq!(done.is_ok(), n % 4 > 1, "{n}: {done:?}");
+    }
+    assert_eq!(names(&store).await, 20);
+    let kept = store.read(|tx| setting::find(tx, "n4")).await;
+    assert_eq!(kept, None, "what the failing one wrote is gone");
+}
+
+async fn a_panicking_closure_is_a_bug_and_the_engine_lives_on(store: Store) {
+    let panics = (0..20).map(|n| {
+        let db = store.db.clone();
+        async move {
+            db.write(move |tx| {
+                setting::put(tx, &format!("n{n}"), "x")?;
+                assert!(n % 2 == 0, "on purpose");
+                Ok(())
+            })
+            .await
+        }
+    });
+    for (n, done) in futures_util::future::join_all(panics).await.into_iter().enumerate() {
+        assert_eq!(matches!(done, Err(Error::Bug(_))), n % 2 == 1, "{n}: {done:?}");
+    }
+    let read = store.db.read(|_| -> Result<(), Error> { panic!("on purpose") }).await;
+    assert!(matches!(&read, Err(e @ Error::Bug(_)) if !e.may_pass()), "{read:?}");
+    assert_eq!(names(&store).await, 10);
+}
+
+/// PostgreSQL would answer such a commit with a rollback and no fault.
+async fn a_swallowed_fault_is_not_committed(store: Store) {
+    let careless = |tx: &mut Tx| {
+        setting::put(tx, "before", "x")?;
+        let _ = tx.execute("INSERT INTO setting (name, value) VALUES ('before', 'twice')", &[]);
+        Ok(())
+    };
+    let done = store.db.write(careless).await;
+    assert!(matches!(done, Err(Error::Bug(_))), "{done:?}");
+    assert_eq!(names(&store).await, 0);
+}
+
+async fn a_broken_constraint_undoes_what_came_before_it(store: Store) {
+    put(&store, "taken").await;
+    let done = store
+        .db
+        .write(|tx| {
+            setting::put(tx, "new", "x")?;
+            tx.execute("INSERT INTO setting (name, value) VALUES ('taken', 'y')", &[])
+        })
+        .await;
+    assert!(matches!(done, Err(Error::Bug(_))), "{done:?}");
+    assert_eq!(names(&store).await, 1);
+}
+
+async fn a_read_cannot_write(store: Store) {
+    let done = store.db.read(|tx| setting::put(tx, "n", "x")).await;
+    assert!(done.is_err(), "{done:?}");
+    assert_eq!(names(&store).await, 0);
+    put(&store, "n").await;
+}
+
+async fn a_read_sees_one_state_of_the_data(store: Store) {
+    let (to_reader, from_writer) = std::sync::mpsc::channel::<()>();
+    let (to_writer, from_reader) = tokio::sync::oneshot::channel::<()>();
+    let from_writer = std::sync::Mutex::new(from_writer);
+    let to_writer = std::sync::Mutex::new(Some(to_writer));
+    let read = store.db.read(move |tx| {
+        let first = tx.query("SELECT name FROM setting", &[])?.len();
+        let told = to_writer.lock().expect("one reader").take();
+        told.expect("a read runs once").send(()).expect("the case waits");
+        from_writer.lock().expect("one reader").recv().expect("the case answers");
+        Ok((first, tx.query("SELECT name FROM setting", &[])?.len()))
+    });
+    let write = async {
+        from_reader.await.expect("the reader looked");
+        put(&store, "meanwhile").await;
+        to_reader.send(()).expect("the reader waits");
+    };
+    let (read, ()) = soon("answer", futures_util::future::join(read, write)).await;
+    assert_eq!(read.expect("a read"), (0, 0));
+    assert_eq!(names(&store).await, 1);
+}
+
+async fn the_bell_rings_after_a_commit_and_only_then(store: Store) {
+    let bell = Bell::default();
+    let mut early = bell.arm();
+    bell.ring();
+    assert!(early.has_changed().expect("the bell is there"));
+    early.mark_unchanged();
+    assert!(!bell.arm().has_changed().expect("the bell is there"), "armed later, it heard nothing");
+
+    let rung = |name: &'static str| {
+        let db: Db = store.db.clone();
+        async move {
+            let armed = db.bell.arm();
+            let done = db
+                .write(move |tx| {
+                    tx.ring();
+                    setting::put(tx, name, "x")?;
+                    if name == "fails" { Err(Error::Conflict) } else { Ok(()) }
+                })
+                .await;
+            (armed, done.is_ok())
+        }
+    };
+    let (mut armed, _) = rung("a").await;
+    soon("ring", armed.changed()).await.expect("the bell is there");
+    // On PostgreSQL our own notifications come back to us whenever they like.
+    if !store.is_postgres() {
+        let (armed, done) = rung("fails").await;
+        assert!(!done && !armed.has_changed().expect("the bell is there"));
+        let armed = store.db.bell.arm();
+        put(&store, "silent").await;
+        assert!(!armed.has_changed().expect("the bell is there"));
+    }
+}
+
+async fn every_kind_of_value_reads_back(store: Store) {
+    let bytes: Vec<u8> = (0..=255).collect();
+    let expected = bytes.clone();
+    store
+        .write(move |tx| {
+            tx.execute(
+                "INSERT INTO inbox (id, dedup_key, received_at, verdict, path, applied_at, body, remote, headers) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, '')",
+                params!["ünï ✓ 'q'", &[0_u8, 1, 255], i64::MIN, "signed", "", true, &bytes, None::<&str>],
+            )
+        })
+        .await;
+    let mut row = store
+        .read(|tx| {
+            tx.one("SELECT id, dedup_key, received_at, path, applied_at, body, remote FROM inbox", &[])
+        })
+        .await
+        .expect("the row");
+    assert_eq!(row.text(0).expect("text"), "ünï ✓ 'q'");
+    assert_eq!(row.bytes(1).expect("bytes"), [0, 1, 255]);
+    assert_eq!(row.int(2).expect("an integer"), i64::MIN);
+    assert_eq!(row.opt_text(3).expect("text").as_deref(), Some(""), "empty is not null");
+    assert_eq!(row.opt_int(4).expect("a truth"), Some(1));
+    assert_eq!(row.bytes(5).expect("bytes"), expected);
+    assert_eq!(row.opt_text(6).expect("null"), None);
+}
+
+async fn a_lie_in_a_row_is_told(store: Store) {
+    put(&store, "n").await;
+    let mut row = store.read(|tx| tx.one("SELECT name, NULL FROM setting", &[])).await.expect("the row");
+    assert!(row.opt_int(0).is_err(), "text is no integer");
+    let mut row = store.read(|tx| tx.one("SELECT name, NULL FROM setting", &[])).await.expect("the row");
+    assert!(row.int(1).is_err() && row.text(1).is_err() && row.bytes(1).is_err(), "null is no value");
+    assert_eq!((row.opt_int(1).is_ok(), row.text(0).is_ok()), (true, true));
+    assert!(row.text(2).is_err(), "there is no third column");
+}

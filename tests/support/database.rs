@@ -1,0 +1,61 @@
+//! Databases for tests: a new file, or a new database on the PostgreSQL server that `scripts/test`
+//! starts. Each is used by one test and removed with its guard.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use postgres::{Client, NoTls};
+
+use reelhook::store::db::Address;
+
+/// A database that exists for as long as this value.
+pub struct Fresh {
+    pub address: Address,
+    _guard: Guard,
+}
+
+enum Guard {
+    Directory { _kept: tempfile::TempDir },
+    Server { url: String, name: String },
+}
+
+pub fn fresh_sqlite() -> Fresh {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let address = Address::Sqlite(directory.path().join("reelhook.db"));
+    Fresh { address, _guard: Guard::Directory { _kept: directory } }
+}
+
+pub fn fresh_postgres() -> Fresh {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let server = server();
+    // Test programs may run side by side, so the process is part of the name.
+    let name = format!("reelhook_{}_{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+    admin(&server, &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
+    admin(&server, &format!("CREATE DATABASE {name} TEMPLATE template0"));
+    let mut url: url::Url = server.parse().expect("REELHOOK_TEST_POSTGRES is a postgres:// address");
+    url.set_path(&name);
+    Fresh { address: Address::Postgres(url.into()), _guard: Guard::Server { url: server, name } }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // By force: a listener ends up to a second after its `Db`. A server that is gone needs none.
+        if let Self::Server { url, name } = self
+            && let Ok(mut client) = Client::connect(url, NoTls)
+        {
+            let _ = client.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
+        }
+    }
+}
+
+fn admin(server: &str, statement: &str) {
+    let mut client = Client::connect(server, NoTls).expect("the server of REELHOOK_TEST_POSTGRES answers");
+    client.batch_execute(statement).expect("its user may make and drop databases");
+}
+
+/// Absent is a failure and not a skip: a suite that ran on one engine proves nothing of the other.
+// The one variable tests read; only config.rs reads those of the program.
+#[allow(clippy::disallowed_methods)]
+fn server() -> String {
+    std::env::var("REELHOOK_TEST_POSTGRES")
+        .expect("no REELHOOK_TEST_POSTGRES: run `scripts/test`, which starts a PostgreSQL server and sets it")
+}
