@@ -182,10 +182,7 @@ pub fn give_back(tx: &mut Tx, tasks: &[Claimed]) -> Result<()> {
 
 /// Voids every lease. Only for a store whose one owner has just started: nobody else can hold any.
 pub fn void_leases(tx: &mut Tx) -> Result<u64> {
-    tx.execute(
-        "UPDATE task SET lease_until = NULL, lease_token = NULL WHERE lease_token IS NOT NULL",
-        &[],
-    )
+    tx.execute("UPDATE task SET lease_until = NULL, lease_token = NULL WHERE lease_token IS NOT NULL", &[])
 }
 
 /// The earliest time after `now` at which a task becomes due.

@@ -38,7 +38,8 @@ async fn postgres_survives_hard_kills() {
 }
 
 async fn run(engine: &str, database: &str) {
-    let (kills, seed) = (server::number("KILLS").unwrap_or(SHORT), server::number("SEED").unwrap_or(1) as u64);
+    let (kills, seed) =
+        (server::number("KILLS").unwrap_or(SHORT), server::number("SEED").unwrap_or(1) as u64);
     println!("{engine}: {kills} kills, seed {seed}");
     let mut dice = StdRng::seed_from_u64(seed);
     let (sandbox, upstream) = start_sandbox(seed).await;

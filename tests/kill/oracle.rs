@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use reelhook::domain::receipt::{Verdict as Judged, dedup_key};
-use reelhook::heygen::sandbox::{Sandbox, What};
+use reelhook::heygen::sandbox::{Fault, Sandbox, What};
 use serde_json::{Value, json};
 
 use crate::server::Client;
@@ -100,26 +100,24 @@ impl fmt::Display for Verdict {
 /// Waits for every job's end over the API, then compares the sets.
 pub async fn compare(client: &Client, jobs: &[String], sandbox: &Sandbox) -> Verdict {
     let mut verdict = Verdict::default();
-    let entries = sandbox.ledger();
-    let mut failed_upstream = HashSet::new();
-    for entry in &entries {
-        if let What::Accepted { callback_id: Some(id), faults, .. } = &entry.what
-            && faults.iter().any(|f| f.word() == "fail")
-        {
-            failed_upstream.insert(id.clone());
-        }
-    }
+    let mut ended_as = vec![];
     for id in jobs {
         let ended = wait_for_end(client, id).await;
-        match ended["state"].as_str() {
-            Some("completed") => verdict.wrong_final += usize::from(failed_upstream.contains(id)),
-            Some("failed") => verdict.wrong_final += usize::from(!failed_upstream.contains(id)),
-            _ => verdict.stuck += 1,
-        }
+        ended_as.push((id, ended["state"].as_str().unwrap_or("none").to_owned()));
         let events = client.insist("GET", &format!("/api/jobs/{id}/events"), None, None).await;
         let ends = events["data"].as_array().unwrap().iter();
-        let ends = ends.filter(|e| matches!(e["type"].as_str(), Some("job.completed" | "job.failed"))).count();
+        let ends =
+            ends.filter(|e| matches!(e["type"].as_str(), Some("job.completed" | "job.failed"))).count();
         verdict.dup_effects += ends.saturating_sub(1);
+    }
+    // Read after the wait: what a killed process left behind may have been accepted only then.
+    let failing = failing_upstream(sandbox);
+    for (id, state) in ended_as {
+        match state.as_str() {
+            "completed" => verdict.wrong_final += usize::from(failing.contains(id)),
+            "failed" => verdict.wrong_final += usize::from(!failing.contains(id)),
+            _ => verdict.stuck += 1,
+        }
     }
     let charges = sandbox.charges();
     verdict.paid_twice = charges.values().map(|n| n - 1).sum();
@@ -129,6 +127,15 @@ pub async fn compare(client: &Client, jobs: &[String], sandbox: &Sandbox) -> Ver
     verdict.double_jobs = charges.keys().filter(|id| !unique.contains(id)).count();
     receipts(&mut verdict, sandbox, client).await;
     verdict
+}
+
+/// The jobs that the sandbox was told to fail.
+fn failing_upstream(sandbox: &Sandbox) -> HashSet<String> {
+    let accepted = sandbox.ledger().into_iter().filter_map(|entry| match entry.what {
+        What::Accepted { callback_id: Some(id), faults, .. } => Some((id, faults)),
+        _ => None,
+    });
+    accepted.filter(|(_, faults)| faults.contains(&Fault::Fail)).map(|(id, _)| id).collect()
 }
 
 async fn wait_for_end(client: &Client, id: &str) -> Value {
