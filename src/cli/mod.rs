@@ -1,10 +1,28 @@
 //! The command line: one file per command. `serve`, `demo` and `sandbox` own a store or a fake;
 //! every other command is a client of a running server over its API.
 
+mod ask;
+mod client;
+mod completion;
 mod demo;
+mod doctor;
 mod error;
+mod event;
+pub mod generate;
+mod job;
+mod key;
+mod list;
+mod nouns;
+mod output;
+mod read;
+mod receipt;
+mod reference;
 mod sandbox;
 mod serve;
+mod simulate;
+mod units;
+mod upstream;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -12,6 +30,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use error::{CliError, Exit, Result};
+pub use reference::markdown;
 
 use crate::config::{Given, SETTINGS};
 
@@ -31,6 +50,8 @@ enum Command {
     Demo(demo::Args),
     /// Run a fake HeyGen to develop and test against.
     Sandbox(sandbox::Args),
+    #[command(flatten)]
+    Client(nouns::Command),
 }
 
 /// The whole command line, with the settings of `serve` as flags.
@@ -92,6 +113,7 @@ fn run(command: Command, matches: &clap::ArgMatches) -> Result<Exit> {
             Command::Serve => serve::run(&given).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Sandbox(args) => sandbox::run(args).await,
+            Command::Client(command) => nouns::run(command, &given).await,
         }
     });
     // Storage threads are waited for by their owners; what else still runs is not.

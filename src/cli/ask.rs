@@ -1,0 +1,24 @@
+//! Asking before something is taken away. Only a terminal is asked; elsewhere `--yes` is needed.
+
+use std::io::{BufRead, IsTerminal, Write};
+
+use super::{CliError, Exit, Result};
+
+/// Returns when the answer is yes.
+pub fn sure(yes: bool, what: &str) -> Result<()> {
+    if yes {
+        return Ok(());
+    }
+    if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+        let why = format!("{what}: that cannot be undone, and nobody is there to be asked");
+        return Err(CliError::new(Exit::Usage, "cli_not_confirmed", why, Some("say --yes")));
+    }
+    eprint!("{what}? It cannot be undone. [y/N] ");
+    let mut line = String::new();
+    let read = std::io::stderr().flush().and_then(|()| std::io::stdin().lock().read_line(&mut line));
+    match read {
+        Ok(_) if matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes") => Ok(()),
+        Ok(_) => Err(CliError::new(Exit::Usage, "cli_not_confirmed", "nothing was done", None)),
+        Err(e) => Err(CliError::failure(format!("cannot read the answer: {e}"))),
+    }
+}

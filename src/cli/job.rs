@@ -1,0 +1,206 @@
+//! `reelhook job`: submit, look, wait, and what a caller may wish of one.
+
+mod show;
+mod submit;
+mod wait;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::client::{Flags, Session};
+use super::list::{self, PageFlags};
+use super::{Exit, Result, event, receipt, units};
+use crate::config::Given;
+use crate::domain::job::{Kind, State};
+
+#[derive(Debug, clap::Args)]
+#[command(arg_required_else_help = true)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    Submit(Box<submit::Args>),
+    /// Show one job, by reelhook's id or HeyGen's.
+    #[command(
+        after_help = "Examples:\n  reelhook job get job_01…\n  reelhook job get job_01… --wait 30 --json | jq .state"
+    )]
+    Get {
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Wait this many seconds for its end, 0 to 60.
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=60))]
+        wait: Option<u64>,
+    },
+    /// Wait for the end of a job and tell how it went.
+    #[command(
+        after_help = "Exit code 0 when it completed, 7 when it failed or was canceled, 4 when the time was up.\n\n\
+        Examples:\n  reelhook job wait job_01…\n  reelhook job wait job_01… --timeout 45m --json"
+    )]
+    Wait {
+        #[arg(value_name = "ID")]
+        id: String,
+        #[command(flatten)]
+        until: wait::Until,
+    },
+    List(ListArgs),
+    /// Cancel a job that was not sent to HeyGen yet.
+    #[command(after_help = "Example:\n  reelhook job cancel job_01…")]
+    Cancel {
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Ask HeyGen now how a job stands.
+    #[command(after_help = "Example:\n  reelhook job refresh job_01…")]
+    Refresh {
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Make a new job from one that failed, was canceled, or whose outcome is unknown.
+    #[command(
+        after_help = "Examples:\n  reelhook job retry job_01…\n  reelhook job retry job_01… --accept-second-charge --wait"
+    )]
+    Retry(RetryArgs),
+    /// Let a held job go to HeyGen.
+    #[command(after_help = "Example:\n  reelhook job approve job_01…")]
+    Approve {
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// End a held job.
+    #[command(after_help = "Example:\n  reelhook job reject job_01… --reason 'wrong logo'")]
+    Reject {
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Why; kept with the job.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// What was published about a job, oldest first.
+    #[command(after_help = "Example:\n  reelhook job events job_01… --output ndjson")]
+    Events {
+        #[arg(value_name = "ID")]
+        id: String,
+        #[command(flatten)]
+        page: PageFlags,
+    },
+    /// The webhooks that concerned a job, newest first.
+    #[command(after_help = "Example:\n  reelhook job receipts job_01…")]
+    Receipts {
+        #[arg(value_name = "ID")]
+        id: String,
+        #[command(flatten)]
+        page: PageFlags,
+    },
+}
+
+/// List jobs, newest first.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  reelhook job list --state failed --label team=sales\n  \
+    reelhook job list --all --output ndjson | jq -r .id")]
+struct ListArgs {
+    /// Only jobs in this state.
+    #[arg(long, value_name = "STATE", value_parser = State::ALL.map(State::name))]
+    state: Option<String>,
+    /// Only jobs of this kind.
+    #[arg(long, value_name = "KIND", value_parser = Kind::ALL.map(Kind::name))]
+    kind: Option<String>,
+    /// Only jobs with this callback id of yours.
+    #[arg(long, value_name = "ID")]
+    callback_id: Option<String>,
+    /// Only jobs with this label.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = units::pair)]
+    label: Option<(String, String)>,
+    /// Only jobs made after this time, or in this span.
+    #[arg(long, value_name = "TIME|SPAN", value_parser = units::moment)]
+    since: Option<units::Moment>,
+    /// Only jobs with this text in an id, a title, a label or a failure.
+    #[arg(long, value_name = "TEXT")]
+    q: Option<String>,
+    #[command(flatten)]
+    page: PageFlags,
+}
+
+#[derive(Debug, clap::Args)]
+struct RetryArgs {
+    #[arg(value_name = "ID")]
+    id: String,
+    /// HeyGen may have charged for the old job already; pay again if it did.
+    #[arg(long)]
+    accept_second_charge: bool,
+    /// Repeated with the same key it gives the same new job [default: a fresh key].
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    #[command(flatten)]
+    wait: wait::Wait,
+}
+
+pub async fn run(args: Args, given: &Given) -> Result<Exit> {
+    let s = args.flags.open(given)?;
+    match args.verb {
+        Verb::Submit(args) => submit::run(&s, *args).await,
+        Verb::Get { id, wait } => get(&s, &id, wait).await,
+        Verb::Wait { id, until } => wait::run(&s, &id, None, &until).await,
+        Verb::List(args) => list_jobs(&s, args).await,
+        Verb::Cancel { id } => wish(&s, &id, "cancel", None).await,
+        Verb::Refresh { id } => wish(&s, &id, "refresh", None).await,
+        Verb::Approve { id } => wish(&s, &id, "approve", None).await,
+        Verb::Reject { id, reason } => wish(&s, &id, "reject", Some(json!({"reason": reason}))).await,
+        Verb::Retry(args) => retry(&s, args).await,
+        Verb::Events { id, page } => {
+            list::run(&s, &["jobs", &id, "events"], vec![], &page, |rows| event::table(&s, rows)).await
+        }
+        Verb::Receipts { id, page } => {
+            list::run(&s, &["jobs", &id, "receipts"], vec![], &page, |rows| receipt::table(&s, rows)).await
+        }
+    }
+}
+
+async fn get(s: &Session, id: &str, wait: Option<u64>) -> Result<Exit> {
+    let job = match wait {
+        Some(seconds) => s.api.get_waiting(&["jobs", id], Duration::from_secs(seconds)).await?,
+        None => s.api.get(&["jobs", id], &[]).await?,
+    };
+    show::print(s, &job);
+    Ok(Exit::Ok)
+}
+
+async fn list_jobs(s: &Session, args: ListArgs) -> Result<Exit> {
+    let label = args.label.map(|(name, value)| format!("{name}:{value}"));
+    // A span means so long ago.
+    let since = args.since.map(|moment| match moment {
+        units::Moment::At(_) => moment.rfc3339(0),
+        units::Moment::In(span) => {
+            let ago = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+            units::Moment::At(s.clock.now().saturating_sub(ago).max(0)).rfc3339(0)
+        }
+    });
+    let filters = [
+        ("state", args.state),
+        ("kind", args.kind),
+        ("callback_id", args.callback_id),
+        ("label", label),
+        ("created_after", since),
+        ("q", args.q),
+    ];
+    let query = filters.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+    list::run(s, &["jobs"], query, &args.page, |rows| show::table(s, rows)).await
+}
+
+async fn wish(s: &Session, id: &str, verb: &str, body: Option<Value>) -> Result<Exit> {
+    let job = s.api.post(&["jobs", id, verb], body.as_ref()).await?;
+    show::print(s, &job);
+    Ok(Exit::Ok)
+}
+
+async fn retry(s: &Session, args: RetryArgs) -> Result<Exit> {
+    let body = json!({"accept_second_charge": args.accept_second_charge});
+    let key = args.idempotency_key.unwrap_or_else(|| submit::fresh_key(&s.clock));
+    let job = submit::send(s, &["jobs", &args.id, "retry"], &body, &key).await?;
+    submit::finish(s, job, &args.wait).await
+}

@@ -1,0 +1,102 @@
+//! Jobs as people read them.
+
+use serde_json::Value;
+
+use crate::cli::client::Session;
+use crate::cli::output::{Fit, Output, Paint, Shown, cell, clean, field, painted};
+use crate::cli::units::age;
+
+pub fn print(s: &Session, job: &Value) {
+    s.out.answer(job, |out| page(out, job, s.clock.now()));
+}
+
+pub fn table(s: &Session, jobs: &[Value]) -> String {
+    let now = s.clock.now();
+    let columns = [
+        ("ID", Fit::Whole),
+        ("STATE", Fit::Whole),
+        ("KIND", Fit::Whole),
+        ("AGE", Fit::Number),
+        ("TITLE", Fit::Cut),
+    ];
+    let row = |job: &Value| -> Vec<Shown> {
+        let state = field(job, "state");
+        vec![
+            cell(field(job, "id")),
+            painted(&state, Paint::of_state(&state)),
+            cell(field(job, "kind")),
+            cell(age(job["created_at"].as_str(), now)),
+            cell(headline(job)),
+        ]
+    };
+    s.out.table(&columns, jobs.iter().map(row).collect())
+}
+
+/// What a job is told by: its failure if it has one, else its title, else the caller's id.
+fn headline(job: &Value) -> String {
+    let failure = &job["failure"]["message"];
+    [failure, &job["cancel_reason"], &job["title"], &job["callback_id"], &job["note"]]
+        .into_iter()
+        .find_map(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn page(out: &Output, job: &Value, now: i64) -> String {
+    let state = field(job, "state");
+    let head = format!(
+        "{}  {}  {}\n",
+        out.paint(&field(job, "id"), Paint::Bold),
+        out.paint(&state, Paint::of_state(&state)),
+        field(job, "kind"),
+    );
+    let at = |name: &str| match job[name].as_str() {
+        Some(time) if time.is_empty() => String::new(),
+        Some(time) => match age(Some(time), now).as_str() {
+            "0s" => clean(time),
+            ago => format!("{} ({ago} ago)", clean(time)),
+        },
+        None => String::new(),
+    };
+    let labels = job["labels"].as_object().into_iter().flatten();
+    let labels: Vec<String> =
+        labels.map(|(name, v)| format!("{}={}", clean(name), clean(v.as_str().unwrap_or("")))).collect();
+    let progress = job["progress"].as_i64().map_or(String::new(), |p| format!("{p} %"));
+    let deadline = if job["finished_at"].is_null() { field(job, "deadline_at") } else { String::new() };
+    let mut pairs = vec![
+        ("title", field(job, "title")),
+        ("callback id", field(job, "callback_id")),
+        ("labels", labels.join(" ")),
+        ("metadata", field(job, "metadata")),
+        ("HeyGen id", field(job, "upstream_id")),
+        ("submitted", at("created_at")),
+        ("accepted", at("accepted_at")),
+        ("ended", at("finished_at")),
+        ("deadline", deadline),
+        ("progress", progress),
+        ("note", field(job, "note")),
+        ("retry of", field(job, "retry_of")),
+        ("failure", failure(&job["failure"])),
+        ("canceled", field(job, "cancel_reason")),
+        ("found by", field(job, "found_by")),
+    ];
+    pairs.extend(links(&job["result"]));
+    if !job["late_result"].is_null() {
+        pairs.push(("late result", field(job, "late_result")));
+    }
+    head + &out.pairs(&pairs)
+}
+
+fn failure(failure: &Value) -> String {
+    let (code, message) = (field(failure, "code"), field(failure, "message"));
+    if code.is_empty() || message.is_empty() { code + &message } else { format!("{code}: {message}") }
+}
+
+/// The links and figures of a result, by the names they have in the answer.
+fn links(result: &Value) -> Vec<(&str, String)> {
+    let all = result.as_object().into_iter().flatten();
+    all.map(|(name, value)| {
+        (name.as_str(), if value.is_null() { String::new() } else { field(result, name) })
+    })
+    .collect()
+}

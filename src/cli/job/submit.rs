@@ -1,0 +1,203 @@
+//! `reelhook job submit`. Every submit carries an idempotency key, so that a lost answer can be
+//! asked for again without a second job, and without a second charge.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::{show, wait};
+use crate::cli::client::{Path, Session, is_retryable};
+use crate::cli::{CliError, Exit, Result, read, units};
+use crate::clock::Clock;
+use crate::domain::job::Kind;
+use crate::heygen::kinds;
+
+/// A lost answer is asked for again so often, with the same key.
+const TRIES: u32 = 4;
+const PAUSE: Duration = Duration::from_secs(1);
+const FIELDS: [&str; 7] = ["kind", "request", "callback_id", "labels", "metadata", "hold", "deadline"];
+
+/// Submit a job: what HeyGen shall make.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "A key makes it safe to repeat: the same key and job give the first answer again, never a second charge.\n\n\
+    Examples:\n  \
+    reelhook job submit --kind video_agent --request '{\"prompt\": \"Welcome our new customers\"}' --wait\n  \
+    reelhook job submit --kind video --request video.json --callback-id order-4711 --label team=sales\n  \
+    jq .job plan.json | reelhook job submit --file - --dry-run"
+)]
+pub struct Args {
+    /// What kind of job.
+    #[arg(long, value_name = "KIND", value_parser = Kind::ALL.map(Kind::name), required_unless_present = "file")]
+    kind: Option<String>,
+    /// The body of HeyGen's create call: JSON, a file, or - for standard input.
+    #[arg(long, short, value_name = "JSON|FILE|-", required_unless_present = "file")]
+    request: Option<String>,
+    /// The whole job, as POST /api/jobs takes it: JSON, a file, or - for standard input.
+    #[arg(long, short, value_name = "JSON|FILE|-", conflicts_with_all = ["kind", "request"])]
+    file: Option<String>,
+    /// Your own id of it; echoed and searchable.
+    #[arg(long, value_name = "ID")]
+    callback_id: Option<String>,
+    /// A label to find it by; may be given several times.
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = units::pair)]
+    labels: Vec<(String, String)>,
+    /// Anything you want back with it: JSON, a file, or - for standard input.
+    #[arg(long, value_name = "JSON|FILE|-")]
+    metadata: Option<String>,
+    /// Send nothing until somebody approves.
+    #[arg(long)]
+    hold: bool,
+    /// When it is ended at the latest: a span from now or a time.
+    #[arg(long, value_name = "SPAN|TIME", value_parser = units::moment)]
+    deadline: Option<units::Moment>,
+    /// Repeated with the same key it gives the same job [default: a fresh key].
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// Check it and show what would be sent; send nothing.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    wait: wait::Wait,
+}
+
+pub async fn run(s: &Session, args: Args) -> Result<Exit> {
+    let job = body(&args, s.clock.now())?;
+    if args.dry_run {
+        return dry_run(s, &job, args.idempotency_key.as_deref());
+    }
+    let key = args.idempotency_key.clone().unwrap_or_else(|| fresh_key(&s.clock));
+    let made = send(s, &["jobs"], &job, &key).await?;
+    finish(s, made, &args.wait).await
+}
+
+/// Prints a new job, or waits for its end first.
+pub async fn finish(s: &Session, job: Value, wait: &wait::Wait) -> Result<Exit> {
+    match job["id"].as_str() {
+        Some(id) if wait.wait => {
+            let id = id.to_owned();
+            wait::run(s, &id, Some(job), &wait.until()).await
+        }
+        _ => {
+            show::print(s, &job);
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+fn body(args: &Args, now: i64) -> Result<Value> {
+    let mut job = match (&args.file, &args.kind, &args.request) {
+        (Some(file), _, _) => read::object(file, "file")?,
+        (None, Some(kind), Some(request)) => {
+            let mut job = Map::new();
+            job.insert("kind".to_owned(), json!(kind));
+            job.insert("request".to_owned(), Value::Object(read::object(request, "request")?));
+            job
+        }
+        // clap asks for them.
+        _ => return Err(CliError::usage("--kind and --request are needed, or --file")),
+    };
+    let mut set = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            job.insert(name.to_owned(), value);
+        }
+    };
+    set("callback_id", args.callback_id.as_ref().map(|id| json!(id)));
+    set("labels", labels(&args.labels)?);
+    set("metadata", args.metadata.as_deref().map(|given| read::json(given, "metadata")).transpose()?);
+    set("hold", args.hold.then_some(json!(true)));
+    set("deadline", args.deadline.map(|moment| json!(moment.rfc3339(now))));
+    Ok(Value::Object(job))
+}
+
+fn labels(given: &[(String, String)]) -> Result<Option<Value>> {
+    let mut labels = Map::new();
+    for (name, value) in given {
+        if labels.insert(name.clone(), json!(value)).is_some() {
+            return Err(CliError::usage(format!("--label {name} is given twice")));
+        }
+    }
+    Ok((!labels.is_empty()).then_some(Value::Object(labels)))
+}
+
+/// Sends it, and again when the answer was lost or the server was busy: always with the same key.
+pub async fn send(s: &Session, path: Path<'_>, body: &Value, key: &str) -> Result<Value> {
+    let mut tries = 1;
+    loop {
+        match s.api.post_with_key(path, Some(body), key).await {
+            Err(e) if is_retryable(&e) && tries < TRIES => {
+                tries += 1;
+                let pause = e.problem["retry_after_s"].as_u64().map_or(PAUSE, Duration::from_secs);
+                s.out.note("no answer, or not now; asking again with the same key");
+                s.clock.sleep(pause.min(Duration::from_secs(30))).await;
+            }
+            Err(mut e) => {
+                if e.problem["code"] == "cli_no_answer" {
+                    let hint =
+                        format!("it may have been taken in; --idempotency-key {key} finds out, at no risk");
+                    e.problem["hint"] = json!(hint);
+                }
+                return Err(e);
+            }
+            Ok(job) => return Ok(job),
+        }
+    }
+}
+
+pub fn fresh_key(clock: &Clock) -> String {
+    format!("cli-{}", hex::encode(clock.random::<16>()))
+}
+
+fn dry_run(s: &Session, job: &Value, key: Option<&str>) -> Result<Exit> {
+    let mistakes = mistakes(job);
+    if !mistakes.is_empty() {
+        let first = &mistakes[0];
+        let detail = format!(
+            "{}: {}",
+            first["pointer"].as_str().unwrap_or(""),
+            first["message"].as_str().unwrap_or("")
+        );
+        let mut e = CliError::new(Exit::Usage, "invalid_request", detail, Some("nothing was sent"));
+        e.problem["errors"] = Value::Array(mistakes);
+        return Err(e);
+    }
+    let sent = json!({
+        "method": "POST",
+        "url": s.api.url(&["jobs"], &[]),
+        "headers": {
+            "authorization": s.api.has_key().then_some("Bearer …"),
+            "idempotency-key": key.unwrap_or("(a fresh one)"),
+        },
+        "body": job,
+    });
+    s.out.answer(&sent, |_| format!("POST {}\n\n{job:#}", s.api.url(&["jobs"], &[])));
+    s.out.note("it looks right; nothing was sent");
+    Ok(Exit::Ok)
+}
+
+/// What can be known to be wrong without the server.
+fn mistakes(job: &Value) -> Vec<Value> {
+    let wrong = |pointer: String, message: String| json!({"pointer": pointer, "message": message});
+    let strangers =
+        job.as_object().into_iter().flatten().filter(|(name, _)| !FIELDS.contains(&name.as_str()));
+    let mut found: Vec<Value> = strangers
+        .map(|(name, _)| {
+            wrong(format!("/{name}"), format!("is not known here; known are: {}", FIELDS.join(", ")))
+        })
+        .collect();
+    let Some(kind) = job["kind"].as_str().and_then(Kind::parse) else {
+        let names = Kind::ALL.map(Kind::name).join(", ");
+        found.push(wrong("/kind".to_owned(), format!("must be one of {names}")));
+        return found;
+    };
+    match job["request"].as_object() {
+        Some(request) => found.extend(
+            kinds::check(kind, request)
+                .into_iter()
+                .map(|m| wrong(format!("/request{}", m.pointer), m.message)),
+        ),
+        None => found
+            .push(wrong("/request".to_owned(), "must be the object HeyGen's create call takes".to_owned())),
+    }
+    found
+}
