@@ -3,7 +3,7 @@
 use reelhook::store::db::Address;
 use reelhook::store::{Db, Error, setting};
 
-use crate::database::{fresh_postgres, fresh_sqlite};
+use crate::database::{fresh_postgres, fresh_postgres_database, fresh_sqlite};
 use crate::harness::{NOW, soon};
 
 fn in_runtime<T>(work: impl Future<Output = T>) -> T {
@@ -151,7 +151,7 @@ mod postgres {
 
     #[test]
     fn nodes_hear_each_others_bell() {
-        let fresh = fresh_postgres();
+        let fresh = fresh_postgres_database();
         let (one, two) = (open(&fresh.address), open(&fresh.address));
         in_runtime(async {
             // Rung once when it began to listen; from then on only the other node rings it.
