@@ -55,6 +55,8 @@ fn run(fresh: &Fresh, case: impl AsyncFnOnce(&Fresh)) {
 pub struct Setup<'a> {
     /// Flags of `serve`; they go before those every case has.
     pub flags: &'a [(&'static str, &'a str)],
+    /// Variables of its environment.
+    pub variables: &'a [(&'static str, &'a str)],
     /// Whether HeyGen can reach the app.
     pub public: bool,
     pub sandbox: fn(&mut Options),
@@ -62,7 +64,7 @@ pub struct Setup<'a> {
 
 impl Default for Setup<'_> {
     fn default() -> Self {
-        Self { flags: &[], public: true, sandbox: |_| {} }
+        Self { flags: &[], variables: &[], public: true, sandbox: |_| {} }
     }
 }
 
@@ -113,6 +115,9 @@ impl TestApp {
         }
         for (name, value) in flags.iter().chain(setup.flags) {
             given.flags.insert((*name).to_owned(), (*value).to_owned());
+        }
+        for (name, value) in setup.variables {
+            given.environment.insert((*name).to_owned(), (*value).to_owned());
         }
         // An empty value takes a flag away again.
         given.flags.retain(|_, value| !value.is_empty());
@@ -260,7 +265,13 @@ impl TestApp {
 
     // Calls.
 
-    pub async fn call(&self, method: &str, path: &str, headers: Headers<'_>, body: impl Into<Bytes>) -> Answer {
+    pub async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        headers: Headers<'_>,
+        body: impl Into<Bytes>,
+    ) -> Answer {
         client::call(method, &format!("{}{path}", self.base), headers, body.into()).await
     }
 
@@ -363,7 +374,9 @@ impl TestApp {
                     let reason = reason.unwrap_or_default();
                     Ok(match dead_at {
                         Some(_) => Some(format!("dead letter: {kind} of {subject}: {reason}")),
-                        None if due_at <= now => Some(format!("due and not done: {kind} of {subject} {reason}")),
+                        None if due_at <= now => {
+                            Some(format!("due and not done: {kind} of {subject} {reason}"))
+                        }
                         None => None,
                     })
                 })

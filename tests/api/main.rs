@@ -5,4 +5,7 @@
 mod app;
 mod client;
 mod database;
+mod faults;
 mod guides;
+mod guides_jobs;
+mod submit;
