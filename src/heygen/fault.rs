@@ -2,8 +2,6 @@
 //!
 //! Sorting goes by HTTP status and upstream's code, never by words. Nothing here decides; it says.
 
-use http::StatusCode;
-
 use super::wire;
 use crate::domain::job::Failure;
 use crate::domain::retry::MAX_RETRY_AFTER;
@@ -130,22 +128,32 @@ pub fn is_final_for_resend(fault: &Fault) -> bool {
 }
 
 /// An HTTP 2xx without the id it should hold.
+///
+/// A success that carries an error with a code is that error (heygen-api.md 8), and proves what the
+/// same code proves in its own status: one of their own troubles says nothing about a charge.
 pub fn unreadable(answer: &Answer, why: &str) -> Fault {
     let said = wire::read_error(answer.status.as_u16(), &answer.body);
-    match said.code {
-        // A success that carries an error with a code is that error (heygen-api.md 8).
-        Some(code) => Fault::Refused(Failure { code: Some(code), message: said.message }),
-        None => Fault::Unknown {
-            why: format!(
-                "HeyGen answered {} without what was asked: {why}",
-                StatusCode::as_u16(&answer.status)
-            ),
-        },
+    let why = match &said.code {
+        Some(_) => format!("HeyGen answered {}: {}", answer.status.as_u16(), said.message),
+        None => format!("HeyGen answered {} without what was asked: {why}", answer.status.as_u16()),
+    };
+    match said.code.as_deref().unwrap_or_default().to_ascii_lowercase().as_str() {
+        "" | "internal_error" | "gateway_timeout" | "request_in_progress" => Fault::Unknown { why },
+        "unauthorized" | "authentication_failed" => Fault::Blocked { by: Blocked::Key, why },
+        "insufficient_credit" | "trial_limit_exceeded" | "quota_exceeded" => {
+            Fault::Blocked { by: Blocked::Credit, why }
+        }
+        "rate_limit_exceeded" | "rate_limited" | "resource_not_ready" | "asset_not_available" => {
+            Fault::Wait { after: None, why }
+        }
+        _ => Fault::Refused(Failure { code: said.code, message: said.message }),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
+
     use super::*;
 
     fn answer(status: u16, headers: &[(&'static str, &str)], body: &str) -> Answer {
@@ -177,6 +185,20 @@ mod tests {
         }
         assert!(matches!(sort(&answer(404, &[], "<html>"), 0), Fault::Blocked { by: Blocked::Address, .. }));
         assert!(matches!(sort(&answer(302, &[], ""), 0), Fault::Blocked { by: Blocked::Address, .. }));
+    }
+
+    #[test]
+    fn an_error_in_a_200_proves_what_its_code_proves() {
+        let inside = |code: &str| {
+            let body = format!(r#"{{"error":{{"code":"{code}","message":"m"}},"data":null}}"#);
+            unreadable(&answer(200, &[], &body), "no id")
+        };
+        assert!(matches!(inside("internal_error"), Fault::Unknown { .. }));
+        assert!(matches!(inside("rate_limit_exceeded"), Fault::Wait { .. }));
+        assert!(matches!(inside("insufficient_credit"), Fault::Blocked { by: Blocked::Credit, .. }));
+        assert!(matches!(inside("unauthorized"), Fault::Blocked { by: Blocked::Key, .. }));
+        assert!(matches!(inside("invalid_parameter"), Fault::Refused(_)));
+        assert!(matches!(unreadable(&answer(200, &[], "{}"), "no id"), Fault::Unknown { .. }));
     }
 
     #[test]

@@ -1,0 +1,11 @@
+//! The whole app over HTTP, judged by what was promised: a manual clock, the sandbox as HeyGen and
+//! as oracle, both databases. A file is a subject, a case's name is a promise; rows of the
+//! compatibility table begin with the guide they come from.
+
+mod app;
+mod client;
+mod database;
+mod faults;
+mod guides;
+mod guides_jobs;
+mod submit;
