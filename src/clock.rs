@@ -94,6 +94,7 @@ impl Clock {
         }
     }
 
+    #[allow(clippy::disallowed_methods)]
     /// Unpredictable bytes: the operating system's on a real clock, seeded on a manual one.
     pub fn random<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
@@ -104,6 +105,7 @@ impl Clock {
         bytes
     }
 
+    #[allow(clippy::disallowed_methods)]
     /// A factor in `low..high`, for jitter.
     pub fn factor(&self, low: f64, high: f64) -> f64 {
         match &self.0 {

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use crate::store::db::Address;
 
 /// One setting, as flags, variables, help and documentation know it.
+#[derive(Debug)]
 pub struct Setting {
     /// The flag without its dashes; the variable is `REELHOOK_` and this in capitals.
     pub name: &'static str,
@@ -32,7 +33,7 @@ const fn setting(name: &'static str, value: &'static str, help: &'static str) ->
 /// A setting that is on when its flag is given.
 pub const SWITCH: &str = "true|false";
 
-pub const SETTINGS: [Setting; 17] = [
+pub static SETTINGS: [Setting; 17] = [
     Setting {
         default: Some("127.0.0.1:8000"),
         ..setting("listen", "ADDRESS:PORT", "Where the server listens, as an IP address and a port.")
@@ -176,17 +177,13 @@ impl std::fmt::Display for Source {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum ConfigError {
-    #[error("--{name} is `{shown}` by {from}, which is not right: {why}.\n  It takes {expected}. {help}")]
-    Malformed {
-        name: &'static str,
-        shown: String,
-        from: Source,
-        why: String,
-        expected: &'static str,
-        help: &'static str,
-    },
+    #[error(
+        "--{} is `{shown}` by {from}, which is not right: {why}.\n  It takes {}. {}",
+        .setting.name, .setting.value, .setting.help
+    )]
+    Malformed { setting: &'static Setting, shown: String, from: Box<Source>, why: String },
     #[error("{name} is no setting of reelhook{}\n  All settings are in `reelhook serve --help`.", hint(.near))]
     Unknown { name: String, near: Option<String> },
     #[error("{0}")]
@@ -264,7 +261,7 @@ impl Given {
         Some(ConfigError::Unknown { name: name.clone(), near })
     }
 
-    fn find(&self, setting: &Setting) -> Result<Option<(String, Source)>, ConfigError> {
+    fn find(&self, setting: &'static Setting) -> Result<Option<(String, Source)>, ConfigError> {
         if let Some(value) = self.flags.get(setting.name) {
             return Ok(Some((value.clone(), Source::Flag)));
         }
@@ -306,15 +303,9 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-fn malformed(setting: &Setting, value: &str, from: &Source, why: impl Into<String>) -> ConfigError {
-    ConfigError::Malformed {
-        name: setting.name,
-        shown: if setting.secret { mask(value) } else { value.to_owned() },
-        from: from.clone(),
-        why: why.into(),
-        expected: setting.value,
-        help: setting.help,
-    }
+fn malformed(setting: &'static Setting, value: &str, from: &Source, why: impl Into<String>) -> ConfigError {
+    let shown = if setting.secret { mask(value) } else { value.to_owned() };
+    ConfigError::Malformed { setting, shown, from: Box::new(from.clone()), why: why.into() }
 }
 
 /// The last four characters of a secret that is long enough to spare them.

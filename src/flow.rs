@@ -243,14 +243,20 @@ pub struct Hearing {
     pub unusable: Option<String>,
 }
 
-/// How many of a batch did what, and what is worth a line in the log.
-#[derive(Debug, Default)]
-pub struct Applied {
+/// How many of a batch did what.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
     pub moved: usize,
     pub nothing_new: usize,
     pub parked: usize,
     pub unusable: usize,
     pub lease_lost: usize,
+}
+
+/// What came of a batch, and what of it is worth a line in the log.
+#[derive(Debug, Default)]
+pub struct Applied {
+    pub counts: Counts,
     pub ended: Vec<Job>,
     /// Upstream id and event type of those that belong to no job of ours.
     pub strangers: Vec<(String, String)>,
@@ -262,20 +268,21 @@ pub fn observe_many(tx: &mut Tx, batch: &[Hearing], stamp: &Stamp) -> Result<App
     let lost: HashSet<usize> = task::settle_done(tx, &tasks)?.into_iter().collect();
     let live: Vec<&Hearing> =
         batch.iter().enumerate().filter(|(i, _)| !lost.contains(i)).map(|(_, h)| h).collect();
-    let mut done = Applied { lease_lost: lost.len(), ..Applied::default() };
+    let mut done = Applied::default();
+    done.counts.lease_lost = lost.len();
     let mut jobs = Loaded::load(tx, &live)?;
     let mut events = vec![];
     for hearing in live {
         let mut note =
             Note { applied_at: Some(stamp.now), event_type: hearing.event_type.clone(), ..Note::default() };
         if let Some(why) = &hearing.unusable {
-            done.unusable += 1;
+            done.counts.unusable += 1;
             note.meaning = Some(why.clone());
         } else if let Some(slot) = jobs.slot(hearing) {
             let moved = slot.take_in(hearing, &mut note, stamp, &mut events);
-            if moved { done.moved += 1 } else { done.nothing_new += 1 }
+            if moved { done.counts.moved += 1 } else { done.counts.nothing_new += 1 }
         } else {
-            done.parked += 1;
+            done.counts.parked += 1;
             park(hearing, &mut note, stamp, &mut events);
             done.strangers.push((
                 note.parked_under.clone().unwrap_or_default(),

@@ -15,7 +15,7 @@ pub fn backoff(attempt: i64, jitter: f64) -> Millis {
 /// The bound keeps "back to full slots within a minute" true after an outage.
 pub fn submit_backoff(tries: i64, jitter: f64) -> Millis {
     let doublings = u32::try_from(tries.clamp(1, 6) - 1).unwrap_or(0);
-    scaled((2 * SECOND << doublings).min(MINUTE), jitter)
+    scaled(((2 * SECOND) << doublings).min(MINUTE), jitter)
 }
 
 /// How long upstream's `Retry-After` is obeyed at most. Longer is treated as this.

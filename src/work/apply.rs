@@ -50,14 +50,14 @@ async fn apply(work: &Work, tasks: Vec<Claimed>) -> store::Result<()> {
     let done = work.db.write(move |tx| flow::observe_many(tx, &batch, &stamp)).await?;
     let m = &work.metrics;
     for (by, n) in [
-        ("moved", done.moved),
-        ("nothing_new", done.nothing_new),
-        ("parked", done.parked),
-        ("unusable", done.unusable),
+        ("moved", done.counts.moved),
+        ("nothing_new", done.counts.nothing_new),
+        ("parked", done.counts.parked),
+        ("unusable", done.counts.unusable),
     ] {
         m.count_many(&m.receipts_applied, by, n as u64);
     }
-    m.stale_finishes.inc_by(done.lease_lost as u64);
+    m.stale_finishes.inc_by(done.counts.lease_lost as u64);
     done.ended.iter().for_each(|job| work.tell(job));
     for (upstream_id, event_type) in &done.strangers {
         tracing::info!(upstream_id, event_type, "no job has this upstream id; kept and published");

@@ -4,7 +4,7 @@ use reelhook::domain::job::{Failure, FoundBy, Kind, Observation, Output, Says, S
 use reelhook::domain::receipt::Receipt;
 use reelhook::domain::step::Input;
 use reelhook::domain::task::{Claimed, Lane, TaskKind};
-use reelhook::flow::{self, Applied, Hearing};
+use reelhook::flow::{self, Counts, Hearing};
 use reelhook::store::{event, inbox, task};
 
 use crate::harness::{LEASE, NOW, Store, cases, id, job_in, receipt, stamp};
@@ -83,12 +83,12 @@ fn hearing(heard: &Heard) -> Hearing {
     }
 }
 
-async fn observe(store: &Store, heard: &[Heard], n: u8) -> Applied {
+async fn observe(store: &Store, heard: &[Heard], n: u8) -> Counts {
     let heard = heard.to_vec();
     store
         .write(move |tx| {
             let batch: Vec<Hearing> = heard.iter().map(hearing).collect();
-            flow::observe_many(tx, &batch, &stamp(n))
+            Ok(flow::observe_many(tx, &batch, &stamp(n))?.counts)
         })
         .await
 }
@@ -108,7 +108,7 @@ async fn a_success_ends_the_job_and_its_copies_are_nothing_new(store: Store) {
     store.add_task(&id("job_", 1), TaskKind::Poll, NOW).await;
     let heard = hear(&store, "vid_1", 0, &[file(), file(), file()]).await;
     let done = observe(&store, &heard, 1).await;
-    assert_eq!(done, Applied { moved: 1, nothing_new: 2, ..Applied::default() });
+    assert_eq!(done, Counts { moved: 1, nothing_new: 2, ..Counts::default() });
     let job = store.job(&id("job_", 1)).await;
     assert_eq!((job.state, job.version), (State::Completed, 2));
     assert_eq!(job.details.found_by, Some(FoundBy::Webhook));
@@ -117,7 +117,7 @@ async fn a_success_ends_the_job_and_its_copies_are_nothing_new(store: Store) {
     assert_eq!(meaning(&store, 0).await, "moved the job from processing to completed");
     assert_eq!(meaning(&store, 2).await, "nothing new: the job is completed");
     let later = hear(&store, "vid_1", 10, &[failure(), file()]).await;
-    assert_eq!(observe(&store, &later, 2).await, Applied { nothing_new: 2, ..Applied::default() });
+    assert_eq!(observe(&store, &later, 2).await, Counts { nothing_new: 2, ..Counts::default() });
     assert_eq!(store.job(&id("job_", 1)).await, job, "what comes late changes nothing");
 }
 
@@ -170,7 +170,7 @@ async fn a_failure_only_heard_makes_the_poll_due(store: Store) {
 
 async fn a_stranger_is_parked_published_and_later_released(store: Store) {
     let heard = hear(&store, "vid_new", 0, &[file()]).await;
-    assert_eq!(observe(&store, &heard, 1).await, Applied { parked: 1, ..Applied::default() });
+    assert_eq!(observe(&store, &heard, 1).await, Counts { parked: 1, ..Counts::default() });
     assert_eq!(published(&store).await, ["heygen.avatar_video.success"]);
     assert_eq!(store.claim(Lane::Inbound, 9, 2).await, [], "it waits, and nothing spins");
     store.insert_job(&job_in(State::Submitting, 1)).await;
@@ -223,7 +223,7 @@ async fn what_cannot_be_used_is_noted(store: Store) {
     let mut heard = hear(&store, "vid_1", 0, &[file(), caption()]).await;
     heard[0].unusable = true;
     let done = observe(&store, &heard, 1).await;
-    assert_eq!(done, Applied { moved: 1, unusable: 1, ..Applied::default() });
+    assert_eq!(done, Counts { moved: 1, unusable: 1, ..Counts::default() });
     assert_eq!(store.job(&id("job_", 1)).await.state, State::Processing);
     assert_eq!(meaning(&store, 0).await, "not JSON");
     assert_eq!(store.count("SELECT COUNT(*) FROM task WHERE kind = 'apply'").await, 0);
@@ -234,7 +234,7 @@ async fn without_its_lease_a_receipt_is_skipped(store: Store) {
     let heard = hear(&store, "vid_1", 0, &[file(), caption()]).await;
     store.write(|tx| task::claim(tx, Lane::Inbound, 1, LEASE, LEASE * 2, 99)).await;
     let done = observe(&store, &heard, 1).await;
-    assert_eq!(done, Applied { moved: 1, lease_lost: 1, ..Applied::default() });
+    assert_eq!(done, Counts { moved: 1, lease_lost: 1, ..Counts::default() });
     let job = store.job(&id("job_", 1)).await;
     assert_eq!(job.state, State::Processing, "the success is for whoever holds it now");
     assert_eq!(store.count("SELECT COUNT(*) FROM inbox WHERE applied_at IS NULL").await, 1);
