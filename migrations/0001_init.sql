@@ -60,17 +60,23 @@ CREATE TABLE inbox (
     path TEXT NOT NULL,
     remote TEXT,
     headers TEXT NOT NULL,
-    body BYTEA NOT NULL,
+    body BYTEA NOT NULL
+);
+CREATE INDEX inbox_address ON inbox (job_address, id) WHERE job_address IS NOT NULL;
+CREATE INDEX inbox_refused ON inbox (id) WHERE verdict = 'refused';
+
+-- What a receipt was taken to mean. Apart from the inbox, so that understanding a receipt does not
+-- write its bytes again.
+CREATE TABLE receipt_note (
+    receipt_id TEXT PRIMARY KEY,
     applied_at BIGINT,
     event_type TEXT,
     job_id TEXT,
     parked_under TEXT,
     meaning TEXT
 );
-CREATE INDEX inbox_address ON inbox (job_address, id) WHERE job_address IS NOT NULL;
-CREATE INDEX inbox_job ON inbox (job_id, id) WHERE job_id IS NOT NULL;
-CREATE INDEX inbox_parked ON inbox (parked_under) WHERE parked_under IS NOT NULL;
-CREATE INDEX inbox_refused ON inbox (id) WHERE verdict = 'refused';
+CREATE INDEX receipt_note_job ON receipt_note (job_id, receipt_id) WHERE job_id IS NOT NULL;
+CREATE INDEX receipt_note_parked ON receipt_note (parked_under) WHERE parked_under IS NOT NULL;
 
 CREATE TABLE event (
     number BIGINT PRIMARY KEY,

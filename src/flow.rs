@@ -272,6 +272,7 @@ pub fn observe_many(tx: &mut Tx, batch: &[Hearing], stamp: &Stamp) -> Result<App
     done.counts.lease_lost = lost.len();
     let mut jobs = Loaded::load(tx, &live)?;
     let mut events = vec![];
+    let mut notes = vec![];
     for hearing in live {
         let mut note =
             Note { applied_at: Some(stamp.now), event_type: hearing.event_type.clone(), ..Note::default() };
@@ -289,8 +290,11 @@ pub fn observe_many(tx: &mut Tx, batch: &[Hearing], stamp: &Stamp) -> Result<App
                 note.event_type.clone().unwrap_or_default(),
             ));
         }
-        inbox::annotate(tx, &hearing.receipt_id, &note)?;
+        notes.push((hearing.receipt_id.as_str(), note));
     }
+    // Before the jobs: one that learns its upstream id releases what is parked here under it.
+    let notes: Vec<(&str, &Note)> = notes.iter().map(|(id, note)| (*id, note)).collect();
+    inbox::annotate(tx, &notes)?;
     done.ended = jobs.write(tx, stamp)?;
     event::append(tx, &mut events)?;
     Ok(done)

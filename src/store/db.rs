@@ -92,7 +92,7 @@ impl Db {
         &self,
         work: impl Fn(&mut Tx) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.submit(true, work).await
+        self.submit(Access::Write, work).await
     }
 
     /// Runs `work` on a connection that cannot write.
@@ -100,22 +100,38 @@ impl Db {
         &self,
         work: impl Fn(&mut Tx) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.submit(false, work).await
+        self.submit(Access::Read, work).await
+    }
+
+    /// As `write`, behind the callers who wait for an answer: for the runner's own work.
+    pub async fn write_behind<T: Send + 'static>(
+        &self,
+        work: impl Fn(&mut Tx) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.submit(Access::Behind, work).await
     }
 
     async fn submit<T: Send + 'static>(
         &self,
-        writes: bool,
+        access: Access,
         work: impl Fn(&mut Tx) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         let job: Box<dyn Work> = Box::new(Closure { work, result: None, reply });
         match &*self.engine {
-            Engine::Sqlite(engine) => engine.submit(writes, job)?,
-            Engine::Postgres(engine) => engine.submit(writes, job)?,
+            Engine::Sqlite(engine) => engine.submit(access, job)?,
+            Engine::Postgres(engine) => engine.submit(access, job)?,
         }
         answer.await.unwrap_or(Err(Error::Closed))
     }
+}
+
+/// Which queue a closure goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Write,
+    Behind,
+    Read,
 }
 
 /// A closure on its way to a storage thread. `run` may be called again after a lost race; `answer`

@@ -1,4 +1,5 @@
-//! Table `inbox`: receipts, with the exact bytes that arrived. Bytes are never changed.
+//! Tables `inbox` and `receipt_note`: receipts with the exact bytes that arrived, which are never
+//! changed, and what each was taken to mean.
 
 use super::db::Tx;
 use super::error::{Error, Result};
@@ -10,8 +11,9 @@ use crate::domain::task::TaskKind;
 use crate::domain::time::Millis;
 use crate::params;
 
-const COLUMNS: &str = "id, received_at, verdict, job_address, signed_by, path, remote, headers, body, \
-                       applied_at, event_type, job_id, parked_under, meaning";
+const FROM: &str = "SELECT i.id, i.received_at, i.verdict, i.job_address, i.signed_by, i.path, i.remote, \
+                    i.headers, i.body, n.applied_at, n.event_type, n.job_id, n.parked_under, n.meaning \
+                    FROM inbox i LEFT JOIN receipt_note n ON n.receipt_id = i.id";
 const MAX_ROWS: usize = 64;
 
 /// Stores the receipts that are new and an `apply` task for each. Whether each was new.
@@ -67,9 +69,9 @@ pub fn count_unsigned(tx: &mut Tx, job_id: &str) -> Result<i64> {
 
 /// Keeps a refused delivery as a sample and lets go of the oldest samples beyond the bound.
 pub fn keep_refused(tx: &mut Tx, receipt: &Receipt) -> Result<()> {
-    tx.execute(
+    let added = tx.execute(
         "INSERT INTO inbox (id, dedup_key, received_at, verdict, job_address, signed_by, path, remote, \
-         headers, body, meaning) VALUES (?1, ?2, ?3, 'refused', ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
+         headers, body) VALUES (?1, ?2, ?3, 'refused', ?4, ?5, ?6, ?7, ?8, ?9) \
          ON CONFLICT (dedup_key) DO NOTHING",
         params![
             &receipt.id,
@@ -80,15 +82,21 @@ pub fn keep_refused(tx: &mut Tx, receipt: &Receipt) -> Result<()> {
             &receipt.path,
             &receipt.remote,
             &receipt.headers,
-            &receipt.body,
-            &receipt.note.meaning
+            &receipt.body
         ],
     )?;
-    tx.execute(
+    if added == 0 {
+        return Ok(());
+    }
+    annotate(tx, &[(&receipt.id, &receipt.note)])?;
+    let gone = tx.query(
         "DELETE FROM inbox WHERE verdict = 'refused' AND id < (SELECT MIN(id) FROM \
-         (SELECT id FROM inbox WHERE verdict = 'refused' ORDER BY id DESC LIMIT ?1) AS kept)",
+         (SELECT id FROM inbox WHERE verdict = 'refused' ORDER BY id DESC LIMIT ?1) AS kept) RETURNING id",
         params![MAX_REFUSED_KEPT],
     )?;
+    for mut row in gone {
+        tx.execute("DELETE FROM receipt_note WHERE receipt_id = ?1", params![&row.text(0)?])?;
+    }
     Ok(())
 }
 
@@ -98,17 +106,33 @@ pub fn find_many(tx: &mut Tx, ids: &[&str]) -> Result<Vec<Receipt>> {
         return Ok(vec![]);
     }
     let ids = padded(ids);
-    let sql = format!("SELECT {COLUMNS} FROM inbox WHERE id IN ({})", in_list(1, ids.len()));
+    let sql = format!("{FROM} WHERE i.id IN ({})", in_list(1, ids.len()));
     tx.query(&sql, &ids)?.into_iter().map(read).collect()
 }
 
-/// Records what a receipt was taken to mean.
-pub fn annotate(tx: &mut Tx, id: &str, note: &Note) -> Result<()> {
-    tx.execute(
-        "UPDATE inbox SET applied_at = ?2, event_type = ?3, job_id = ?4, parked_under = ?5, meaning = ?6 \
-         WHERE id = ?1",
-        params![id, note.applied_at, &note.event_type, &note.job_id, &note.parked_under, &note.meaning],
-    )?;
+/// Records what receipts were taken to mean; a later understanding replaces an earlier one.
+pub fn annotate(tx: &mut Tx, notes: &[(&str, &Note)]) -> Result<()> {
+    for chunk in chunks(notes, MAX_ROWS) {
+        let sql = format!(
+            "INSERT INTO receipt_note (receipt_id, applied_at, event_type, job_id, parked_under, meaning) \
+             VALUES {} ON CONFLICT (receipt_id) DO UPDATE SET applied_at = excluded.applied_at, \
+             event_type = excluded.event_type, job_id = excluded.job_id, \
+             parked_under = excluded.parked_under, meaning = excluded.meaning",
+            value_rows(chunk.len(), 6)
+        );
+        let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 6);
+        for (id, note) in chunk {
+            values.extend_from_slice(params![
+                *id,
+                note.applied_at,
+                &note.event_type,
+                &note.job_id,
+                &note.parked_under,
+                &note.meaning
+            ]);
+        }
+        tx.execute(&sql, &values)?;
+    }
     Ok(())
 }
 
@@ -127,7 +151,7 @@ pub fn release_parked(tx: &mut Tx, upstream_ids: &[&str], now: Millis) -> Result
     }
     let ids = padded(upstream_ids);
     let sql = format!(
-        "UPDATE inbox SET parked_under = NULL WHERE parked_under IN ({}) RETURNING id",
+        "UPDATE receipt_note SET parked_under = NULL WHERE parked_under IN ({}) RETURNING receipt_id",
         in_list(1, ids.len())
     );
     let rows = tx.query(&sql, &ids)?;
@@ -147,12 +171,12 @@ pub struct Filter {
 /// Newest first, older than the receipt `before`, at most `limit`.
 pub fn list(tx: &mut Tx, filter: &Filter, before: Option<&str>, limit: i64) -> Result<Vec<Receipt>> {
     let mut ask = Conditions::default();
-    ask.and("id < ?", before);
-    ask.and("verdict = ?", filter.verdict.map(Verdict::name));
-    ask.and("job_id = ?", filter.job_id.as_deref());
+    ask.and("i.id < ?", before);
+    ask.and("i.verdict = ?", filter.verdict.map(Verdict::name));
+    ask.and("n.job_id = ?", filter.job_id.as_deref());
     let (conditions, mut params) = ask.finish();
     params.push(Param::Int(limit));
-    let sql = format!("SELECT {COLUMNS} FROM inbox{conditions} ORDER BY id DESC LIMIT ?{}", params.len());
+    let sql = format!("{FROM}{conditions} ORDER BY i.id DESC LIMIT ?{}", params.len());
     tx.query(&sql, &params)?.into_iter().map(read).collect()
 }
 

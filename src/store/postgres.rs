@@ -13,7 +13,7 @@ use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use postgres::{Client, Config, Statement, error::SqlState};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::db::{Bell, Tx, Work};
+use super::db::{Access, Bell, Tx, Work};
 use super::error::{Error, Result};
 use super::migrate;
 use super::row::{Param, Row, Value, storable};
@@ -97,8 +97,9 @@ fn refuse_transaction_pooler(config: &Config, first: &mut Connection) -> Result<
 }
 
 impl Postgres {
-    pub(super) fn submit(&self, writes: bool, work: Box<dyn Work>) -> Result<()> {
-        let queue = if writes { &self.writes } else { &self.reads };
+    /// The runner's writes need no queue of their own: callers have other threads to go to.
+    pub(super) fn submit(&self, access: Access, work: Box<dyn Work>) -> Result<()> {
+        let queue = if access == Access::Read { &self.reads } else { &self.writes };
         let queue = queue.as_ref().ok_or(Error::Closed)?;
         queue.try_send(work).map_err(|e| match e {
             TrySendError::Full(_) => Error::Busy,

@@ -7,12 +7,14 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::path::Path;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
 
-use super::db::{Bell, Tx, Work};
+use super::db::{Access, Bell, Tx, Work};
+use crate::clock::Stopwatch;
 use super::error::{Error, Result};
 use super::migrate;
 use super::row::{Param, Row, Value, storable};
@@ -26,8 +28,16 @@ const MAX_BATCH: usize = 256;
 /// Statements kept prepared per connection.
 const STATEMENTS: usize = 256;
 
+/// While callers write, the runner's own work gets a share of the writer's time of one part in
+/// this many. Otherwise a burst of webhooks would wait for the understanding of those before it.
+const SHARE: u32 = 4;
+/// Callers count as writing for this long after the last of them was served: between two requests
+/// of a busy sender the queue is empty for a moment.
+const LULL: Duration = Duration::from_millis(3);
+
 pub(super) struct Sqlite {
     writes: Option<Sender<Box<dyn Work>>>,
+    behind: Option<Sender<Box<dyn Work>>>,
     reads: Option<Sender<Box<dyn Work>>>,
     threads: Vec<JoinHandle<()>>,
     /// Held for as long as the engine lives; the lock goes when the file is closed.
@@ -40,18 +50,24 @@ pub(super) fn open(path: &Path, bell: Bell, now: i64) -> Result<Sqlite> {
     migrate::run(&mut Tx::sqlite(SqliteTx(&writer)), now)?;
     optimize(&mut writer);
     let (writes, write_queue) = bounded(WRITE_QUEUE);
+    let (behind, behind_queue) = bounded(WRITE_QUEUE);
     let (reads, read_queue) = bounded(READ_QUEUE);
-    let mut threads = vec![spawn("reelhook-write", move || write_loop(&writer, &write_queue, &bell))?];
+    let writer = Writer { connection: writer, callers: write_queue, runner: behind_queue, bell };
+    let mut threads = vec![spawn("reelhook-write", move || writer.run())?];
     for _ in 0..READERS {
         let (connection, queue) = (connect(path, true)?, read_queue.clone());
         threads.push(spawn("reelhook-read", move || read_loop(&connection, &queue))?);
     }
-    Ok(Sqlite { writes: Some(writes), reads: Some(reads), threads, _lock: lock })
+    Ok(Sqlite { writes: Some(writes), behind: Some(behind), reads: Some(reads), threads, _lock: lock })
 }
 
 impl Sqlite {
-    pub(super) fn submit(&self, writes: bool, work: Box<dyn Work>) -> Result<()> {
-        let queue = if writes { &self.writes } else { &self.reads };
+    pub(super) fn submit(&self, access: Access, work: Box<dyn Work>) -> Result<()> {
+        let queue = match access {
+            Access::Write => &self.writes,
+            Access::Behind => &self.behind,
+            Access::Read => &self.reads,
+        };
         let queue = queue.as_ref().ok_or(Error::Closed)?;
         queue.try_send(work).map_err(|e| match e {
             TrySendError::Full(_) => Error::Busy,
@@ -64,6 +80,7 @@ impl Drop for Sqlite {
     /// Lets the threads finish what they were given, so that no answer is owed when the file closes.
     fn drop(&mut self) {
         drop(self.writes.take());
+        drop(self.behind.take());
         drop(self.reads.take());
         for thread in self.threads.drain(..) {
             let _ = thread.join();
@@ -107,7 +124,7 @@ fn connect(path: &Path, read_only: bool) -> Result<Connection> {
         | if read_only { OpenFlags::empty() } else { OpenFlags::SQLITE_OPEN_CREATE };
     let open = || -> rusqlite::Result<Connection> {
         let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        connection.busy_timeout(Duration::from_secs(5))?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // FULL: a commit that was answered survives power loss. With grouped commits it costs no
         // more than NORMAL (see docs/performance.md).
@@ -129,16 +146,88 @@ fn optimize(connection: &mut Connection) {
     let _ = connection.execute_batch("PRAGMA optimize = 0x10002");
 }
 
-fn write_loop(connection: &Connection, queue: &Receiver<Box<dyn Work>>, bell: &Bell) {
-    while let Ok(first) = queue.recv() {
-        let mut batch = vec![first];
-        while batch.len() < MAX_BATCH
-            && let Ok(next) = queue.try_recv()
-        {
-            batch.push(next);
+struct Writer {
+    connection: Connection,
+    callers: Receiver<Box<dyn Work>>,
+    runner: Receiver<Box<dyn Work>>,
+    bell: Bell,
+}
+
+/// What is to be done next.
+enum Next {
+    Batch(Vec<Box<dyn Work>>),
+    Nothing,
+    Closed,
+}
+
+impl Writer {
+    fn run(self) {
+        let mut callers_at: Option<Stopwatch> = None;
+        // When the runner's last turn ended, and how long it was.
+        let mut turn: Option<(Stopwatch, Duration)> = None;
+        loop {
+            let busy = callers_at.as_ref().is_some_and(|at| at.elapsed() < LULL);
+            let rest = match &turn {
+                Some((ended, took)) if busy => (*took * (SHARE - 1)).saturating_sub(ended.elapsed()),
+                _ => Duration::ZERO,
+            };
+            match self.next(rest, busy) {
+                (Next::Batch(batch), is_callers) => {
+                    let watch = Stopwatch::start();
+                    write_batch(&self.connection, batch, &self.bell);
+                    if is_callers {
+                        callers_at = Some(Stopwatch::start());
+                    } else {
+                        turn = Some((Stopwatch::start(), watch.elapsed()));
+                    }
+                }
+                (Next::Nothing, _) => {}
+                (Next::Closed, _) => return,
+            }
         }
-        write_batch(connection, batch, bell);
     }
+
+    /// A batch, and whether it is callers'. They go first; the runner waits out `rest`.
+    fn next(&self, rest: Duration, busy: bool) -> (Next, bool) {
+        if let Ok(first) = self.callers.try_recv() {
+            return (Next::Batch(gather(first, &self.callers)), true);
+        }
+        if !rest.is_zero() {
+            return match self.callers.recv_timeout(rest) {
+                Ok(first) => (Next::Batch(gather(first, &self.callers)), true),
+                Err(RecvTimeoutError::Timeout) => (Next::Nothing, true),
+                Err(RecvTimeoutError::Disconnected) => self.last(),
+            };
+        }
+        crossbeam_channel::select! {
+            recv(self.callers) -> first => match first {
+                Ok(first) => (Next::Batch(gather(first, &self.callers)), true),
+                Err(_) => self.last(),
+            },
+            recv(self.runner) -> first => match first {
+                // One at a time while callers write, so that none of them waits for several.
+                Ok(first) if busy => (Next::Batch(vec![first]), false),
+                Ok(first) => (Next::Batch(gather(first, &self.runner)), false),
+                Err(_) => self.last(),
+            },
+        }
+    }
+
+    /// The senders are gone; what they left is still done.
+    fn last(&self) -> (Next, bool) {
+        let first = self.callers.try_recv().or_else(|_| self.runner.try_recv());
+        (first.map_or(Next::Closed, |first| Next::Batch(vec![first])), true)
+    }
+}
+
+fn gather(first: Box<dyn Work>, queue: &Receiver<Box<dyn Work>>) -> Vec<Box<dyn Work>> {
+    let mut batch = vec![first];
+    while batch.len() < MAX_BATCH
+        && let Ok(next) = queue.try_recv()
+    {
+        batch.push(next);
+    }
+    batch
 }
 
 fn write_batch(connection: &Connection, batch: Vec<Box<dyn Work>>, bell: &Bell) {

@@ -47,7 +47,7 @@ async fn apply(work: &Work, tasks: Vec<Claimed>) -> store::Result<()> {
         })
         .collect();
     let stamp = work.stamp();
-    let done = work.db.write(move |tx| flow::observe_many(tx, &batch, &stamp)).await?;
+    let done = work.db.write_behind(move |tx| flow::observe_many(tx, &batch, &stamp)).await?;
     let m = &work.metrics;
     for (by, n) in [
         ("moved", done.counts.moved),

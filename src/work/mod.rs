@@ -58,7 +58,7 @@ impl Work {
     /// Ends a run: its outcome, what it found out, and a pause of submission if it met one.
     async fn conclude(&self, end: End) -> store::Result<()> {
         let stamp = self.stamp();
-        let found = self.db.write(move |tx| end.record(tx, &stamp)).await?;
+        let found = self.db.write_behind(move |tx| end.record(tx, &stamp)).await?;
         match found {
             None => {
                 self.metrics.stale_finishes.inc();

@@ -149,7 +149,7 @@ impl Runner {
         let claimed = self
             .work
             .db
-            .write(move |tx| {
+            .write_behind(move |tx| {
                 let all = asked.iter().map(|(lane, most, until)| match lane {
                     Lane::Submit => upstream_limit::claim_submits(tx, *most, now, *until, token),
                     _ => task::claim(tx, *lane, *most, now, *until, token),
@@ -227,7 +227,7 @@ impl Runner {
             }
             Ok(())
         };
-        if let Err(e) = self.work.db.write(back).await {
+        if let Err(e) = self.work.db.write_behind(back).await {
             tracing::warn!(error = %e, "a failed task waits for its lease to end");
         }
     }

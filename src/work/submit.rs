@@ -27,7 +27,7 @@ const SEARCH_PAGES: usize = 10;
 
 pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
     let (claimed, stamp) = (task.clone(), work.stamp());
-    match work.db.write(move |tx| flow::begin_send(tx, &claimed, &stamp)).await? {
+    match work.db.write_behind(move |tx| flow::begin_send(tx, &claimed, &stamp)).await? {
         Begun::LeaseLost => {
             work.metrics.stale_finishes.inc();
             Ok(())

@@ -18,7 +18,7 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
         let why = format!("unknown duty {}", task.subject);
         return work.conclude(End::of(task, Outcome::Dead { why })).await;
     }
-    let gone = work.db.write(move |tx| idempotency::purge(tx, now, PURGE_ROWS)).await?;
+    let gone = work.db.write_behind(move |tx| idempotency::purge(tx, now, PURGE_ROWS)).await?;
     let full = gone >= PURGE_ROWS.unsigned_abs();
     let until = if full { now } else { now + PURGE_EVERY };
     work.conclude(End::of(task, Outcome::Snooze { until, lane: None })).await

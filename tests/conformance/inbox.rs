@@ -147,7 +147,7 @@ async fn a_note_is_recorded(store: Store) {
         meaning: Some("moved".to_owned()),
     };
     let written = note.clone();
-    store.write(move |tx| inbox::annotate(tx, &id("rcp_", 1), &written)).await;
+    store.write(move |tx| inbox::annotate(tx, &[(&id("rcp_", 1), &written)])).await;
     assert_eq!(find(&store, 1).await, Some(Receipt { note, ..receipt(1, "a") }));
     assert_eq!(find(&store, 2).await, Some(receipt(2, "b")));
 }
@@ -160,7 +160,7 @@ async fn what_is_parked_is_released_by_its_id_once(store: Store) {
         let note = Note { applied_at: Some(NOW), parked_under: Some(under.to_owned()), ..Note::default() };
         let park = move |tx: &mut reelhook::store::Tx| {
             inbox::lock_parking(tx)?;
-            inbox::annotate(tx, &id("rcp_", n), &note)
+            inbox::annotate(tx, &[(&id("rcp_", n), &note)])
         };
         store.write(park).await;
     }
@@ -180,7 +180,7 @@ async fn a_list_is_filtered_and_paged(store: Store) {
     let all = vec![receipt(1, "a"), unsigned(2, "job_a", "b"), receipt(3, "c"), unsigned(4, "job_b", "d")];
     accept(&store, all).await;
     let note = Note { job_id: Some("job_a".to_owned()), ..Note::default() };
-    store.write(move |tx| inbox::annotate(tx, &id("rcp_", 3), &note)).await;
+    store.write(move |tx| inbox::annotate(tx, &[(&id("rcp_", 3), &note)])).await;
     let ids = |numbers: &[u32]| numbers.iter().map(|n| id("rcp_", *n)).collect::<Vec<_>>();
     let signed = Filter { verdict: Some(Verdict::Signed), ..Filter::default() };
     let of_job = Filter { job_id: Some("job_a".to_owned()), ..Filter::default() };
