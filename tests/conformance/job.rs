@@ -13,6 +13,7 @@ cases![
     the_request_is_kept_to_the_byte,
     an_unreadable_row_is_named,
     a_letter_of_zero_does_not_poison_a_write,
+    open_jobs_are_counted_by_state,
 ];
 
 fn full(n: u32) -> Job {
@@ -125,4 +126,14 @@ async fn a_letter_of_zero_does_not_poison_a_write(store: Store) {
     let read = store.job(&made.id).await;
     assert_eq!(read.callback_id.as_deref(), Some("a\u{fffd}b"), "shown as what stands for the unshowable");
     assert_eq!(read.details.title, made.details.title, "JSON writes it in letters");
+}
+
+async fn open_jobs_are_counted_by_state(store: Store) {
+    for (n, state) in [State::Held, State::Queued, State::Queued, State::Completed].into_iter().enumerate() {
+        store.insert_job(&job_in(state, n as u32)).await;
+    }
+    let counts = store.read(job::count_open).await;
+    let of = |state| counts.iter().find(|(s, _)| *s == state).map(|(_, n)| *n);
+    assert_eq!((of(State::Held), of(State::Queued), of(State::Unknown)), (Some(1), Some(2), Some(0)));
+    assert_eq!(of(State::Completed), None, "what ended is not open");
 }

@@ -26,6 +26,7 @@ cases![
     the_backlog_counts_what_is_due,
     a_long_reason_is_cut_between_letters,
     claimers_that_race_never_share_a_task,
+    voided_leases_are_anybodys_and_their_tokens_settle_nothing,
 ];
 
 const POLL: TaskKind = TaskKind::Poll;
@@ -275,4 +276,14 @@ async fn claimers_that_race_never_share_a_task(store: Store) {
     taken.sort_unstable();
     let expected: Vec<String> = (0..40).map(|n| id("job_", n)).collect();
     assert_eq!(taken, expected, "each exactly once, and none is left behind");
+}
+
+async fn voided_leases_are_anybodys_and_their_tokens_settle_nothing(store: Store) {
+    store.add_task("j", POLL, NOW).await;
+    store.add_task("k", POLL, NOW).await;
+    let dead = store.claim(Lane::Poll, 1, 1).await.remove(0);
+    assert_eq!(store.write(task::void_leases).await, 1);
+    assert_eq!(store.write(task::void_leases).await, 0);
+    assert_eq!(store.claim(Lane::Poll, 9, 2).await.len(), 2, "both are due to whoever comes");
+    assert!(!store.write(move |tx| task::settle(tx, &dead, &Outcome::Done, NOW)).await);
 }
