@@ -5,7 +5,10 @@
 mod app;
 mod client;
 mod database;
+mod deadlines;
 mod faults;
 mod guides;
 mod guides_jobs;
+mod limits;
 mod submit;
+mod wishes;
