@@ -9,6 +9,8 @@ mod deadlines;
 mod faults;
 mod guides;
 mod guides_jobs;
+mod hints;
 mod limits;
+mod receive;
 mod submit;
 mod wishes;
