@@ -81,7 +81,9 @@ async fn check(http: &Http, bearer: Result<Option<String>>, local: bool) -> Resu
 
 fn bearer(headers: &HeaderMap) -> Result<Option<String>> {
     let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
-    let text = value.to_str().ok().and_then(|v| v.strip_prefix("Bearer ")).map(str::trim);
+    // A scheme's name has no case (RFC 9110, 11.1).
+    let parts = value.to_str().ok().and_then(|v| v.split_once(' '));
+    let text = parts.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, key)| key.trim());
     match text {
         Some(text) if has_shape(text) => Ok(Some(text.to_owned())),
         Some(_) => Err(Problem::saying(Kind::Unauthorized, "this is no API key of reelhook, or it was cut")),

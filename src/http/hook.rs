@@ -134,7 +134,7 @@ async fn read(http: &Http, body: Body) -> Result<Bytes> {
 async fn judge(http: &Http, d: &Delivery) -> Result<std::result::Result<String, Unsigned>> {
     let header = |name: &str| d.headers.get(name).and_then(|v| v.to_str().ok());
     loop {
-        let live = http.secrets.live();
+        let live = http.secrets.live_at(d.at).await?;
         let why = match signature::verify(&d.body, header, &live.secrets, d.at) {
             Ok(nth) => return Ok(Ok(live.names.get(nth).cloned().unwrap_or_default())),
             Err(why) => why,

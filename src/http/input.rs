@@ -102,13 +102,19 @@ impl Fields {
     pub fn finish(mut self) -> Result<()> {
         for name in self.object.keys() {
             let known = self.known.join(", ");
-            self.errors.push(field(format!("/{name}"), format!("is not known here; known are: {known}")));
+            let pointer = format!("/{}", escaped(name));
+            self.errors.push(field(pointer, format!("is not known here; known are: {known}")));
         }
         if self.errors.is_empty() {
             return Ok(());
         }
         Err(Problem::fields(Kind::InvalidRequest, self.errors))
     }
+}
+
+/// A caller's own name as a part of a JSON Pointer (RFC 6901).
+fn escaped(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
 }
 
 /// The body of a submit.
@@ -197,7 +203,7 @@ fn labels(fields: &mut Fields) -> BTreeMap<String, String> {
                 labels.insert(name, value);
             }
             _ => fields.wrong(
-                &format!("labels/{name}"),
+                &format!("labels/{}", escaped(&name)),
                 format!(
                     "name and value must be texts of 1 to {MAX_LABEL_CHARS} characters, the name without `:`"
                 ),

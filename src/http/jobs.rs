@@ -161,10 +161,16 @@ pub async fn get(
         found = wait_for_end(&http, &found.id, wait).await?;
     }
     let tag = etag(&found);
-    if headers.get(header::IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes()) {
+    if is_known(&headers, &tag) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
     }
     Ok(show(&found))
+}
+
+/// Whether the caller has this version: `If-None-Match` may be a list, weak, or any (RFC 9110, 13.1.2).
+fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+    let all = headers.get_all(header::IF_NONE_MATCH).into_iter().filter_map(|v| v.to_str().ok());
+    all.flat_map(|list| list.split(',')).map(str::trim).any(|t| t == "*" || t.trim_start_matches("W/") == tag)
 }
 
 fn etag(job: &Job) -> String {

@@ -1,5 +1,5 @@
-//! The live webhook secrets, kept at hand for the door and read again when something does not fit:
-//! another node may have registered or rotated since.
+//! The live webhook secrets, kept at hand for the door and read again when something does not fit,
+//! when one of them ends, and now and then: another node may have registered, rotated or removed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -11,6 +11,8 @@ use crate::store::{self, Db, setting, webhook_secret};
 
 /// Least time between two readings, however many deliveries do not fit.
 const REREAD_AFTER: Millis = SECOND;
+/// What another node has retired verifies here no longer than this.
+const KEPT_AT_HAND: Millis = MINUTE;
 /// A rotation that never told its end is taken for over after this long.
 pub const ROTATION_LIMIT: Millis = 5 * MINUTE;
 /// The setting that holds since when a secret is being replaced.
@@ -22,6 +24,8 @@ pub struct Live {
     pub names: Vec<String>,
     pub secrets: Vec<String>,
     pub rotating: bool,
+    /// When the first of them stops verifying.
+    ends_at: Option<Millis>,
 }
 
 #[derive(Clone)]
@@ -49,6 +53,18 @@ impl Secrets {
         self.live.load_full()
     }
 
+    /// Those that verify at `now`.
+    pub async fn live_at(&self, now: Millis) -> store::Result<Arc<Live>> {
+        let live = self.live();
+        let read_at = self.read_at.load(Ordering::Relaxed);
+        let fresh = (read_at..read_at.saturating_add(KEPT_AT_HAND)).contains(&now);
+        if fresh && live.ends_at.is_none_or(|at| now < at) {
+            return Ok(live);
+        }
+        self.reload(now).await?;
+        Ok(self.live())
+    }
+
     pub async fn reload(&self, now: Millis) -> store::Result<()> {
         let read = move |tx: &mut store::Tx| {
             let stored = webhook_secret::list_live(tx, now)?;
@@ -57,6 +73,7 @@ impl Secrets {
         let (stored, since) = self.db.read(read).await?;
         let mut live = Live::default();
         for secret in stored {
+            live.ends_at = [live.ends_at, secret.retired_at].into_iter().flatten().min();
             live.names.push(secret.endpoint_id);
             live.secrets.push(secret.secret);
         }

@@ -107,7 +107,7 @@ pub struct Filter {
     pub label: Option<(String, String)>,
     pub created_after: Option<Millis>,
     pub created_before: Option<Millis>,
-    /// Part of a title, of an id of ours, of upstream's or of the caller's.
+    /// Part of a title, a label, a failure, of an id of ours, of upstream's or of the caller's.
     pub q: Option<String>,
 }
 
@@ -138,10 +138,24 @@ pub fn list(tx: &mut Tx, filter: &Filter, before: Option<&str>, limit: i64) -> R
 
 /// One line each, so that no match runs over from one to the next.
 fn search_text(job: &Job) -> String {
-    let parts = [&job.callback_id, &job.upstream_id, &job.upstream_video_id, &job.details.title];
-    let all: Vec<&str> =
-        std::iter::once(job.id.as_str()).chain(parts.into_iter().flatten().map(String::as_str)).collect();
-    all.join("\n").to_lowercase()
+    let d = &job.details;
+    let failure = d.failure.as_ref();
+    let parts = [
+        job.callback_id.as_deref(),
+        job.upstream_id.as_deref(),
+        job.upstream_video_id.as_deref(),
+        d.title.as_deref(),
+        failure.and_then(|f| f.code.as_deref()),
+        failure.map(|f| f.message.as_str()),
+    ];
+    let mut all = job.id.clone();
+    for part in parts.into_iter().flatten() {
+        all = all + "\n" + part;
+    }
+    for (name, value) in &d.labels {
+        all = all + "\n" + name + ":" + value;
+    }
+    all.to_lowercase()
 }
 
 fn escape_like(text: &str) -> String {

@@ -158,7 +158,9 @@ async fn a_crash_while_sending_is_resolved_with_the_same_key(fresh: &Fresh) {
         assert_eq!(app.state(&id).await, "submitting");
         app.restart().await;
         app.settle().await;
-        assert_eq!(app.state(&id).await, "submitting", "the lease of the dead still runs");
+        // A SQLite file has one owner, so the new one need not wait for the lease of the dead.
+        let (resolved, keys) = if fresh.is_sqlite() { ("processing", 2) } else { ("submitting", 1) };
+        assert_eq!((&*app.state(&id).await, app.keys_sent(&id).len()), (resolved, keys), "{fault}");
         app.advance_s(200).await;
         assert_eq!(app.state(&id).await, "processing", "{fault}");
         let keys = app.keys_sent(&id);

@@ -2,10 +2,18 @@
 //! as oracle, both databases. A file is a subject, a case's name is a promise; rows of the
 //! compatibility table begin with the guide they come from.
 
+mod access;
 mod app;
 mod client;
 mod database;
+mod deadlines;
 mod faults;
 mod guides;
 mod guides_jobs;
+mod hints;
+mod input;
+mod limits;
+mod lists;
+mod receive;
 mod submit;
+mod wishes;

@@ -1,0 +1,300 @@
+//! The door for webhooks: what is signed, what is refused, what is kept, byte for byte. No 2xx
+//! before it is on disk, and nothing forged is ever acted on.
+
+use reelhook::heygen::sandbox::What;
+use reelhook::store::setting;
+use serde_json::{Value, json};
+
+use crate::app::{Setup, TestApp, cases, signed, texts};
+use crate::client::Headers;
+use crate::database::Fresh;
+
+cases! {
+    each_header_case_and_prefix_of_a_signature_is_honoured,
+    what_is_not_signed_right_is_401_and_says_why,
+    a_stale_timestamp_is_401_and_a_fresh_one_is_not,
+    the_exact_bytes_are_kept_and_shown,
+    a_mebibyte_is_taken_and_one_byte_more_is_not,
+    without_a_secret_a_signed_delivery_is_503,
+    while_a_secret_is_rotated_nothing_is_refused_for_good,
+    after_a_rotation_the_old_secret_verifies_for_an_hour,
+    what_cannot_be_read_is_200_and_kept_with_a_reason,
+    what_is_refused_is_counted_sampled_and_never_applied,
+    no_credential_is_kept_with_a_receipt,
+}
+
+fn success(video_id: &Value, url: &str) -> String {
+    json!({"event_type": "avatar_video.success", "event_data": {"video_id": video_id, "url": url}})
+        .to_string()
+}
+
+/// An app with one job in progress, its secret and HeyGen's id.
+async fn rendering(fresh: &Fresh) -> (TestApp, String, String, Value) {
+    let setup = Setup { sandbox: |o| o.render = 240_000..=240_000, ..Setup::default() };
+    let mut app = TestApp::with(fresh, setup).await;
+    let secret = app.register().await;
+    let id = app.submit("video", "renders").await;
+    app.settle().await;
+    let upstream = app.job(&id).await["upstream_id"].clone();
+    (app, secret, id, upstream)
+}
+
+async fn each_header_case_and_prefix_of_a_signature_is_honoured(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    let secret = app.register().await;
+    for (nth, name) in ["signature", "heygen-signature", "x-heygen-signature"].into_iter().enumerate() {
+        for (form, make) in [
+            ("plain", (|hex: String| hex) as fn(String) -> String),
+            ("upper", |hex| hex.to_uppercase()),
+            ("prefixed", |hex| format!("sha256={hex}")),
+        ] {
+            let body = success(&json!(format!("{nth}-{form}")), "https://files.heygen.ai/a.mp4");
+            let value = make(signed(&secret, body.as_bytes()));
+            app.webhook(&[(name, &value)], body).await.expect(200);
+        }
+    }
+    app.settle().await;
+    let all = app.get("/api/receipts").await.json();
+    assert!(texts(&all["data"], "verdict").iter().all(|v| v == "signed"));
+    assert_eq!(all["data"].as_array().unwrap().len(), 9);
+    // A nonsense header does not hide a right one.
+    let body = success(&json!("both"), "https://files.heygen.ai/a.mp4");
+    let right = signed(&secret, body.as_bytes());
+    app.webhook(&[("signature", "nonsense"), ("x-heygen-signature", &right)], body).await.expect(200);
+    app.settle().await;
+}
+
+async fn what_is_not_signed_right_is_401_and_says_why(fresh: &Fresh) {
+    let (mut app, secret, id, upstream) = rendering(fresh).await;
+    let body = success(&upstream, "https://evil.example/a.mp4");
+    let right = signed(&secret, body.as_bytes());
+    let wrong = signed("some-other-secret", body.as_bytes());
+    let other_body = signed(&secret, success(&upstream, "https://files.heygen.ai/a.mp4").as_bytes());
+    let bytes: [(&str, Headers<'_>, String, &str); 6] = [
+        ("no header", &[], body.clone(), "no signature"),
+        ("wrong secret", &[("signature", &wrong)], body.clone(), "another secret"),
+        ("other body", &[("signature", &other_body)], body.clone(), "other bytes"),
+        ("one byte more", &[("signature", &right)], format!("{body} "), "other bytes"),
+        ("cut", &[("signature", &right[..62])], body.clone(), "64 hex"),
+        ("the secret itself", &[("signature", &secret)], body.clone(), "64 hex"),
+    ];
+    for (what, headers, body, _) in bytes {
+        let problem = app.webhook(headers, body).await.problem(401, "bad_signature");
+        assert!(problem["detail"].as_str().is_some_and(|d| !d.is_empty()), "{what}: {problem}");
+    }
+    app.settle().await;
+    assert_eq!(app.state(&id).await, "processing");
+    assert_eq!(app.calls(&format!("/v3/videos/{}", upstream.as_str().unwrap())), 0, "nobody was even asked");
+    app.webhook(&[("signature", &right)], body).await.expect(200);
+    app.settle().await;
+    assert_eq!(app.state(&id).await, "completed");
+}
+
+async fn a_stale_timestamp_is_401_and_a_fresh_one_is_not(fresh: &Fresh) {
+    let (mut app, secret, _, _) = rendering(fresh).await;
+    let now_s = app.now() / 1_000;
+    for (nth, (off, status)) in
+        [(0, 200), (-300, 200), (300, 200), (-301, 401), (301, 401), (-86_400, 401)].into_iter().enumerate()
+    {
+        let body = success(&json!(format!("t{nth}")), "https://files.heygen.ai/a.mp4");
+        let (hex, at) = (signed(&secret, body.as_bytes()), (now_s + off).to_string());
+        let headers = [("heygen-signature", &*hex), ("heygen-timestamp", &*at)];
+        assert_eq!(app.webhook(&headers, body).await.status, status, "{off} s");
+    }
+    app.settle().await;
+    app.advance_s(300).await;
+}
+
+async fn the_exact_bytes_are_kept_and_shown(fresh: &Fresh) {
+    use base64::Engine;
+    let mut app = TestApp::new(fresh).await;
+    let secret = app.register().await;
+    let odd: [&[u8]; 5] = [
+        b"\r\n {\"event_type\" :\t\"x\" , \"event_data\":{ \"video_id\":\"v\" } }\n\n",
+        b"\xff\xfe\x00\x80 not text",
+        b"\xef\xbb\xbf{\"event_type\":\"x\",\"event_data\":{\"video_id\":\"bom\"}}",
+        b"\0\0\0",
+        b"",
+    ];
+    for body in odd {
+        let hex = signed(&secret, body);
+        app.webhook(&[("signature", &hex)], body).await.expect(200);
+        app.advance_s(1).await;
+    }
+    let all = app.get("/api/receipts").await.json();
+    let mut ids = texts(&all["data"], "id");
+    ids.reverse();
+    assert_eq!(ids.len(), odd.len());
+    for (id, body) in ids.iter().zip(odd) {
+        let receipt = app.get(&format!("/api/receipts/{id}")).await.expect(200).json();
+        let encoded = receipt["body_base64"].as_str().unwrap();
+        let kept = base64::engine::general_purpose::STANDARD.decode(encoded).unwrap();
+        assert_eq!(kept, body);
+        assert_eq!(receipt["size_bytes"], body.len());
+        assert_eq!(
+            receipt["body"].as_str().map(str::as_bytes),
+            std::str::from_utf8(body).ok().map(str::as_bytes)
+        );
+        assert_eq!(receipt["signature_check"]["signed_now"], true, "{receipt}");
+    }
+}
+
+async fn a_mebibyte_is_taken_and_one_byte_more_is_not(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    let secret = app.register().await;
+    let (head, tail) = (r#"{"event_type":"x","event_data":{"video_id":"big","pad":""#, r#""}}"#);
+    let body = format!("{head}{}{tail}", "p".repeat((1 << 20) - head.len() - tail.len()));
+    assert_eq!(body.len(), 1 << 20);
+    app.webhook(&[("signature", &signed(&secret, body.as_bytes()))], body.clone()).await.expect(200);
+    let more = format!("{body} ");
+    let hex = signed(&secret, more.as_bytes());
+    app.webhook(&[("signature", &hex)], more).await.problem(413, "too_large");
+    app.settle().await;
+    let all = app.get("/api/receipts").await.json();
+    assert_eq!(all["data"].as_array().unwrap().len(), 1);
+    assert_eq!(all["data"][0]["size_bytes"], 1 << 20);
+}
+
+async fn without_a_secret_a_signed_delivery_is_503(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    let body = success(&json!("v"), "https://files.heygen.ai/a.mp4");
+    let hex = signed("not told yet", body.as_bytes());
+    app.webhook(&[("signature", &hex)], body.clone()).await.problem(503, "no_webhook_secret");
+    // HeyGen tries again, and by then the secret is known.
+    let secret = app.register().await;
+    let hex = signed(&secret, body.as_bytes());
+    app.webhook(&[("signature", &hex)], body).await.expect(200);
+    app.settle().await;
+}
+
+async fn while_a_secret_is_rotated_nothing_is_refused_for_good(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    let secret = app.register().await;
+    let since = app.now().to_string();
+    // As the rotation itself notes it before it asks HeyGen.
+    app.db().write(move |tx| setting::put(tx, "webhook_rotating_since", &since)).await.unwrap();
+    app.advance_s(2).await;
+    let body = success(&json!("v"), "https://files.heygen.ai/a.mp4");
+    let hex = signed("the new secret, not told yet", body.as_bytes());
+    app.webhook(&[("signature", &hex)], body.clone()).await.problem(503, "webhook_secret_rotating");
+    let known = signed(&secret, body.as_bytes());
+    app.webhook(&[("signature", &known)], body.clone()).await.expect(200);
+    // A rotation that never told its end does not stay for ever.
+    app.advance_s(301).await;
+    app.webhook(&[("signature", &hex)], body).await.problem(401, "bad_signature");
+}
+
+async fn after_a_rotation_the_old_secret_verifies_for_an_hour(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    let old = app.register().await;
+    let list = app.get("/api/webhooks").await.json();
+    let endpoint = list["data"][0]["endpoint_id"].as_str().unwrap().to_owned();
+    let answer = app.post(&format!("/api/webhooks/{endpoint}/rotate"), &json!({})).await.expect(200);
+    let new = app.secrets().await.remove(0);
+    assert_ne!(new, old);
+    assert!(!answer.text().contains(&new), "a secret is in no answer");
+    for (nth, secret) in [&old, &new].into_iter().enumerate() {
+        let body = success(&json!(format!("r{nth}")), "https://files.heygen.ai/a.mp4");
+        app.webhook(&[("signature", &signed(secret, body.as_bytes()))], body).await.expect(200);
+    }
+    // HeyGen signs with the new one, and that is told by webhook.
+    let id = app.submit("video", "after").await;
+    app.advance_s(30).await;
+    assert_eq!(app.job(&id).await["found_by"], "webhook");
+    app.advance_s(3_600).await;
+    let body = success(&json!("late"), "https://files.heygen.ai/a.mp4");
+    let hex = signed(&old, body.as_bytes());
+    app.webhook(&[("signature", &hex)], body).await.problem(401, "bad_signature");
+    app.call("DELETE", &format!("/api/webhooks/{endpoint}"), &[], "").await.expect(204);
+    let body = success(&json!("gone"), "https://files.heygen.ai/a.mp4");
+    let hex = signed(&new, body.as_bytes());
+    app.webhook(&[("signature", &hex)], body).await.problem(503, "no_webhook_secret");
+    app.post("/api/webhooks/ep_none/rotate", &json!({})).await.problem(404, "not_found");
+}
+
+async fn what_cannot_be_read_is_200_and_kept_with_a_reason(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    let secret = app.register().await;
+    let deep = format!("{}{}", "[".repeat(450_000), "]".repeat(450_000));
+    let deep_object = format!("{}1{}", r#"{"a":"#.repeat(150_000), "}".repeat(150_000));
+    let bodies = [
+        "not json",
+        "{}",
+        "[]",
+        "[1,2]",
+        "null",
+        "42",
+        "\"text\"",
+        "{\"event_type\":",
+        &deep,
+        &deep_object,
+        r#"{"event_type":"avatar_video.success"}"#,
+        r#"{"event_type":"avatar_video.success","event_data":null}"#,
+        r#"{"event_type":{"a":1},"event_data":[1]}"#,
+        r#"{"event_type":"avatar_video.success","event_data":{"video_id":12.5,"url":7}}"#,
+    ];
+    for body in bodies {
+        app.webhook(&[("signature", &signed(&secret, body.as_bytes()))], body.to_owned()).await.expect(200);
+    }
+    app.settle().await;
+    let all = app.get("/api/receipts").await.json();
+    let all = all["data"].as_array().unwrap();
+    assert_eq!(all.len(), bodies.len());
+    for receipt in all {
+        assert!(receipt["applied_at"].is_string(), "{receipt}");
+        assert!(receipt["meaning"].as_str().is_some_and(|m| !m.is_empty()), "a reason: {receipt}");
+        let id = receipt["id"].as_str().unwrap();
+        app.get(&format!("/api/receipts/{id}")).await.expect(200);
+    }
+    // Others are not harmed.
+    let id = app.submit("video", "healthy").await;
+    app.advance_s(30).await;
+    assert_eq!(app.job(&id).await["found_by"], "webhook");
+}
+
+async fn what_is_refused_is_counted_sampled_and_never_applied(fresh: &Fresh) {
+    let (mut app, _, id, upstream) = rendering(fresh).await;
+    for nth in 0..130 {
+        let body = success(&upstream, &format!("https://evil.example/{nth}"));
+        app.webhook(&[("signature", &"0".repeat(64))], body).await.expect(401);
+        if nth % 2 == 0 {
+            app.advance_s(1).await;
+        }
+    }
+    assert!(
+        (app.metric(r#"reelhook_webhook_refused_total{by="signature_mismatch"}"#).await - 130.0).abs() < 0.1
+    );
+    let kept = app.get("/api/receipts?verdict=refused&limit=200").await.json();
+    let kept = kept["data"].as_array().unwrap();
+    assert!((50..=70).contains(&kept.len()), "one sample a second: {}", kept.len());
+    assert!(kept.iter().all(|r| r["meaning"] == "signature_mismatch" && r["applied_at"].is_null()));
+    assert_eq!(app.state(&id).await, "processing");
+    let asked = app
+        .sandbox
+        .ledger()
+        .into_iter()
+        .filter(|e| matches!(&e.what, What::Call { path, .. } if path.starts_with("/v3/videos/")));
+    assert_eq!(asked.count(), 0);
+    app.advance_s(600).await;
+}
+
+async fn no_credential_is_kept_with_a_receipt(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    let secret = app.register().await;
+    let body = success(&json!("v"), "https://files.heygen.ai/a.mp4");
+    let hex = signed(&secret, body.as_bytes());
+    let headers = [
+        ("signature", &*hex),
+        ("authorization", "Bearer top-secret-1"),
+        ("cookie", "session=top-secret-2"),
+        ("x-api-key", "top-secret-3"),
+        ("user-agent", "HeyGen/1"),
+    ];
+    app.webhook(&headers, body).await.expect(200);
+    app.settle().await;
+    let all = app.get("/api/receipts").await.json();
+    let id = all["data"][0]["id"].as_str().unwrap().to_owned();
+    let receipt = app.get(&format!("/api/receipts/{id}")).await.expect(200);
+    assert!(!receipt.text().contains("top-secret"), "{}", receipt.text());
+    assert_eq!(receipt.json()["headers"]["user-agent"], "HeyGen/1");
+}
