@@ -14,10 +14,10 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
 
 use super::db::{Access, Bell, Tx, Work};
-use crate::clock::Stopwatch;
 use super::error::{Error, Result};
 use super::migrate;
 use super::row::{Param, Row, Value, storable};
+use crate::clock::Stopwatch;
 
 /// Closures that may wait for the writer; beyond it callers are told `Busy`.
 const WRITE_QUEUE: usize = 1_024;

@@ -13,8 +13,12 @@ pub struct Fresh {
 }
 
 enum Guard {
-    Directory(tempfile::TempDir),
-    Server { url: String, name: String },
+    /// Held, not read: the directory goes when it is dropped.
+    Directory(#[expect(dead_code)] tempfile::TempDir),
+    Server {
+        url: String,
+        name: String,
+    },
 }
 
 impl Fresh {

@@ -139,7 +139,7 @@ async fn guide_003_the_callers_own_id_is_kept_echoed_and_found(fresh: &Fresh) {
     assert_eq!((&job["state"], &job["callback_id"]), (&json!("completed"), &body["callback_id"]));
     let query: String = url::form_urlencoded::byte_serialize("order 4711/é?&".as_bytes()).collect();
     let found = app.get(&format!("/api/jobs?callback_id={query}")).await.expect(200).json();
-    assert_eq!(texts(&found["data"], "id"), [id.clone()]);
+    assert_eq!(texts(&found["data"], "id"), std::slice::from_ref(&id));
     let page = app.get(&format!("/api/jobs/{id}/events")).await.expect(200).json();
     for event in page["data"].as_array().unwrap() {
         assert_eq!(event["data"]["callback_id"], body["callback_id"], "every event has it");

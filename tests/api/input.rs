@@ -248,7 +248,7 @@ async fn what_is_not_there_is_404_and_what_is_not_taken_is_405(fresh: &Fresh) {
 }
 
 async fn bodies_of_wishes_are_checked_too(fresh: &Fresh) {
-    let mut app = TestApp::new(fresh).await;
+    let app = TestApp::new(fresh).await;
     let mut body = new_job("video", "t");
     body["hold"] = json!(true);
     let id = app.post("/api/jobs", &body).await.expect(202).json()["id"].as_str().unwrap().to_owned();
