@@ -1,0 +1,198 @@
+// Measures reelhook beside Express receivers in the manner of guide 003, in interleaved runs, and
+// writes docs/performance.md. Started by scripts/bench; every server and the load are on loopback.
+import { execFileSync, spawn } from "node:child_process";
+import { cpus, totalmem, tmpdir } from "node:os";
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+const binary = process.env.REELHOOK_BINARY;
+const postgres = process.env.REELHOOK_TEST_POSTGRES;
+const rounds = Number(process.env.ROUNDS ?? 3);
+const seconds = Number(process.env.SECONDS ?? 8);
+const secret = "bench-secret";
+const port = 18055;
+const to = `http://127.0.0.1:${port}/webhooks/heygen`;
+const scratch = mkdtempSync(join(tmpdir(), "reelhook-bench-"));
+
+const express = (keep, extra = {}) => (dir) =>
+  start("node", ["bench/express/server.mjs"], "ready", {
+    KEEP: keep,
+    PORT: String(port),
+    DB_FILE: join(dir, "express.db"),
+    HEYGEN_WEBHOOK_SECRET: secret,
+    ...extra,
+  });
+const reelhook = (database) => (dir) =>
+  start(
+    binary,
+    ["serve", "--listen", `127.0.0.1:${port}`, "--database", database(dir), "--heygen-api-key", "bench",
+      "--heygen-url", "http://127.0.0.1:9", "--log", "info"],
+    "reelhook is ready",
+    { HEYGEN_WEBHOOK_SECRET: secret },
+  );
+
+const receivers = [
+  ["reelhook, SQLite", reelhook((dir) => join(dir, "bench.db"))],
+  ["Express, keeps nothing", express("nothing")],
+  ["Express, SQLite FULL", express("sqlite")],
+];
+if (postgres) {
+  receivers.push(["reelhook, PostgreSQL", reelhook(freshDatabase)]);
+  receivers.push(["Express, PostgreSQL", express("postgres", { DATABASE_URL: postgres })]);
+}
+
+let databases = 0;
+function freshDatabase() {
+  databases += 1;
+  const name = `bench_${process.pid}_${databases}`;
+  execFileSync("psql", [postgres, "-qc", `CREATE DATABASE ${name}`]);
+  const url = new URL(postgres);
+  url.pathname = `/${name}`;
+  return url.toString();
+}
+
+// Resolves when the line that says so is out.
+function start(command, args, ready, env) {
+  const path = process.env.PATH;
+  const child = spawn(command, args, { env: { PATH: path, ...env }, stdio: ["ignore", "pipe", "pipe"] });
+  return new Promise((resolve, reject) => {
+    let said = "";
+    const hear = (chunk) => {
+      said += chunk;
+      if (said.includes(ready)) resolve({ child, said: () => said });
+    };
+    child.stdout.on("data", hear);
+    child.stderr.on("data", hear);
+    child.on("exit", (code) => reject(new Error(`${command} ended with ${code}: ${said}`)));
+  });
+}
+
+async function stop({ child }) {
+  child.removeAllListeners("exit");
+  const gone = new Promise((resolve) => child.on("exit", resolve));
+  child.kill("SIGTERM");
+  await gone;
+}
+
+async function load(args) {
+  const base = ["simulate", "--to", to, "--secret", secret, "--unique", "--json", "--quiet",
+    "--duration", `${seconds}s`, "--warmup", "500"];
+  const child = spawn(binary, [...base, ...args], { env: { PATH: process.env.PATH } });
+  let out = "";
+  child.stdout.on("data", (chunk) => (out += chunk));
+  await new Promise((resolve) => child.on("exit", resolve));
+  return JSON.parse(out);
+}
+
+async function measure(run, args) {
+  const dir = mkdtempSync(join(scratch, "run-"));
+  const server = await run(dir);
+  try {
+    const result = await load(args);
+    if (Object.keys(result.by_status).some((status) => status !== "200")) {
+      throw new Error(`not every answer was 200: ${JSON.stringify(result)}`);
+    }
+    return { per_second: result.per_second, p50: result.latency_ms.p50, p99: result.latency_ms.p99 };
+  } finally {
+    await stop(server);
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+const median = (all) => all.toSorted((a, b) => a - b)[Math.floor(all.length / 2)];
+const middle = (runs) => ({
+  per_second: median(runs.map((r) => r.per_second)),
+  p50: median(runs.map((r) => r.p50)),
+  p99: median(runs.map((r) => r.p99)),
+});
+
+async function interleaved(args) {
+  const runs = new Map(receivers.map(([name]) => [name, []]));
+  for (let round = 0; round < rounds; round += 1) {
+    for (const [name, run] of receivers) {
+      const figures = await measure(run, args);
+      console.error(`  ${name}: ${Math.round(figures.per_second)}/s, p99 ${figures.p99} ms`);
+      runs.get(name).push(figures);
+    }
+  }
+  return new Map([...runs].map(([name, all]) => [name, middle(all)]));
+}
+
+async function footprint() {
+  const ready = [];
+  const memory = [];
+  for (let round = 0; round < 5; round += 1) {
+    const dir = mkdtempSync(join(scratch, "idle-"));
+    const server = await reelhook((d) => join(d, "bench.db"))(dir);
+    ready.push(Number(/ready_ms=(\d+)/.exec(server.said())[1]));
+    const status = readFileSync(`/proc/${server.child.pid}/status`, "utf8");
+    memory.push(Number(/VmRSS:\s+(\d+) kB/.exec(status)[1]) / 1024);
+    await stop(server);
+  }
+  return { ready: median(ready), memory: median(memory), binary: statSync(binary).size / 2 ** 20 };
+}
+
+const applied = () =>
+  execFileSync("cargo", ["bench", "-q", "--bench", "apply"], { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] })
+    .trim().split("\n").map((line) => JSON.parse(line));
+
+console.error("idle");
+const idle = await footprint();
+console.error("64 connections, as fast as they go");
+const full = await interleaved(["--connections", "64"]);
+console.error("1,000 a second");
+const steady = await interleaved(["--rate", "1000", "--connections", "64"]);
+console.error("receipts applied");
+const apply = applied();
+rmSync(scratch, { recursive: true, force: true });
+
+const number = (n) => Math.round(n).toLocaleString("en");
+const ms = (n) => n.toFixed(n < 10 ? 2 : 0);
+const ratio = (a, b) => (full.has(a) && full.has(b) ? (full.get(a).per_second / full.get(b).per_second).toFixed(1) : "-");
+const table = (runs) => [...runs].map(([name, f]) => `| ${name} | ${number(f.per_second)} | ${ms(f.p50)} | ${ms(f.p99)} |`).join("\n");
+const commit = execFileSync("git", ["rev-parse", "--short", "HEAD"], { encoding: "utf8" }).trim();
+writeFileSync("docs/performance.md", `# Performance
+
+Written by \`scripts/bench\`; do not edit. Medians of ${rounds} interleaved runs of ${seconds} s, commit ${commit},
+${new Date().toISOString().slice(0, 10)}, ${cpus().length} cores (${cpus()[0].model.trim()}), ${Math.round(totalmem() / 2 ** 30)} GiB,
+shared by server, database and load. Every reelhook answer comes after its commit is on disk (SQLite
+\`synchronous=FULL\`; PostgreSQL with its own durability settings); receipts are applied while more arrive. Every
+body is different and signed. Absolute figures belong to that machine; the ratios are what to hold on to.
+
+## Intake, 64 connections
+
+| receiver | per second | p50 ms | p99 ms |
+| --- | --- | --- | --- |
+${table(full)}
+
+| ratio | figure | goal |
+| --- | --- | --- |
+| reelhook on SQLite to Express that keeps nothing | ${ratio("reelhook, SQLite", "Express, keeps nothing")} | 3 |
+| reelhook on SQLite to Express with SQLite | ${ratio("reelhook, SQLite", "Express, SQLite FULL")} | 10 |
+| reelhook on PostgreSQL to Express with PostgreSQL | ${ratio("reelhook, PostgreSQL", "Express, PostgreSQL")} | 4 |
+
+## Intake at a steady 1,000 a second
+
+Latency counts from when a message was due, so a receiver that falls behind cannot hide it.
+
+| receiver | per second | p50 ms | p99 ms |
+| --- | --- | --- | --- |
+${table(steady)}
+
+## Receipts applied
+
+A stored webhook is understood, its job moved and an event written: \`cargo bench --bench apply\`.
+
+| store | receipts | per second | goal |
+| --- | --- | --- | --- |
+${apply.map((a) => `| ${a.engine} | ${number(a.receipts)} | ${number(a.per_second)} | ${a.engine === "sqlite" ? "8,000" : "4,000"} |`).join("\n")}
+
+## At rest
+
+| figure | measured | goal |
+| --- | --- | --- |
+| resident memory, idle | ${idle.memory.toFixed(1)} MiB | under 40 MB |
+| start to ready | ${idle.ready} ms | under 300 ms |
+| release binary | ${idle.binary.toFixed(1)} MiB | under 25 MB |
+`);
+console.error("docs/performance.md is written");
