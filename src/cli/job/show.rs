@@ -51,7 +51,7 @@ fn page(out: &Output, job: &Value, now: i64) -> String {
         field(job, "kind"),
     );
     let at = |name: &str| match job[name].as_str() {
-        Some(time) if time.is_empty() => String::new(),
+        Some("") => String::new(),
         Some(time) => match age(Some(time), now).as_str() {
             "0s" => clean(time),
             ago => format!("{} ({ago} ago)", clean(time)),
