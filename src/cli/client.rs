@@ -178,6 +178,7 @@ impl Api {
 
     fn nobody(&self, why: &str) -> CliError {
         let at = self.base.as_str().trim_end_matches('/');
+        let why = if why.contains("Connection refused") { "connection refused" } else { why };
         let hint = if is_default(&self.base) {
             "start it with `reelhook serve`, or try `reelhook demo`; is it elsewhere, set REELHOOK_URL or --url"
         } else {

@@ -95,6 +95,24 @@ impl CliError {
         Self::new(Exit::Usage, "cli_usage", detail, None)
     }
 
+    /// A mistake on the command line as a problem object. None where clap's own words are better: on
+    /// a terminal, and where it is help that was asked for.
+    pub fn from_clap(e: &clap::Error) -> Option<Self> {
+        use clap::error::ErrorKind;
+        let is_help = e.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+        if !e.use_stderr() || is_help || std::io::stderr().is_terminal() {
+            return None;
+        }
+        let text = e.to_string();
+        // The mistake is the first paragraph; tips and the usage line follow it.
+        let mut paragraphs = text.split("\n\n");
+        let lines = |p: &str| p.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+        let detail = paragraphs.next().map(lines).unwrap_or_default();
+        let tip = paragraphs.map(lines).find(|p| p.starts_with("tip:") || p.starts_with("Usage:"));
+        let detail = detail.strip_prefix("error: ").unwrap_or(&detail).to_owned();
+        Some(Self::new(Exit::Usage, "cli_usage", detail, tip.as_deref()))
+    }
+
     pub fn failure(detail: impl Into<String>) -> Self {
         Self::new(Exit::Failure, "cli_failure", detail, None)
     }

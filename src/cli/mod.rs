@@ -82,6 +82,10 @@ pub fn main() -> ExitCode {
         Err(e) => {
             // Help and version go to stdout and are no failure; the rest is a usage error.
             let code = if e.use_stderr() { Exit::Usage } else { Exit::Ok };
+            if let Some(usage) = CliError::from_clap(&e) {
+                usage.print();
+                return code.into();
+            }
             let _ = e.print();
             return code.into();
         }

@@ -182,6 +182,10 @@ impl Output {
         for (nth, (_, fit)) in columns.iter().enumerate() {
             let Some(column) = table.column_mut(nth) else { continue };
             column.set_padding((0, 2));
+            if *fit == Fit::Cut {
+                // Cut where the room ends, not at the last blank before it: no text holds this one.
+                column.set_delimiter('\u{0}');
+            }
             if matches!(fit, Fit::Whole | Fit::Number) {
                 column.set_constraint(comfy_table::ColumnConstraint::ContentWidth);
             }

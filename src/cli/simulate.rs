@@ -26,7 +26,7 @@ use message::{Header, Maker};
 use payloads::{Recorded, Template};
 use plan::Plan;
 
-/// Up to here each answer is told; above there is a progress bar.
+/// Up to here, and when one of each is sent, every answer is told; else there is a progress bar.
 const TOLD_ONE_BY_ONE: u64 = 20;
 const CONNECTIONS: usize = 64;
 const SECRETS: [&str; 3] = ["REELHOOK_HEYGEN_WEBHOOK_SECRET", "HEYGEN_WEBHOOK_SECRET", "HEYGEN_SECRET"];
@@ -39,7 +39,7 @@ const SECRETS: [&str; 3] = ["REELHOOK_HEYGEN_WEBHOOK_SECRET", "HEYGEN_WEBHOOK_SE
     Examples:\n  \
     reelhook simulate --event avatar_video.success --job job_01…\n  \
     reelhook simulate --event all --to http://localhost:3000/webhook --secret whsec_…\n  \
-    reelhook simulate --override event_data.video_id=video-{n} --count 100 --duplicate 3 --reorder\n  \
+    reelhook simulate --override event_data.video_id=video-{seq} --count 100 --duplicate 3 --reorder\n  \
     reelhook simulate --rate 1000/s --duration 10s --json"
 )]
 pub struct Args {
@@ -58,7 +58,7 @@ pub struct Args {
     /// A body of your own, byte for byte: JSON, a file, or - for standard input.
     #[arg(long, value_name = "JSON|FILE|-")]
     body: Option<String>,
-    /// Sets a field of the body; {n} in the value is the message's number. May be given several times.
+    /// Sets a field of the body; {seq} in the value is the message's number. May be given several times.
     #[arg(long = "override", value_name = "PATH=VALUE", value_parser = units::pair)]
     overrides: Vec<(String, String)>,
     /// The job it is about: sets callback_id.
@@ -85,7 +85,7 @@ pub struct Args {
     /// Messages a second, whatever the answers do; latency counts from when a message was due.
     #[arg(long, value_name = "N/s", value_parser = rate)]
     rate: Option<f64>,
-    /// Connections at once [default: 64, or one for 20 messages and fewer].
+    /// Connections at once [default: 64, or one while each answer is told].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     connections: Option<u16>,
     /// Messages sent first and not counted.
@@ -177,7 +177,8 @@ fn prepare(s: &Session, args: &Args, given: &Given) -> Result<(Load, Told)> {
     let several = count.is_none_or(|n| n > chosen.len() as u64) && args.duplicate == 1;
     let templates = templates(s, args, &chosen, args.unique || several)?;
     let sends = count.map(|c| c.saturating_mul(args.duplicate));
-    let few = sends.is_some_and(|n| n <= TOLD_ONE_BY_ONE);
+    let one_of_each = args.count.is_none() && args.duplicate == 1;
+    let few = sends.is_some_and(|n| n <= TOLD_ONE_BY_ONE || one_of_each);
     let (teller, told) = few.then(tokio::sync::mpsc::unbounded_channel).unzip();
     let load = Load {
         maker: Maker {
@@ -269,7 +270,7 @@ fn templates(s: &Session, args: &Args, chosen: &[Recorded], unique: bool) -> Res
         all.push(Template::new(&recorded.name, &payload));
     }
     if unique && !all.iter().all(Template::varies) {
-        s.out.note("a body without an id stays the same each time; --override FIELD={n} makes it differ");
+        s.out.note("a body without an id stays the same each time; --override FIELD={seq} makes it differ");
     }
     Ok(all)
 }

@@ -13,8 +13,9 @@ use crate::cli::output::{clean, field};
 use crate::cli::{CliError, Exit, Result, units};
 use crate::clock::Stopwatch;
 
-/// How long one question is held open: short, so that a change of state is seen soon.
-const QUESTION: Duration = Duration::from_secs(5);
+/// How long one question is held open: shorter at first, when the state changes fastest.
+const FIRST_QUESTION: Duration = Duration::from_secs(1);
+const LONGEST_QUESTION: Duration = Duration::from_secs(5);
 /// Between two questions the server answered at once.
 const PAUSE: Duration = Duration::from_millis(300);
 /// A server away for longer than this is an error.
@@ -91,6 +92,7 @@ async fn until_end(
     let watch = Stopwatch::start();
     let mut job = known;
     let mut away_since: Option<Duration> = None;
+    let mut patience = FIRST_QUESTION;
     loop {
         if let Some(job) = &job {
             progress.show(job);
@@ -100,7 +102,8 @@ async fn until_end(
             }
         }
         let asked = watch.elapsed();
-        let question = QUESTION.min(timeout.saturating_sub(asked));
+        let question = patience.min(timeout.saturating_sub(asked));
+        patience = (patience * 2).min(LONGEST_QUESTION);
         match s.api.get_waiting(&["jobs", id], question).await {
             Ok(heard) => (job, away_since) = (Some(heard), None),
             Err(e) => {

@@ -9,7 +9,7 @@ const RECORDED: &str = include_str!("payloads.jsonl");
 /// Stands in a template where the number of a message goes. No payload has it by chance.
 const MARK: &str = "@reelhook-simulate-n@";
 /// Written by people for the same.
-const MARK_IN_OVERRIDE: &str = "{n}";
+const MARK_IN_OVERRIDE: &str = "{seq}";
 /// Fields by which HeyGen names what an event is about.
 const IDS: [&str; 15] = [
     "video_id",
@@ -153,7 +153,7 @@ pub fn set_callback_id(payload: &mut Value, id: &str) {
 }
 
 /// `event_data.video_id=x`: sets what is at the path, making objects on the way. The value is JSON
-/// where it reads as that, else text; `{n}` in it is the number of the message.
+/// where it reads as that, else text; `{seq}` in it is the number of the message.
 pub fn set(payload: &mut Value, path: &str, value: &str) -> Result<()> {
     let value = value.replace(MARK_IN_OVERRIDE, MARK);
     let value = serde_json::from_str(&value).unwrap_or(Value::String(value));

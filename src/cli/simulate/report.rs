@@ -83,11 +83,8 @@ fn tell(s: &Session, load: &Load, one: &Told, answers: &mut Vec<Value>) {
             let status = status.as_u64().map_or("---".to_owned(), |code| code.to_string());
             let status = s.out.paint(&status, if good { Paint::Good } else { Paint::Bad });
             let room = usize::from(s.out.width).saturating_sub(54).max(10);
-            s.out.text(&format!(
-                "{status}  {ms:>8.2} ms  {:34}  {}",
-                shorten(name, 34),
-                shorten(&said, room)
-            ));
+            let line = format!("{status}  {ms:>8.2} ms  {:34}  {}", shorten(name, 34), shorten(&said, room));
+            s.out.text(line.trim_end());
         }
         Format::Json => {}
     }
