@@ -42,7 +42,7 @@ pub enum Fault {
     /// Upstream says no to this request for good, in its own words.
     Refused(Failure),
     /// There is no such thing upstream.
-    NotFound { why: String },
+    NotFound(Failure),
     /// No telling what upstream did with it.
     Unknown { why: String },
 }
@@ -54,9 +54,8 @@ impl Fault {
             Self::NotSent { why }
             | Self::Wait { why, .. }
             | Self::Blocked { why, .. }
-            | Self::NotFound { why }
             | Self::Unknown { why } => why.clone(),
-            Self::Refused(failure) => failure.message.clone(),
+            Self::Refused(failure) | Self::NotFound(failure) => failure.message.clone(),
         }
     }
 }
@@ -88,7 +87,7 @@ pub fn sort(answer: &Answer, now: Millis) -> Fault {
         }
         // A v3 refusal has a code. Without one, something in between answered.
         404 | 405 if code.is_empty() => Fault::Blocked { by: Blocked::Address, why },
-        404 => Fault::NotFound { why: failure_text(&said) },
+        404 => Fault::NotFound(Failure { message: failure_text(&said), code: said.code }),
         408 | 425 => Fault::Unknown { why },
         _ if status.is_redirection() => Fault::Blocked { by: Blocked::Address, why },
         _ if status.is_client_error() => {
@@ -119,12 +118,6 @@ fn retry_after(answer: &Answer, now: Millis) -> Option<Millis> {
 fn http_date(text: &str) -> Option<Millis> {
     let at = jiff::fmt::rfc2822::parse(&text.replace("GMT", "+0000")).ok()?;
     Some(at.timestamp().as_millisecond()).or_else(|| parse_rfc3339(text))
-}
-
-/// Whether a refusal of a resend with the same key tells about the first send too: upstream replays
-/// an accepted first answer before it checks anything, so a refusal for good means there is none.
-pub fn is_final_for_resend(fault: &Fault) -> bool {
-    matches!(fault, Fault::Refused(_) | Fault::NotFound { .. })
 }
 
 /// An HTTP 2xx without the id it should hold.
@@ -178,7 +171,8 @@ mod tests {
         assert!(matches!(coded(409, "request_in_progress"), Fault::Unknown { .. }));
         assert!(matches!(coded(409, "resource_not_ready"), Fault::Wait { .. }));
         assert!(matches!(coded(400, "invalid_parameter"), Fault::Refused(_)));
-        assert!(matches!(coded(404, "avatar_not_found"), Fault::NotFound { .. }));
+        let code = Some("avatar_not_found".to_owned());
+        assert_eq!(coded(404, "avatar_not_found"), Fault::NotFound(Failure { code, message: "m".into() }));
         assert!(matches!(coded(500, "internal_error"), Fault::Unknown { .. }));
         for status in [502, 503, 504] {
             assert!(matches!(sort(&answer(status, &[], "<html>"), 0), Fault::Unknown { .. }));

@@ -24,7 +24,7 @@ const OVERLAP: i64 = HOUR;
 impl From<Fault> for Problem {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::NotFound { why } => Self::saying(Kind::NotFound, why),
+            Fault::NotFound(failure) => Self::saying(Kind::NotFound, failure.message),
             Fault::Refused(failure) => Self::saying(Kind::Upstream, failure.message),
             other => Self::saying(Kind::Upstream, other.why()),
         }

@@ -12,7 +12,7 @@ use crate::domain::task::{Claimed, Lane, Outcome};
 use crate::domain::time::{HOUR, MINUTE, Millis, SECOND};
 use crate::flow::{self, Begun};
 use crate::heygen::client::{CREATE_TIMEOUT, addressed};
-use crate::heygen::fault::{Fault, is_final_for_resend};
+use crate::heygen::fault::Fault;
 use crate::heygen::wire::{self, Created};
 use crate::store::{self, webhook_secret};
 
@@ -63,9 +63,9 @@ async fn send(work: &Work, task: Claimed, job: &Job, request: &str) -> store::Re
             End::of(task, queued(until)).saying(Input::NotAccepted { sent: true, why })
         }
         Fault::Blocked { .. } => End::of(task, queued(now)).saying(Input::NotAccepted { sent: true, why }),
-        Fault::Refused(failure) => End::of(task, Outcome::Done).saying(Input::Refused(failure)),
-        Fault::NotFound { why } => End::of(task, Outcome::Done)
-            .saying(Input::Refused(crate::domain::job::Failure::ours("not_found", why))),
+        Fault::Refused(failure) | Fault::NotFound(failure) => {
+            End::of(task, Outcome::Done).saying(Input::Refused(failure))
+        }
         Fault::Unknown { .. } => {
             let at = now + submit_backoff(1, work.jitter());
             End::of(task, Outcome::Retry { at, why: why.clone() }).saying(Input::NoAnswer { why })
@@ -97,20 +97,18 @@ async fn resolve(work: &Work, task: Claimed, job: &Job, request: &str) -> store:
         Ok(created) => return Ok(accepted(task, created)),
         Err(fault) => fault,
     };
-    tracing::info!(job_id = %job.id, why = fault.why(), "the outcome of a submit is still open");
-    let pause = pause_for(&fault, now);
-    if is_final_for_resend(&fault) {
-        let failure = match fault {
-            Fault::Refused(failure) => failure,
-            other => crate::domain::job::Failure::ours("not_found", other.why()),
-        };
-        return Ok(End::of(task, Outcome::Done).saying(Input::Refused(failure)));
-    }
+    let (pause, why) = (pause_for(&fault, now), fault.why());
+    tracing::info!(job_id = %job.id, why, "the outcome of a submit is still open");
     let wait = match fault {
+        // Upstream replays an accepted first answer before it checks anything, so a refusal for
+        // good means that there is none.
+        Fault::Refused(failure) | Fault::NotFound(failure) => {
+            return Ok(End::of(task, Outcome::Done).saying(Input::Refused(failure)));
+        }
         Fault::Wait { after: Some(after), .. } => after,
         _ => submit_backoff(task.attempt, work.jitter()),
     };
-    Ok(End { pause, ..still_open(work, task, &fault.why(), wait) })
+    Ok(End { pause, ..still_open(work, task, &why, wait) })
 }
 
 fn still_open(work: &Work, task: Claimed, why: &str, wait: Millis) -> End {
