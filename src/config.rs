@@ -9,7 +9,33 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::store::db::Address;
+/// Where the data lives, as `--database` or `DATABASE_URL` says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A file of our own.
+    Sqlite(std::path::PathBuf),
+    /// `postgres://…`; any number of nodes may share it.
+    Postgres(String),
+}
+
+impl Address {
+    pub fn parse(text: &str) -> Self {
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            Self::Postgres(text.to_owned())
+        } else {
+            // `sqlite:///var/x` names an absolute path, `sqlite://x` a relative one.
+            let path = text.strip_prefix("sqlite:").unwrap_or(text);
+            Self::Sqlite(path.strip_prefix("//").unwrap_or(path).into())
+        }
+    }
+
+    pub fn engine(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "sqlite",
+            Self::Postgres(_) => "postgres",
+        }
+    }
+}
 
 /// One setting, as flags, variables, help and documentation know it.
 #[derive(Debug)]

@@ -109,3 +109,13 @@ fn addresses_must_be_whole() {
     let config = Config::resolve(&flags(&[("public-url", "https://x.example/")])).unwrap();
     assert_eq!(config.public_url.as_deref(), Some("https://x.example"));
 }
+
+#[test]
+fn databases_are_told_apart() {
+    assert_eq!(Address::parse("reelhook.db"), Address::Sqlite("reelhook.db".into()));
+    assert_eq!(Address::parse("sqlite:data/r.db"), Address::Sqlite("data/r.db".into()));
+    assert_eq!(Address::parse("sqlite://data/r.db"), Address::Sqlite("data/r.db".into()));
+    assert_eq!(Address::parse("sqlite:///var/r.db"), Address::Sqlite("/var/r.db".into()));
+    assert_eq!(Address::parse("/var/r.db"), Address::Sqlite("/var/r.db".into()));
+    assert_eq!(Address::parse("postgres://h/d").engine(), "postgres");
+}

@@ -27,8 +27,8 @@ pub struct Heygen {
     /// `None` when no key was given: then nothing is sent.
     key: Option<String>,
     clock: Clock,
-    /// For paid calls: each on a connection of its own.
-    paid: Client,
+    /// For paid calls and probes: each on a connection of its own.
+    pub(super) once: Client,
     reads: Client,
 }
 
@@ -40,7 +40,7 @@ impl Heygen {
         Self {
             base: base.trim_end_matches('/').to_owned(),
             key,
-            paid: Client::new(clock.clone(), false),
+            once: Client::new(clock.clone(), false),
             reads: Client::new(clock.clone(), true),
             clock,
         }
@@ -70,7 +70,7 @@ impl Heygen {
             timeout: CREATE_TIMEOUT,
             max_body_bytes: MAX_ANSWER_BYTES,
         };
-        let answer = self.paid.call(call).await?;
+        let answer = self.once.call(call).await?;
         if !answer.status.is_success() {
             return Err(fault::sort(&answer, self.clock.now()));
         }

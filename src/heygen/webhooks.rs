@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::client::{Heygen, json_of, path_segment};
 use super::fault::Fault;
 use crate::clock::Stopwatch;
-use crate::net::{Call, Client};
+use crate::net::Call;
 
 /// Upstream gives an address this long to answer its probe.
 pub const PROBE_LIMIT: Duration = Duration::from_secs(1);
@@ -69,7 +69,7 @@ pub async fn rotate(heygen: &Heygen, id: &str) -> Result<Secret, Fault> {
 }
 
 /// Asks `url` as HeyGen will before it accepts the address. How long it took, or what is wrong.
-pub async fn probe(client: &Client, url: &str) -> Result<Duration, String> {
+pub async fn probe(heygen: &Heygen, url: &str) -> Result<Duration, String> {
     let watch = Stopwatch::start();
     let call = Call {
         method: Method::OPTIONS,
@@ -79,7 +79,7 @@ pub async fn probe(client: &Client, url: &str) -> Result<Duration, String> {
         timeout: PROBE_LIMIT,
         max_body_bytes: 64 << 10,
     };
-    let answer = client.call(call).await.map_err(|e| e.to_string())?;
+    let answer = heygen.once.call(call).await.map_err(|e| e.to_string())?;
     if answer.status.is_success() {
         Ok(watch.elapsed())
     } else {

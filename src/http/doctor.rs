@@ -89,7 +89,7 @@ async fn public_address(http: &Http) -> Check {
         );
     };
     let url = format!("{base}{}", hook::PATHS[0]);
-    match webhooks::probe(&http.probe, &url).await {
+    match webhooks::probe(&http.heygen, &url).await {
         Ok(took) => {
             ok(NAME, format!("{url} answers OPTIONS in {} ms (HeyGen waits 1,000)", took.as_millis()))
         }

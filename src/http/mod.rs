@@ -35,7 +35,6 @@ use crate::domain::time::Millis;
 use crate::flow::Stamp;
 use crate::heygen::client::Heygen;
 use crate::metrics::Metrics;
-use crate::net;
 use crate::store::{self, Db};
 
 /// What every handler needs; cheap to clone.
@@ -48,7 +47,6 @@ pub struct Inner {
     pub metrics: Metrics,
     /// For read-only look-ups and HeyGen's side of webhooks; never about a job.
     pub heygen: Heygen,
-    pub probe: net::Client,
     pub addresses: Addresses,
     pub settings: Settings,
     secrets: secrets::Secrets,
@@ -96,7 +94,6 @@ impl Http {
         Ok(Self(Arc::new(Inner {
             intake: intake::Intake::start(db.clone()),
             sampler: hook::Sampler::default(),
-            probe: net::Client::new(clock.clone(), false),
             secrets,
             db,
             clock,

@@ -61,7 +61,7 @@ pub async fn register(State(http): State<Http>, body: Body) -> Result<Response> 
     fields.finish()?;
     let base = http.settings.public_url.clone().ok_or(Kind::NoPublicUrl)?;
     let url = format!("{base}{}", super::hook::PATHS[0]);
-    let took = webhooks::probe(&http.probe, &url)
+    let took = webhooks::probe(&http.heygen, &url)
         .await
         .map_err(|why| Problem::saying(Kind::ProbeFailed, format!("OPTIONS {url}: {why}")))?;
     let there = webhooks::list(&http.heygen).await?.into_iter().find(|e| e.url == url);

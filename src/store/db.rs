@@ -12,34 +12,7 @@ use super::error::{Error, Result};
 use super::postgres::{self, Postgres, PostgresTx};
 use super::row::{Param, Row};
 use super::sqlite::{self, Sqlite, SqliteTx};
-
-/// Where the data lives, as `--database` or `DATABASE_URL` says it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
-    /// A file of our own.
-    Sqlite(std::path::PathBuf),
-    /// `postgres://…`; any number of nodes may share it.
-    Postgres(String),
-}
-
-impl Address {
-    pub fn parse(text: &str) -> Self {
-        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            Self::Postgres(text.to_owned())
-        } else {
-            // `sqlite:///var/x` names an absolute path, `sqlite://x` a relative one.
-            let path = text.strip_prefix("sqlite:").unwrap_or(text);
-            Self::Sqlite(path.strip_prefix("//").unwrap_or(path).into())
-        }
-    }
-
-    pub fn engine(&self) -> &'static str {
-        match self {
-            Self::Sqlite(_) => "sqlite",
-            Self::Postgres(_) => "postgres",
-        }
-    }
-}
+pub use crate::config::Address;
 
 /// Rung after every commit that made work due or changed a job, by this node or another.
 #[derive(Clone, Default)]
@@ -249,20 +222,5 @@ impl<'a> Tx<'a> {
 
     pub(super) fn has_rung(&self) -> bool {
         self.rung
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_told_apart() {
-        assert_eq!(Address::parse("reelhook.db"), Address::Sqlite("reelhook.db".into()));
-        assert_eq!(Address::parse("sqlite:data/r.db"), Address::Sqlite("data/r.db".into()));
-        assert_eq!(Address::parse("sqlite://data/r.db"), Address::Sqlite("data/r.db".into()));
-        assert_eq!(Address::parse("sqlite:///var/r.db"), Address::Sqlite("/var/r.db".into()));
-        assert_eq!(Address::parse("/var/r.db"), Address::Sqlite("/var/r.db".into()));
-        assert_eq!(Address::parse("postgres://h/d").engine(), "postgres");
     }
 }

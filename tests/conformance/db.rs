@@ -15,6 +15,7 @@ cases![
     the_bell_rings_after_a_commit_and_only_then,
     every_kind_of_value_reads_back,
     a_lie_in_a_row_is_told,
+    what_is_written_behind_is_written_while_callers_write_on,
 ];
 
 async fn put(store: &Store, name: &'static str) {
@@ -164,18 +165,16 @@ async fn every_kind_of_value_reads_back(store: Store) {
     store
         .write(move |tx| {
             tx.execute(
-                "INSERT INTO inbox (id, dedup_key, received_at, verdict, path, applied_at, body, remote, headers) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, '')",
-                params!["ünï ✓ 'q'", &[0_u8, 1, 255], i64::MIN, "signed", "", true, &bytes, None::<&str>],
+                "INSERT INTO inbox (id, dedup_key, received_at, verdict, path, body, remote, headers) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, '')",
+                params!["ünï ✓ 'q'", &[0_u8, 1, 255], i64::MIN, "signed", "", &bytes, None::<&str>],
             )
         })
         .await;
-    let mut row = store
-        .read(|tx| {
-            tx.one("SELECT id, dedup_key, received_at, path, applied_at, body, remote FROM inbox", &[])
-        })
-        .await
-        .expect("the row");
+    // Booleans are integers, on both engines.
+    store.write(|tx| tx.execute("UPDATE upstream_limit SET slots = ?1", params![true])).await;
+    let sql = "SELECT inbox.id, dedup_key, received_at, path, slots, body, remote FROM inbox, upstream_limit";
+    let mut row = store.read(move |tx| tx.one(sql, &[])).await.expect("the row");
     assert_eq!(row.text(0).expect("text"), "ünï ✓ 'q'");
     assert_eq!(row.bytes(1).expect("bytes"), [0, 1, 255]);
     assert_eq!(row.int(2).expect("an integer"), i64::MIN);
@@ -193,4 +192,24 @@ async fn a_lie_in_a_row_is_told(store: Store) {
     assert!(row.int(1).is_err() && row.text(1).is_err() && row.bytes(1).is_err(), "null is no value");
     assert_eq!((row.opt_int(1).is_ok(), row.text(0).is_ok()), (true, true));
     assert!(row.text(2).is_err(), "there is no third column");
+}
+
+async fn what_is_written_behind_is_written_while_callers_write_on(store: Store) {
+    let mut callers = vec![];
+    let mut behind = vec![];
+    for n in 0..200 {
+        let db = store.db.clone();
+        callers.push(async move { db.write(move |tx| setting::put(tx, &format!("caller{n}"), "x")).await });
+        let db = store.db.clone();
+        behind.push(
+            async move { db.write_behind(move |tx| setting::put(tx, &format!("behind{n}"), "x")).await },
+        );
+    }
+    let all = futures_util::future::join(
+        futures_util::future::join_all(callers),
+        futures_util::future::join_all(behind),
+    );
+    let (callers, behind) = all.await;
+    assert!(callers.into_iter().chain(behind).all(|done| done.is_ok()));
+    assert_eq!(names(&store).await, 400, "nobody starves");
 }

@@ -197,7 +197,7 @@ async fn an_id_learned_in_the_same_batch_releases_what_it_parked(store: Store) {
     }
     let job = store.job(&id("job_", 1)).await;
     assert_eq!(job.details.output.caption_url.as_deref(), Some("https://c"));
-    assert_eq!(store.count("SELECT COUNT(*) FROM inbox WHERE parked_under IS NOT NULL").await, 0);
+    assert_eq!(store.count("SELECT COUNT(*) FROM receipt_note WHERE parked_under IS NOT NULL").await, 0);
 }
 
 async fn a_parker_and_a_learner_that_race_never_miss_each_other(store: Store) {
@@ -237,7 +237,10 @@ async fn without_its_lease_a_receipt_is_skipped(store: Store) {
     assert_eq!(done, Counts { moved: 1, lease_lost: 1, ..Counts::default() });
     let job = store.job(&id("job_", 1)).await;
     assert_eq!(job.state, State::Processing, "the success is for whoever holds it now");
-    assert_eq!(store.count("SELECT COUNT(*) FROM inbox WHERE applied_at IS NULL").await, 1);
+    assert_eq!(
+        store.count("SELECT COUNT(*) FROM inbox WHERE id NOT IN (SELECT receipt_id FROM receipt_note)").await,
+        1
+    );
     assert_eq!(store.count("SELECT COUNT(*) FROM task WHERE kind = 'apply'").await, 1);
 }
 
