@@ -93,6 +93,9 @@ fn name(arg: &Arg) -> String {
 
 fn what(arg: &Arg) -> String {
     let mut text = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    if !text.is_empty() && !text.ends_with('.') {
+        text.push('.');
+    }
     let values: Vec<String> = match arg.get_action().takes_values() && !arg.is_hide_possible_values_set() {
         true => arg.get_possible_values().iter().map(|v| format!("`{}`", v.get_name())).collect(),
         false => vec![],

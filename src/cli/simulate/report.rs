@@ -58,9 +58,9 @@ fn bar(s: &Session, load: &Load) -> Option<ProgressBar> {
     let (bar, template) = match load.shape.count {
         Some(count) => (
             ProgressBar::new(count.saturating_mul(load.plan.copies)),
-            "{bar:24} {pos}/{len}  {per_sec}  {eta}",
+            "{bar:24} {pos}/{len}  {elapsed}, {eta} left",
         ),
-        None => (ProgressBar::new_spinner(), "{spinner} {pos}  {per_sec}  {elapsed}"),
+        None => (ProgressBar::new_spinner(), "{spinner} {pos} answered  {elapsed}"),
     };
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
