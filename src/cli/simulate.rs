@@ -148,6 +148,10 @@ pub async fn run(args: Args, given: &Given) -> Result<Exit> {
     let watch = tokio::spawn(async move {
         if tokio::signal::ctrl_c().await.is_ok() {
             interrupted.stop.store(true, Ordering::Relaxed);
+            // Answers on their way are still counted, unless it is said twice.
+            if tokio::signal::ctrl_c().await.is_ok() {
+                std::process::exit(i32::from(Exit::Interrupted.code()));
+            }
         }
     });
     let answers = report::follow(&s, &load, told, &work).await;
