@@ -294,6 +294,18 @@ mod tests {
     }
 
     #[test]
+    fn colours_are_there_only_when_wanted() {
+        let columns = [("STATE", Fit::Whole), ("TITLE", Fit::Cut)];
+        let rows = || vec![vec![painted("failed", Paint::of_state("failed")), cell("T")]];
+        let mut out = output();
+        assert!(!out.table(&columns, rows()).contains('\u{1b}'));
+        assert_eq!(out.paint("x", Paint::Bad), "x");
+        out.color = true;
+        assert!(out.table(&columns, rows()).contains("\u{1b}[38;5;1mfailed"));
+        assert_eq!(out.paint("x", Paint::Bad), "\u{1b}[31mx\u{1b}[0m");
+    }
+
+    #[test]
     fn pairs_leave_out_what_is_empty() {
         let text =
             output().pairs(&[("title", "T".to_owned()), ("note", String::new()), ("id", "1".to_owned())]);

@@ -84,15 +84,19 @@ fn name(arg: &Arg) -> String {
     let value = arg.get_value_names().filter(|_| arg.get_action().takes_values());
     let value = value.map(|names| names.iter().map(|n| n.to_string()).collect::<Vec<_>>().join(" "));
     let value = value.map(|v| v.replace('|', "\\|"));
+    let short = arg.get_short().map_or(String::new(), |c| format!("`-{c}`, "));
     match (arg.get_long(), value) {
-        (Some(long), Some(value)) => format!("`--{long}` {value}"),
-        (Some(long), None) => format!("`--{long}`"),
+        (Some(long), Some(value)) => format!("{short}`--{long}` {value}"),
+        (Some(long), None) => format!("{short}`--{long}`"),
         (None, value) => value.unwrap_or_else(|| arg.get_id().to_string()),
     }
 }
 
 fn what(arg: &Arg) -> String {
     let mut text = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    if !text.is_empty() && !text.ends_with('.') {
+        text.push('.');
+    }
     let values: Vec<String> = match arg.get_action().takes_values() && !arg.is_hide_possible_values_set() {
         true => arg.get_possible_values().iter().map(|v| format!("`{}`", v.get_name())).collect(),
         false => vec![],

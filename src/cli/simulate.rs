@@ -148,6 +148,10 @@ pub async fn run(args: Args, given: &Given) -> Result<Exit> {
     let watch = tokio::spawn(async move {
         if tokio::signal::ctrl_c().await.is_ok() {
             interrupted.stop.store(true, Ordering::Relaxed);
+            // Answers on their way are still counted, unless it is said twice.
+            if tokio::signal::ctrl_c().await.is_ok() {
+                std::process::exit(i32::from(Exit::Interrupted.code()));
+            }
         }
     });
     let answers = report::follow(&s, &load, told, &work).await;
@@ -166,8 +170,12 @@ fn prepare(s: &Session, args: &Args, given: &Given) -> Result<(Load, Told)> {
     };
     let url = url::Url::parse(&url)
         .ok()
-        .filter(|u| matches!(u.scheme(), "http" | "https") && u.host_str().is_some())
-        .ok_or_else(|| CliError::usage(format!("--to {url} is no http:// or https:// address")))?;
+        .filter(|u| {
+            matches!(u.scheme(), "http" | "https") && u.host_str().is_some() && u.username().is_empty()
+        })
+        .ok_or_else(|| {
+            CliError::usage(format!("--to {url} is no http:// or https:// address without a user in it"))
+        })?;
     let seed = args.seed.unwrap_or_else(|| u64::from_be_bytes(s.clock.random()));
     let chosen = chosen(args)?;
     let count = match (args.count, args.duration) {
@@ -185,8 +193,7 @@ fn prepare(s: &Session, args: &Args, given: &Given) -> Result<(Load, Told)> {
             templates,
             secret: secret(args, given)?,
             header: args.header,
-            host: authority(&url),
-            path: target_path(&url),
+            head: message::head(&authority(&url), &target_path(&url)),
             run: (seed ^ (seed >> 32)) as u32,
             clock: s.clock.clone(),
         },
@@ -199,6 +206,7 @@ fn prepare(s: &Session, args: &Args, given: &Given) -> Result<(Load, Told)> {
             timeout: args.timeout,
             warmup: args.warmup,
         },
+        shown: url.to_string(),
         target: target(s, &url),
         clock: s.clock.clone(),
         stop: AtomicBool::new(false),
@@ -231,8 +239,8 @@ fn chosen(args: &Args) -> Result<Vec<Recorded>> {
     if let Some(body) = &args.body {
         let bytes = read::bytes(body, "body")?;
         let payload = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        let about = String::from_utf8_lossy(&bytes).into_owned();
-        return Ok(vec![Recorded { name: "body".to_owned(), is_dialect: false, about, payload }]);
+        let (name, about) = ("body".to_owned(), "your own".to_owned());
+        return Ok(vec![Recorded { name, is_dialect: false, about, payload, raw: Some(bytes) }]);
     }
     if args.dialects.is_empty() {
         let usual = ["avatar_video.success".to_owned()];
@@ -246,15 +254,13 @@ fn templates(s: &Session, args: &Args, chosen: &[Recorded], unique: bool) -> Res
     let changes = unique || args.job.is_some() || !args.overrides.is_empty();
     let mut all = vec![];
     for recorded in chosen {
-        if args.body.is_some() && (!changes || !recorded.payload.is_object()) {
+        if let Some(raw) = &recorded.raw
+            && (!changes || !recorded.payload.is_object())
+        {
             if args.job.is_some() || !args.overrides.is_empty() {
                 return Err(CliError::usage("--job and --override need a --body that is a JSON object"));
             }
-            // Byte for byte as it was given.
-            let given = args.body.as_deref().unwrap_or_default();
-            let bytes =
-                if given == "-" { recorded.about.clone().into_bytes() } else { read::bytes(given, "body")? };
-            all.push(Template::fixed(&recorded.name, bytes));
+            all.push(Template::fixed(&recorded.name, raw.clone()));
             continue;
         }
         let mut payload = recorded.payload.clone();

@@ -57,6 +57,8 @@ pub struct Load {
     pub plan: Plan,
     pub shape: Shape,
     pub target: Target,
+    /// The same, for people.
+    pub shown: String,
     pub clock: Clock,
     pub stop: AtomicBool,
     /// Answered so far, for the progress bar.

@@ -9,6 +9,8 @@ use super::payloads::Template;
 use crate::clock::Clock;
 use crate::domain::signature;
 
+const AGENT: &str = concat!("reelhook-simulate/", env!("CARGO_PKG_VERSION"));
+
 /// The header that carries the signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Header {
@@ -27,14 +29,20 @@ impl Header {
     }
 }
 
+/// The lines of every request to this host and path, up to those about the body.
+pub fn head(host: &str, path: &str) -> Vec<u8> {
+    let kind = "content-type: application/json";
+    format!("POST {path} HTTP/1.1\r\nhost: {host}\r\n{kind}\r\nuser-agent: {AGENT}\r\n").into_bytes()
+}
+
 /// What makes a request out of a message's number.
 pub struct Maker {
     pub templates: Vec<Template>,
     /// None sends without a signature.
     pub secret: Option<String>,
     pub header: Header,
-    pub host: String,
-    pub path: String,
+    /// The request's lines that are always the same; see `head`.
+    pub head: Vec<u8>,
     /// Part of each number, so that two runs differ.
     pub run: u32,
     pub clock: Clock,
@@ -75,12 +83,8 @@ impl Maker {
     pub fn request(&self, message: u64, body: &mut Vec<u8>, to: &mut Vec<u8>) {
         self.body(message, body);
         to.clear();
+        to.extend_from_slice(&self.head);
         // Writing to memory does not fail.
-        let _ = write!(
-            to,
-            "POST {} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\nuser-agent: {AGENT}\r\n",
-            self.path, self.host
-        );
         for (name, value) in self.seal(message, body) {
             let _ = write!(to, "{name}: {value}\r\n");
         }
@@ -101,5 +105,3 @@ impl Maker {
         (headers, Bytes::from(body))
     }
 }
-
-const AGENT: &str = concat!("reelhook-simulate/", env!("CARGO_PKG_VERSION"));

@@ -36,6 +36,8 @@ pub struct Recorded {
     pub is_dialect: bool,
     pub about: String,
     pub payload: Value,
+    /// A body of the caller's own, byte for byte.
+    pub raw: Option<Vec<u8>>,
 }
 
 pub fn all() -> Vec<Recorded> {
@@ -45,7 +47,7 @@ pub fn all() -> Vec<Recorded> {
         let dialect = text("dialect");
         let about = text("about").unwrap_or_else(|| "event type of HeyGen".to_owned());
         let (is_dialect, name) = (dialect.is_some(), dialect.or_else(|| text("event"))?);
-        Some(Recorded { name, is_dialect, about, payload: line["payload"].take() })
+        Some(Recorded { name, is_dialect, about, payload: line["payload"].take(), raw: None })
     };
     lines.filter_map(read).collect()
 }

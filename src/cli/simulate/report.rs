@@ -58,9 +58,9 @@ fn bar(s: &Session, load: &Load) -> Option<ProgressBar> {
     let (bar, template) = match load.shape.count {
         Some(count) => (
             ProgressBar::new(count.saturating_mul(load.plan.copies)),
-            "{bar:24} {pos}/{len}  {per_sec}  {eta}",
+            "{bar:24} {pos}/{len}  {elapsed}, {eta} left",
         ),
-        None => (ProgressBar::new_spinner(), "{spinner} {pos}  {per_sec}  {elapsed}"),
+        None => (ProgressBar::new_spinner(), "{spinner} {pos} answered  {elapsed}"),
     };
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
@@ -108,7 +108,7 @@ pub fn finish(
     seconds: f64,
     answers: Vec<Value>,
 ) -> Result<Exit> {
-    let mut report = json!({"to": format!("{}{}", load.maker.host, load.maker.path)});
+    let mut report = json!({"to": load.shown});
     if let (Some(all), Value::Object(figures)) = (report.as_object_mut(), tally.json(seconds)) {
         all.extend(figures);
         if load.told.is_some() {
@@ -167,7 +167,7 @@ fn verdict(load: &Load, args: &Args, tally: &Tally) -> Result<Exit> {
         |code: &str, why: String, hint: Option<&str>| Err(CliError::new(Exit::Failure, code, why, hint));
     if tally.faults() > 0 {
         let hint = "is something listening there? `reelhook serve` or `reelhook demo` starts a receiver";
-        let why = format!("{} of {} got no answer from {}", tally.faults(), tally.sent(), load.maker.host);
+        let why = format!("{} of {} got no answer from {}", tally.faults(), tally.sent(), load.shown);
         return fail("cli_no_answer", why, Some(hint));
     }
     let other = tally.answers() - taken;

@@ -1,0 +1,315 @@
+//! What each command asks of the server, prints, and ends with.
+
+use axum::response::{Html, IntoResponse};
+use serde_json::{Value, json};
+
+use crate::canned::{Canned, answer, job, problem};
+use crate::{nowhere, run, run_in};
+
+const ID: &str = "job_01hzy3k8v9q2m4n6p8r0s2t4w6";
+
+#[tokio::test]
+async fn each_class_of_refusal_has_its_exit_code() {
+    let classes = [
+        (401, 3),
+        (403, 3),
+        (404, 5),
+        (409, 6),
+        (402, 8),
+        (507, 8),
+        (400, 2),
+        (422, 2),
+        (500, 1),
+        (503, 1),
+        (429, 1),
+    ];
+    for (status, code) in classes {
+        let (status, body) = problem(status, "some_code");
+        let server = Canned::saying(status, body.clone()).await;
+        let ran = run(&["job", "get", ID, "--url", &server.url]).await.expect(code);
+        assert_eq!(ran.problem(), body, "the problem of the server, whole");
+        assert_eq!(ran.out, "");
+    }
+}
+
+#[tokio::test]
+async fn without_a_server_it_says_what_to_start() {
+    let url = nowhere();
+    let ran = run(&["job", "list", "--url", &url]).await.expect(1);
+    let problem = ran.problem();
+    assert_eq!(problem["code"], "cli_no_server");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains(&url) && detail.contains("connection refused"), "{detail}");
+    assert!(problem["hint"].as_str().unwrap().contains("reelhook serve"));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_ours_is_said_plainly() {
+    let page = Canned::start(|_, _| Html("<html><body>It works!</body></html>").into_response()).await;
+    let ran = run(&["job", "list", "--url", &page.url]).await.expect(1);
+    assert_eq!(ran.problem()["code"], "cli_not_reelhook");
+    assert!(ran.problem()["detail"].as_str().unwrap().contains("text/html"));
+
+    for (status, body) in [(200, json!({"ok": true})), (200, json!([1])), (404, json!({"error": "x"}))] {
+        let other = Canned::saying(status, body).await;
+        let ran = run(&["job", "list", "--url", &other.url]).await.expect(1);
+        assert_eq!(ran.problem()["code"], "cli_not_reelhook");
+    }
+}
+
+#[tokio::test]
+async fn the_api_key_comes_from_flag_variable_or_file() {
+    let server = Canned::saying(200, job("queued")).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "rhk_file\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    let url = ("REELHOOK_URL", server.url.as_str());
+    let get = ["job", "get", ID];
+    run_in(&[url], &get, "").await.expect(0);
+    run_in(&[url, ("REELHOOK_API_KEY", "rhk_variable")], &get, "").await.expect(0);
+    run_in(&[url, ("REELHOOK_API_KEY_FILE", path)], &get, "").await.expect(0);
+    let flag = ["job", "get", ID, "--api-key", "rhk_flag"];
+    run_in(&[url, ("REELHOOK_API_KEY", "rhk_variable")], &flag, "").await.expect(0);
+    let sent: Vec<Option<String>> =
+        server.asked().iter().map(|a| a.header("authorization").map(str::to_owned)).collect();
+    let wanted = [None, Some("Bearer rhk_variable"), Some("Bearer rhk_file"), Some("Bearer rhk_flag")];
+    assert_eq!(sent, wanted.map(|w| w.map(str::to_owned)));
+}
+
+#[tokio::test]
+async fn submit_sends_one_job_with_a_key() {
+    let server = Canned::saying(202, job("queued")).await;
+    let args = [
+        "job",
+        "submit",
+        "--kind",
+        "video_agent",
+        "--request",
+        r#"{"prompt": "Hi"}"#,
+        "--callback-id",
+        "order-1",
+        "--label",
+        "team=sales",
+        "--label",
+        "a=b=c",
+        "--metadata",
+        r#"{"n": 1}"#,
+        "--hold",
+        "--deadline",
+        "2026-12-01T00:00:00Z",
+        "--url",
+        &server.url,
+    ];
+    let ran = run(&args).await.expect(0);
+    assert_eq!(ran.json()["id"], ID);
+    let asked = &server.asked()[0];
+    assert_eq!(asked.line(), "POST /api/jobs");
+    assert!(asked.header("idempotency-key").unwrap().starts_with("cli-"));
+    let wanted = json!({
+        "kind": "video_agent", "request": {"prompt": "Hi"}, "callback_id": "order-1",
+        "labels": {"team": "sales", "a": "b=c"}, "metadata": {"n": 1}, "hold": true,
+        "deadline": "2026-12-01T00:00:00.000Z",
+    });
+    assert_eq!(asked.json(), wanted);
+}
+
+#[tokio::test]
+async fn submit_reads_a_file_or_standard_input() {
+    let server = Canned::saying(202, job("queued")).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), r#"{"prompt": "from a file"}"#).unwrap();
+    let path = file.path().to_str().unwrap();
+    let kind = ["job", "submit", "--url", &server.url, "--kind", "video_agent", "--request"];
+    run(&[&kind[..], &[path]].concat()).await.expect(0);
+    run_in(&[], &[&kind[..], &["-"]].concat(), r#"{"prompt": "from a pipe"}"#).await.expect(0);
+    let whole = r#"{"kind": "video_agent", "request": {"prompt": "whole"}, "hold": true}"#;
+    run_in(&[], &["job", "submit", "--url", &server.url, "--file", "-"], whole).await.expect(0);
+    let prompts: Vec<Value> = server.asked().iter().map(|a| a.json()["request"]["prompt"].clone()).collect();
+    assert_eq!(prompts, ["from a file", "from a pipe", "whole"]);
+    assert_eq!(server.asked()[2].json()["hold"], true);
+    let ran = run(&[&kind[..], &["/no/such/file"]].concat()).await.expect(2);
+    assert!(ran.problem()["detail"].as_str().unwrap().contains("/no/such/file"));
+}
+
+#[tokio::test]
+async fn a_busy_server_is_asked_again_with_the_same_key() {
+    let busy = json!({"code": "busy", "title": "T", "status": 503, "retryable": true, "retry_after_s": 0});
+    let server = Canned::in_turn(vec![(503, busy.clone()), (503, busy), (202, job("queued"))]).await;
+    let args =
+        ["job", "submit", "--kind", "video_agent", "--request", r#"{"prompt": "Hi"}"#, "--url", &server.url];
+    run(&args).await.expect(0);
+    let keys: Vec<String> =
+        server.asked().iter().map(|a| a.header("idempotency-key").unwrap().to_owned()).collect();
+    assert_eq!(keys.len(), 3);
+    assert!(keys.iter().all(|k| *k == keys[0]));
+}
+
+#[tokio::test]
+async fn a_dry_run_checks_and_sends_nothing() {
+    let server = Canned::saying(500, json!({})).await;
+    let submit = ["job", "submit", "--dry-run", "--url", &server.url, "--kind", "video", "--request"];
+    let good = r#"{"type": "avatar", "avatar_id": "a", "script": "Hi"}"#;
+    let ran = run(&[&submit[..], &[good]].concat()).await.expect(0);
+    assert_eq!(ran.json()["method"], "POST");
+    assert_eq!(ran.json()["url"], format!("{}/api/jobs", server.url));
+    assert_eq!(ran.json()["body"]["request"]["avatar_id"], "a");
+    let ran = run(&[&submit[..], &[r#"{"type": "avatar"}"#]].concat()).await.expect(2);
+    let pointers: Vec<Value> =
+        ran.problem()["errors"].as_array().unwrap().iter().map(|e| e["pointer"].clone()).collect();
+    assert_eq!(pointers, ["/request/avatar_id", "/request/script"]);
+    let stranger = run(&[
+        "job",
+        "submit",
+        "--dry-run",
+        "--file",
+        r#"{"kind": "video_agent", "request": {"prompt": "p"}, "labls": {}}"#,
+    ]);
+    assert_eq!(stranger.await.expect(2).problem()["errors"][0]["pointer"], "/labls");
+    assert!(server.asked().is_empty());
+}
+
+#[tokio::test]
+async fn wait_ends_as_the_job_does() {
+    for (state, code) in [("completed", 0), ("failed", 7), ("canceled", 7)] {
+        let server = Canned::saying(200, job(state)).await;
+        let ran = run(&["job", "wait", ID, "--url", &server.url]).await.expect(code);
+        assert_eq!(ran.json()["state"], state, "the job is on stdout");
+        assert!(ran.err.contains(&format!("{ID}: {state}")), "{}", ran.err);
+        assert_eq!(server.lines(), [format!("GET /api/jobs/{ID}?wait=1")]);
+        if code == 7 {
+            assert_eq!(ran.problem()["code"], "cli_job_ended");
+        }
+    }
+}
+
+#[tokio::test]
+async fn wait_tells_what_changes_and_gives_up_in_time() {
+    let server =
+        Canned::in_turn(vec![(200, job("queued")), (200, job("processing")), (200, job("completed"))]).await;
+    let ran = run(&["job", "wait", ID, "--url", &server.url]).await.expect(0);
+    let told: Vec<&str> =
+        ran.err.lines().filter_map(|l| l.split_once(": ").map(|(_, state)| state)).collect();
+    assert_eq!(told, ["queued", "processing", "completed"]);
+    let quiet = run(&["job", "wait", ID, "--quiet", "--url", &server.url]).await.expect(0);
+    assert_eq!(quiet.err, "");
+
+    let stuck = Canned::saying(200, job("processing")).await;
+    let ran = run(&["job", "wait", ID, "--timeout", "0s", "--url", &stuck.url]).await.expect(4);
+    assert_eq!(ran.json()["state"], "processing", "the partial job is on stdout");
+    assert_eq!(ran.problem()["code"], "cli_timed_out");
+}
+
+#[tokio::test]
+async fn submit_and_retry_can_wait() {
+    let server = Canned::in_turn(vec![(202, job("queued")), (200, job("failed"))]).await;
+    let args = ["job", "submit", "--wait", "--kind", "video_agent", "--request", r#"{"prompt": "Hi"}"#];
+    let ran = run(&[&args[..], &["--url", &server.url]].concat()).await.expect(7);
+    assert_eq!(ran.json()["failure"]["message"], "No face found");
+    assert!(ran.problem()["detail"].as_str().unwrap().contains("No face found"));
+
+    let server = Canned::in_turn(vec![(202, job("queued")), (200, job("completed"))]).await;
+    let args = ["job", "retry", ID, "--accept-second-charge", "--wait", "--url", &server.url];
+    run(&args).await.expect(0);
+    assert_eq!(server.asked()[0].line(), format!("POST /api/jobs/{ID}/retry"));
+    assert_eq!(server.asked()[0].json(), json!({"accept_second_charge": true}));
+}
+
+#[tokio::test]
+async fn wishes_go_where_they_belong() {
+    let server = Canned::saying(200, job("queued")).await;
+    for args in [&["cancel"][..], &["refresh"], &["approve"], &["reject", "--reason", "wrong logo"]] {
+        run(&[&["job"], &args[..1], &[ID], &args[1..], &["--url", &server.url]].concat()).await.expect(0);
+    }
+    let lines = ["cancel", "refresh", "approve", "reject"].map(|verb| format!("POST /api/jobs/{ID}/{verb}"));
+    assert_eq!(server.lines(), lines);
+    assert_eq!(server.asked()[3].json(), json!({"reason": "wrong logo"}));
+    // An id is one word of the path, whatever is in it.
+    run(&["job", "get", "../keys?x", "--url", &server.url]).await.expect(0);
+    assert_eq!(server.lines()[4], "GET /api/jobs/..%2Fkeys%3Fx");
+    run(&["job", "get", "", "--url", &server.url]).await.expect(2);
+}
+
+#[tokio::test]
+async fn lists_take_filters_and_follow_their_pages() {
+    let page =
+        |next: Option<&str>| json!({"data": [job("held")], "has_more": next.is_some(), "next_cursor": next});
+    let server =
+        Canned::in_turn(vec![(200, page(Some("c1"))), (200, page(Some("c2"))), (200, page(None))]).await;
+    let args = [
+        "job",
+        "list",
+        "--all",
+        "--state",
+        "held",
+        "--kind",
+        "video",
+        "--label",
+        "team=sales",
+        "--callback-id",
+        "o 1",
+    ];
+    let ran = run(&[&args[..], &["--q", "x&y", "--url", &server.url]].concat()).await.expect(0);
+    assert_eq!(ran.json()["data"].as_array().unwrap().len(), 3);
+    assert_eq!(ran.json()["has_more"], false);
+    let first = "GET /api/jobs?state=held&kind=video&callback_id=o+1&label=team%3Asales&q=x%26y&limit=200";
+    assert_eq!(
+        server.lines(),
+        [first.to_owned(), format!("{first}&cursor=c1"), format!("{first}&cursor=c2")]
+    );
+
+    let server = Canned::in_turn(vec![(200, page(Some("c1"))), (200, page(None))]).await;
+    let ran = run(&["job", "list", "--all", "--output", "ndjson", "--url", &server.url]).await.expect(0);
+    assert_eq!(ran.out.lines().filter(|l| l.starts_with(r#"{"id":"#)).count(), 2);
+
+    let server = Canned::saying(200, page(Some("c1"))).await;
+    let ran =
+        run(&["job", "list", "--limit", "1", "--output", "table", "--url", &server.url]).await.expect(0);
+    assert!(ran.out.contains("held") && !ran.out.contains('\u{1b}'), "{}", ran.out);
+    assert!(ran.err.contains("--cursor c1"));
+    let endless = run(&["job", "list", "--all", "--url", &server.url]).await.expect(1);
+    assert!(endless.problem()["detail"].as_str().unwrap().contains("same cursor"));
+}
+
+#[tokio::test]
+async fn what_cannot_be_undone_needs_a_yes() {
+    let server = Canned::start(|_, _| http::StatusCode::NO_CONTENT.into_response()).await;
+    for args in [["webhook", "remove", "ep_1"], ["key", "revoke", "key_1"]] {
+        let ran = run(&[&args[..], &["--url", &server.url]].concat()).await.expect(2);
+        assert_eq!(ran.problem()["code"], "cli_not_confirmed");
+        assert!(server.asked().is_empty());
+    }
+    run(&["webhook", "remove", "ep_1", "--yes", "--url", &server.url]).await.expect(0);
+    let ran = run(&["key", "revoke", "key_1", "-y", "--url", &server.url]).await.expect(0);
+    assert_eq!(ran.json(), json!({"id": "key_1", "revoked": true}));
+    assert_eq!(server.lines(), ["DELETE /api/webhooks/ep_1", "DELETE /api/keys/key_1"]);
+}
+
+#[tokio::test]
+async fn doctor_fails_when_something_does() {
+    let report = |healthy: bool| {
+        let status = if healthy { "warn" } else { "fail" };
+        let bad = json!({"check": "HeyGen key", "status": status, "detail": "none is set", "fix": "set HEYGEN_API_KEY"});
+        json!({"healthy": healthy, "checks": [{"check": "store", "status": "ok", "detail": "answers", "fix": null}, bad]})
+    };
+    let server = Canned::saying(200, report(false)).await;
+    let ran = run(&["doctor", "--output", "table", "--url", &server.url]).await.expect(1);
+    assert!(
+        ran.out.contains("✓") && ran.out.contains("✗") && ran.out.contains("set HEYGEN_API_KEY"),
+        "{}",
+        ran.out
+    );
+    assert!(ran.problem()["detail"].as_str().unwrap().contains("HeyGen key"));
+    let server = Canned::saying(200, report(true)).await;
+    assert_eq!(run(&["doctor", "--url", &server.url]).await.expect(0).json(), report(true));
+}
+
+#[tokio::test]
+async fn register_names_its_events() {
+    let said = json!({"action": "created", "endpoint_id": "ep_1", "url": "https://x/webhooks/heygen", "events": null, "probe_ms": 3, "secret_stored": true});
+    let server = Canned::start(move |_, _| answer(201, &said)).await;
+    let ran = run(&["webhook", "register", "--output", "table", "--url", &server.url]).await.expect(0);
+    assert!(ran.out.contains("registered at HeyGen") && ran.out.contains("stored"), "{}", ran.out);
+    run(&["webhook", "register", "--events", "a.success,a.fail", "--url", &server.url]).await.expect(0);
+    assert_eq!(server.asked()[0].json(), json!({"events": null}));
+    assert_eq!(server.asked()[1].json(), json!({"events": ["a.success", "a.fail"]}));
+}
