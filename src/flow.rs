@@ -77,8 +77,8 @@ pub enum Submitted {
 
 /// Job, stored answer, event and submit task, together.
 pub fn submit(tx: &mut Tx, new: &NewJob, key: Option<&Key>, stamp: &Stamp) -> Result<Submitted> {
-    if let Some(found) = key.map(|k| idempotency::find(tx, &k.owner, &k.key)).transpose()?.flatten() {
-        return Ok(replay(found, key));
+    if let Some(first) = key.map(|k| find_first(tx, k)).transpose()?.flatten() {
+        return Ok(first);
     }
     let (mut made, first) = first_state(new, stamp);
     made.details.events = 1;
@@ -102,6 +102,12 @@ pub fn submit(tx: &mut Tx, new: &NewJob, key: Option<&Key>, stamp: &Stamp) -> Re
     }
     event::append(tx, &mut [job_event(&made, first, stamp, 1)])?;
     Ok(Submitted::New { job_id: made.id, answer })
+}
+
+/// What a key stands for already. To be asked before anything else of a request is judged: a time
+/// or a state in it may have been right only then.
+pub fn find_first(tx: &mut Tx, key: &Key) -> Result<Option<Submitted>> {
+    Ok(idempotency::find(tx, &key.owner, &key.key)?.map(|found| replay(found, Some(key))))
 }
 
 fn replay(found: Remembered, key: Option<&Key>) -> Submitted {

@@ -40,22 +40,33 @@ pub async fn submit(
     let wait = wait_of(raw.as_deref(), &headers)?;
     let bytes = input::read(body).await?;
     let key = key_of(&headers, &caller, "POST /api/jobs", &bytes)?;
+    if let Some(first) = first_of(&http, key.as_ref()).await? {
+        return answer(&http, first, wait).await;
+    }
     let new = input::new_job(&http, &bytes)?;
     take_in(&http, new, key, wait).await
+}
+
+async fn first_of(http: &Http, key: Option<&Key>) -> Result<Option<Submitted>> {
+    let Some(key) = key.cloned() else { return Ok(None) };
+    Ok(http.db.read(move |tx| flow::find_first(tx, &key)).await?)
 }
 
 /// Stores a new job and answers for it.
 async fn take_in(http: &Http, new: NewJob, key: Option<Key>, wait: Option<Duration>) -> Result<Response> {
     let (kind, stamp) = (new.kind, http.stamp());
     let made = http.db.write(move |tx| flow::submit(tx, &new, key.as_ref(), &stamp)).await?;
+    if let Submitted::New { job_id, .. } = &made {
+        http.metrics.count(&http.metrics.jobs_submitted, kind.name());
+        tracing::info!(job_id, kind = kind.name(), "job taken in");
+    }
+    answer(http, made, wait).await
+}
+
+async fn answer(http: &Http, made: Submitted, wait: Option<Duration>) -> Result<Response> {
     let (id, answer) = match made {
         Submitted::KeyReused => return Err(Kind::KeyReused.into()),
-        Submitted::New { job_id, answer } => {
-            http.metrics.count(&http.metrics.jobs_submitted, kind.name());
-            tracing::info!(job_id, kind = kind.name(), "job taken in");
-            (job_id, answer)
-        }
-        Submitted::Replayed { job_id, answer } => (job_id, answer),
+        Submitted::New { job_id, answer } | Submitted::Replayed { job_id, answer } => (job_id, answer),
     };
     if let Some(wait) = wait {
         let found = wait_for_end(http, &id, wait).await?;
@@ -323,6 +334,9 @@ pub async fn retry(
     fields.finish()?;
     let old = find(&http, &id).await?;
     let key = key_of(&headers, &caller, &format!("POST /api/jobs/{}/retry", old.id), &bytes)?;
+    if let Some(first) = first_of(&http, key.as_ref()).await? {
+        return answer(&http, first, None).await;
+    }
     if !matches!(old.state, JobState::Failed | JobState::Canceled | JobState::Unknown) {
         return Err(Problem::saying(Kind::NotFinished, format!("the job is {}", old.state.name())));
     }

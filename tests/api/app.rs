@@ -157,6 +157,22 @@ impl TestApp {
         self.running = Some(Running { app, runtime });
     }
 
+    /// The address of a second node on the same database. Only its door is open: work is done by
+    /// the first.
+    pub async fn second_node(&self) -> String {
+        let running = self.running.as_ref().expect("a running app");
+        let (config, clock) = (self.config.clone(), self.clock.clone());
+        let started = running.runtime.spawn(async move {
+            let app = App::prepare(&config, clock).await.expect("a second node starts");
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let base = format!("http://{}", listener.local_addr().expect("an address"));
+            let router = app.router().into_make_service_with_connect_info::<SocketAddr>();
+            tokio::spawn(async move { axum::serve(listener, router).await });
+            base
+        });
+        started.await.expect("no panic")
+    }
+
     /// The app is gone from one moment to the next, whatever it was doing; the store stays.
     pub async fn crash(&mut self) {
         let Running { app, runtime } = self.running.take().expect("a running app");

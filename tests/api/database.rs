@@ -13,24 +13,20 @@ pub struct Fresh {
 }
 
 enum Guard {
-    /// Held, not read: the directory goes when it is dropped.
-    Directory(#[expect(dead_code)] tempfile::TempDir),
-    Server {
-        url: String,
-        name: String,
-    },
+    Directory { _kept: tempfile::TempDir },
+    Server { url: String, name: String },
 }
 
 impl Fresh {
     pub fn is_sqlite(&self) -> bool {
-        matches!(self.guard, Guard::Directory(_))
+        matches!(self.guard, Guard::Directory { .. })
     }
 }
 
 pub fn sqlite() -> Fresh {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let address = directory.path().join("reelhook.db").display().to_string();
-    Fresh { address, guard: Guard::Directory(directory) }
+    Fresh { address, guard: Guard::Directory { _kept: directory } }
 }
 
 pub fn postgres() -> Fresh {

@@ -21,6 +21,8 @@ cases! {
     what_cannot_be_read_is_200_and_kept_with_a_reason,
     what_is_refused_is_counted_sampled_and_never_applied,
     no_credential_is_kept_with_a_receipt,
+    a_sender_is_believed_through_trusted_proxies_only,
+    what_one_node_removes_another_stops_believing_within_a_minute,
 }
 
 fn success(video_id: &Value, url: &str) -> String {
@@ -297,4 +299,47 @@ async fn no_credential_is_kept_with_a_receipt(fresh: &Fresh) {
     let receipt = app.get(&format!("/api/receipts/{id}")).await.expect(200);
     assert!(!receipt.text().contains("top-secret"), "{}", receipt.text());
     assert_eq!(receipt.json()["headers"]["user-agent"], "HeyGen/1");
+}
+
+async fn a_sender_is_believed_through_trusted_proxies_only(fresh: &Fresh) {
+    let forwarded = "198.51.100.66, 203.0.113.7, 10.0.0.2";
+    let told = async |fresh: &Fresh, flags| {
+        let mut app = TestApp::with(fresh, Setup { flags, ..Setup::default() }).await;
+        let secret = app.register().await;
+        let body = success(&json!(app.now()), "https://files.heygen.ai/a.mp4");
+        let hex = signed(&secret, body.as_bytes());
+        app.webhook(&[("signature", &hex), ("x-forwarded-for", forwarded)], body).await.expect(200);
+        app.settle().await;
+        let remote = app.get("/api/receipts").await.json()["data"][0]["remote"].clone();
+        app.crash().await;
+        remote
+    };
+    assert_eq!(told(fresh, &[]).await, "127.0.0.1", "anybody can write that header");
+    let fresh = if fresh.is_sqlite() { crate::database::sqlite() } else { fresh_postgres().await };
+    let trusted = told(&fresh, &[("trusted-proxies", "127.0.0.1,10.0.0.2")]).await;
+    assert_eq!(trusted, "203.0.113.7", "the last hop that is no proxy of ours");
+    tokio::task::spawn_blocking(move || drop(fresh)).await.unwrap();
+}
+
+/// Its client blocks, so it is made and dropped elsewhere.
+async fn fresh_postgres() -> Fresh {
+    tokio::task::spawn_blocking(crate::database::postgres).await.unwrap()
+}
+
+async fn what_one_node_removes_another_stops_believing_within_a_minute(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    let secret = app.register().await;
+    let other = if fresh.is_sqlite() { app.base.clone() } else { app.second_node().await };
+    let send = async |nth: usize| {
+        let body = success(&json!(format!("n{nth}")), "https://files.heygen.ai/a.mp4");
+        let hex = signed(&secret, body.as_bytes());
+        crate::client::call("POST", &format!("{other}/webhooks/heygen"), &[("signature", &hex)], body.into())
+            .await
+    };
+    send(1).await.expect(200);
+    let list = app.get("/api/webhooks").await.json();
+    let endpoint = list["data"][0]["endpoint_id"].as_str().unwrap();
+    app.call("DELETE", &format!("/api/webhooks/{endpoint}"), &[], "").await.expect(204);
+    app.advance_s(61).await;
+    send(2).await.problem(503, "no_webhook_secret");
 }
