@@ -11,6 +11,7 @@ cases![
     a_swallowed_fault_is_not_committed,
     a_broken_constraint_undoes_what_came_before_it,
     a_read_cannot_write,
+    the_runners_writes_have_their_turn_while_callers_never_stop,
     a_read_sees_one_state_of_the_data,
     the_bell_rings_after_a_commit_and_only_then,
     every_kind_of_value_reads_back,
@@ -94,6 +95,29 @@ async fn a_broken_constraint_undoes_what_came_before_it(store: Store) {
         .await;
     assert!(matches!(done, Err(Error::Bug(_))), "{done:?}");
     assert_eq!(names(&store).await, 1);
+}
+
+async fn the_runners_writes_have_their_turn_while_callers_never_stop(store: Store) {
+    let (done, mut seen) = tokio::sync::watch::channel(false);
+    let runner = async {
+        for n in 0..20 {
+            let put = store.db.write_behind(move |tx| setting::put(tx, &format!("n{n}"), "x"));
+            put.await.expect("the runner's write");
+        }
+        let failed = store.db.write_behind(|_| Err::<(), _>(Error::Conflict)).await;
+        assert!(matches!(failed, Err(Error::Conflict)), "{failed:?}");
+        done.send(true).expect("callers look");
+    };
+    let callers = async {
+        while !*seen.borrow_and_update() {
+            let four = (0..4).map(|_| store.db.write(|tx| setting::put(tx, "caller", "x")));
+            for done in futures_util::future::join_all(four).await {
+                done.expect("a caller's write");
+            }
+        }
+    };
+    soon("turn of the runner", futures_util::future::join(runner, callers)).await;
+    assert_eq!(names(&store).await, 21);
 }
 
 async fn a_read_cannot_write(store: Store) {

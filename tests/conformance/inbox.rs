@@ -132,6 +132,8 @@ async fn refused_samples_are_bounded_and_never_applied(store: Store) {
     assert_eq!(store.count("SELECT COUNT(*) FROM inbox").await, MAX_REFUSED_KEPT + 2);
     assert_eq!(find(&store, 1).await, None, "the oldest sample went");
     assert!(find(&store, 0).await.is_some(), "no other receipt did, though it is older");
+    let noted = store.count("SELECT COUNT(*) FROM receipt_note").await;
+    assert_eq!(noted, MAX_REFUSED_KEPT, "what was noted of the oldest went with it");
     let kept = find(&store, most + 2).await.expect("the newest is kept");
     assert_eq!(kept.note.meaning.as_deref(), Some("no secret of ours"));
     assert_eq!(store.count("SELECT COUNT(*) FROM task").await, 2, "the signed ones'");

@@ -56,13 +56,18 @@ fn leaving(address: &Address) {
             // Polled once, which sends it on its way; its answer is waited for by nobody.
             let asked = db.write(move |tx| setting::put(tx, &format!("n{n}"), "x"));
             let _ = futures_util::FutureExt::now_or_never(asked);
+            let behind = db.write_behind(move |tx| setting::put(tx, &format!("b{n}"), "x"));
+            let _ = futures_util::FutureExt::now_or_never(behind);
         }
     });
     drop(db);
     let db = open(address);
     for n in 0..50 {
-        let found = in_runtime(db.read(move |tx| setting::find(tx, &format!("n{n}"))));
-        assert_eq!(found.expect("a read").as_deref(), Some("x"), "n{n}");
+        let both = in_runtime(db.read(move |tx| {
+            Ok((setting::find(tx, &format!("n{n}"))?, setting::find(tx, &format!("b{n}"))?))
+        }));
+        let (asked, behind) = both.expect("a read");
+        assert_eq!((asked.as_deref(), behind.as_deref()), (Some("x"), Some("x")), "n{n}");
     }
 }
 
