@@ -87,6 +87,11 @@ async fn the_same_key_gives_the_first_answer_again(store: Store) {
     change(&store, &job_id, Input::Cancel).await;
     let again = submit(&store.db, new_job(), Some(key(1)), 2).await;
     assert_eq!(again, Submitted::Replayed { job_id, answer }, "word for word, whatever came since");
+    // The same is known of the key alone, before there is a job to submit.
+    let find = async |key: Key| store.read(move |tx| flow::find_first(tx, &key)).await;
+    assert_eq!(find(key(1)).await, Some(again));
+    assert_eq!(find(key(2)).await, Some(Submitted::KeyReused));
+    assert_eq!(find(Key { key: "unused".to_owned(), ..key(1) }).await, None);
     assert_eq!(submit(&store.db, new_job(), Some(key(2)), 3).await, Submitted::KeyReused);
     let other = Key { owner: "another".to_owned(), ..key(2) };
     assert!(matches!(submit(&store.db, new_job(), Some(other), 4).await, Submitted::New { .. }));
