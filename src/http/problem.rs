@@ -90,7 +90,7 @@ problems! {
     Rotating "webhook_secret_rotating" 503 true "The webhook secret is being replaced"
         "HeyGen will try again in a moment.",
     Internal "internal" 500 true "Something went wrong in reelhook"
-        "The log has the cause under `request_id`.",
+        "The log of the server has the cause.",
 }
 
 /// Seconds after which a 503 may be tried again.
