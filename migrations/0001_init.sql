@@ -45,6 +45,8 @@ CREATE TABLE task (
     attempt BIGINT NOT NULL,
     dead_at BIGINT,
     reason TEXT,
+    -- Further subjects of the same task, each with a space before it.
+    more TEXT,
     PRIMARY KEY (subject, kind)
 );
 CREATE INDEX task_due ON task (lane, due_at) WHERE dead_at IS NULL;

@@ -235,7 +235,6 @@ pub fn begin_send(tx: &mut Tx, claimed: &Claimed, stamp: &Stamp) -> Result<Begun
 
 /// What one receipt was understood to say, before it is known of which job.
 pub struct Hearing {
-    pub task: Claimed,
     pub receipt_id: String,
     pub event_type: Option<String>,
     /// Our own job, named by the echoed callback id or by the address the receipt came to.
@@ -244,7 +243,7 @@ pub struct Hearing {
     /// What it says of a job of the given kind.
     pub observe: Box<dyn Fn(Kind) -> Observation + Send + Sync>,
     /// The body, to be published when the receipt belongs to no job; only of a signed one, and once.
-    pub publish: Option<Value>,
+    pub publish: Option<Vec<u8>>,
     /// In place of all that: why the receipt says nothing usable.
     pub unusable: Option<String>,
 }
@@ -268,12 +267,15 @@ pub struct Applied {
     pub strangers: Vec<(String, String)>,
 }
 
+/// A task and what each of its receipts was understood to say.
+pub type Heard = (Claimed, Vec<Hearing>);
+
 /// Applies a batch of receipts in one transaction: jobs are loaded together and written once each.
-pub fn observe_many(tx: &mut Tx, batch: &[Hearing], stamp: &Stamp) -> Result<Applied> {
-    let tasks: Vec<Claimed> = batch.iter().map(|h| h.task.clone()).collect();
+pub fn observe_many(tx: &mut Tx, batch: &[Heard], stamp: &Stamp) -> Result<Applied> {
+    let tasks: Vec<&Claimed> = batch.iter().map(|(task, _)| task).collect();
     let lost: HashSet<usize> = task::settle_done(tx, &tasks)?.into_iter().collect();
-    let live: Vec<&Hearing> =
-        batch.iter().enumerate().filter(|(i, _)| !lost.contains(i)).map(|(_, h)| h).collect();
+    let held = batch.iter().enumerate().filter(|(nth, _)| !lost.contains(nth));
+    let live: Vec<&Hearing> = held.flat_map(|(_, (_, hearings))| hearings).collect();
     let mut done = Applied::default();
     done.counts.lease_lost = lost.len();
     let mut jobs = Loaded::load(tx, &live)?;
@@ -311,6 +313,7 @@ fn park(hearing: &Hearing, note: &mut Note, stamp: &Stamp, events: &mut Vec<Even
     note.parked_under = hearing.upstream_ids.first().cloned();
     note.meaning = Some("no job of ours has this id yet; kept, and published as it is".to_owned());
     let Some(body) = &hearing.publish else { return };
+    let data: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
     events.push(Event {
         number: 0,
         id: stamp.id(ids::EVENT, events.len()),
@@ -318,7 +321,7 @@ fn park(hearing: &Hearing, note: &mut Note, stamp: &Stamp, events: &mut Vec<Even
         job_id: None,
         job_sequence: 0,
         created_at: stamp.now,
-        data: body.to_string(),
+        data: data.to_string(),
     });
 }
 
@@ -329,6 +332,7 @@ struct Loaded {
     by_upstream: HashMap<String, usize>,
 }
 
+/// A job before and after what was decided of it.
 struct Slot {
     before: Job,
     job: Job,
@@ -385,18 +389,22 @@ impl Loaded {
 
     /// The jobs that ended.
     fn write(self, tx: &mut Tx, stamp: &Stamp) -> Result<Vec<Job>> {
-        let mut ended = vec![];
-        for slot in self.slots.into_iter().filter(|slot| slot.changed) {
-            store(tx, &slot.before, &slot.job, &slot.tasks, stamp)?;
-            if slot.job.state.is_terminal() && !slot.before.state.is_terminal() {
-                ended.push(slot.job);
-            }
-        }
-        Ok(ended)
+        let changed: Vec<Slot> = self.slots.into_iter().filter(|slot| slot.changed).collect();
+        store(tx, &changed, stamp)?;
+        let ended =
+            changed.into_iter().filter(|s| s.job.state.is_terminal() && !s.before.state.is_terminal());
+        Ok(ended.map(|slot| slot.job).collect())
     }
 }
 
 impl Slot {
+    /// The upstream ids that the job has now and had not before.
+    fn learned(&self) -> impl Iterator<Item = &str> {
+        let (old, new) = (&self.before, &self.job);
+        let ids = [(&old.upstream_id, &new.upstream_id), (&old.upstream_video_id, &new.upstream_video_id)];
+        ids.into_iter().filter(|(old, new)| old != new).filter_map(|(_, new)| new.as_deref())
+    }
+
     /// Whether the job changed.
     fn take_in(
         &mut self,
@@ -437,29 +445,27 @@ fn record(tx: &mut Tx, before: &Job, change: Change, stamp: &Stamp) -> Result<Jo
         next.details.events += 1;
         events.push(job_event(&next, event, stamp, events.len()));
     }
-    store(tx, before, &next, &change.tasks, stamp)?;
+    let mut slot = Slot { before: before.clone(), job: next, tasks: change.tasks, changed: true };
+    store(tx, std::slice::from_ref(&slot), stamp)?;
     event::append(tx, &mut events)?;
-    next.version += 1;
-    Ok(next)
+    slot.job.version += 1;
+    Ok(slot.job)
 }
 
-/// Everything of a decision but its events, which are numbered last.
-fn store(tx: &mut Tx, before: &Job, next: &Job, tasks: &[TaskOp], stamp: &Stamp) -> Result<()> {
-    let learned: Vec<&str> =
-        [(&before.upstream_id, &next.upstream_id), (&before.upstream_video_id, &next.upstream_video_id)]
-            .into_iter()
-            .filter(|(old, new)| old != new)
-            .filter_map(|(_, new)| new.as_deref())
-            .collect();
+/// Everything of decisions but their events, which are numbered last.
+fn store(tx: &mut Tx, slots: &[Slot], stamp: &Stamp) -> Result<()> {
+    let learned: Vec<&str> = slots.iter().flat_map(Slot::learned).collect();
     if !learned.is_empty() {
         inbox::lock_parking(tx)?;
     }
-    // Tasks before their job, as in a conclusion: two who take the same rows in opposite orders
-    // would stand still until PostgreSQL calls it a deadlock, a second later.
-    for op in tasks {
-        task::apply(tx, &next.id, *op)?;
-    }
-    job::update(tx, next)?;
+    // Tasks before their jobs, as in a conclusion, and both in the order of the jobs: two who take
+    // the same rows in opposite orders would stand still until PostgreSQL calls it a deadlock, a
+    // second later.
+    let mut slots: Vec<&Slot> = slots.iter().collect();
+    slots.sort_by(|a, b| a.job.id.cmp(&b.job.id));
+    let ops = slots.iter().flat_map(|slot| slot.tasks.iter().map(|op| (slot.job.id.as_str(), *op)));
+    task::apply_many(tx, &ops.collect::<Vec<_>>())?;
+    job::update_many(tx, &slots.iter().map(|slot| &slot.job).collect::<Vec<_>>())?;
     inbox::release_parked(tx, &learned, stamp.now)?;
     tx.ring();
     Ok(())

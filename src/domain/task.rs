@@ -6,7 +6,7 @@ use super::time::Millis;
 /// receipt id, and `Upkeep`, whose subject names the duty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TaskKind {
-    /// Understand one receipt.
+    /// Understand the receipts that were accepted together.
     Apply,
     /// Send one job upstream, or find out what became of sending it.
     Submit,
@@ -103,12 +103,20 @@ pub enum TaskOp {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claimed {
     pub subject: String,
+    /// Further subjects, for a task that is about many.
+    pub more: Vec<String>,
     pub kind: TaskKind,
     pub token: i64,
     /// From 1.
     pub attempt: i64,
     pub due_at: Millis,
     pub lease_until: Millis,
+}
+
+impl Claimed {
+    pub fn subjects(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.subject).chain(&self.more).map(String::as_str)
+    }
 }
 
 /// How an attempt ended.

@@ -16,7 +16,7 @@ const FROM: &str = "SELECT i.id, i.received_at, i.verdict, i.job_address, i.sign
                     FROM inbox i LEFT JOIN receipt_note n ON n.receipt_id = i.id";
 const MAX_ROWS: usize = 64;
 
-/// Stores the receipts that are new and an `apply` task for each. Whether each was new.
+/// Stores the receipts that are new and one `apply` task for all of them. Whether each was new.
 ///
 /// Rows are sorted by key, so that two nodes that accept the same receipts cannot deadlock.
 pub fn accept_many(tx: &mut Tx, receipts: &[Receipt]) -> Result<Vec<bool>> {
@@ -55,7 +55,7 @@ pub fn accept_many(tx: &mut Tx, receipts: &[Receipt]) -> Result<Vec<bool>> {
     let is_fresh = |id: &String| fresh.binary_search(id).is_ok();
     let waiting: Vec<&str> = fresh.iter().map(String::as_str).collect();
     if let Some(due_at) = receipts.iter().map(|r| r.received_at).max() {
-        task::add_many(tx, TaskKind::Apply, &waiting, due_at)?;
+        task::add_together(tx, TaskKind::Apply, &waiting, due_at)?;
     }
     Ok(receipts.iter().map(|r| is_fresh(&r.id)).collect())
 }

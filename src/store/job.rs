@@ -3,13 +3,15 @@
 use super::db::Tx;
 use super::error::{Error, Result};
 use super::row::{Param, Row};
-use super::sql::{Conditions, in_list, padded};
+use super::sql::{Conditions, chunks, in_list, padded, value_rows};
 use crate::domain::job::{Details, Job, Kind, State};
 use crate::domain::time::Millis;
 use crate::params;
 
 const COLUMNS: &str = "id, version, kind, state, callback_id, upstream_id, upstream_video_id, retry_of, \
                        created_at, updated_at, deadline_at, finished_at, details";
+/// Rows of one update.
+const MAX_ROWS: usize = 64;
 
 /// `request` is HeyGen's own body as the caller gave it.
 pub fn insert(tx: &mut Tx, job: &Job, request: &str) -> Result<()> {
@@ -45,25 +47,42 @@ pub fn insert(tx: &mut Tx, job: &Job, request: &str) -> Result<()> {
     Ok(())
 }
 
-/// Compare-and-set: stores `job` as the successor of the version it was made from.
-pub fn update(tx: &mut Tx, job: &Job) -> Result<()> {
-    let details = details_text(job)?;
-    let changed = tx.execute(
-        "UPDATE job SET version = version + 1, state = ?3, upstream_id = ?4, upstream_video_id = ?5, \
-         updated_at = ?6, finished_at = ?7, details = ?8, search = ?9 WHERE id = ?1 AND version = ?2",
-        params![
-            &job.id,
-            job.version,
-            job.state.name(),
-            &job.upstream_id,
-            &job.upstream_video_id,
-            job.updated_at,
-            job.finished_at,
-            &details,
-            &search_text(job),
-        ],
-    )?;
-    if changed == 1 { Ok(()) } else { Err(Error::Conflict) }
+/// Compare-and-set: stores each job as the successor of the version it was made from.
+pub fn update_many(tx: &mut Tx, jobs: &[&Job]) -> Result<()> {
+    for chunk in chunks(jobs, MAX_ROWS) {
+        // PostgreSQL takes a placeholder in VALUES for text unless the first row says otherwise.
+        let mut rows = value_rows(chunk.len(), 9);
+        for n in [2, 6, 7] {
+            rows = rows.replacen(&format!("?{n}"), &format!("CAST(?{n} AS BIGINT)"), 1);
+        }
+        let sql = format!(
+            "WITH next (id, version, state, upstream_id, upstream_video_id, updated_at, finished_at, details, \
+             search) AS (VALUES {rows}) UPDATE job SET version = job.version + 1, state = next.state, \
+             upstream_id = next.upstream_id, upstream_video_id = next.upstream_video_id, \
+             updated_at = next.updated_at, finished_at = next.finished_at, details = next.details, \
+             search = next.search FROM next WHERE job.id = next.id AND job.version = next.version"
+        );
+        let texts = chunk.iter().map(|job| Ok((details_text(job)?, search_text(job))));
+        let texts = texts.collect::<Result<Vec<(String, String)>>>()?;
+        let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 9);
+        for (job, (details, search)) in chunk.iter().zip(&texts) {
+            values.extend_from_slice(params![
+                &job.id,
+                job.version,
+                job.state.name(),
+                &job.upstream_id,
+                &job.upstream_video_id,
+                job.updated_at,
+                job.finished_at,
+                details,
+                search,
+            ]);
+        }
+        if tx.execute(&sql, &values)? != chunk.len() as u64 {
+            return Err(Error::Conflict);
+        }
+    }
+    Ok(())
 }
 
 pub fn find(tx: &mut Tx, id: &str) -> Result<Option<Job>> {

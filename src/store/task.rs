@@ -39,17 +39,71 @@ pub fn apply(tx: &mut Tx, subject: &str, op: TaskOp) -> Result<()> {
     }
 }
 
+/// The same for several subjects: what is dropped goes first, in few statements.
+pub fn apply_many(tx: &mut Tx, ops: &[(&str, TaskOp)]) -> Result<()> {
+    let dropped = ops.iter().filter_map(|(subject, op)| match op {
+        TaskOp::Drop(kind) => Some((*subject, kind.name())),
+        _ => None,
+    });
+    for chunk in chunks(&dropped.collect::<Vec<_>>(), MAX_ROWS) {
+        let sql =
+            format!("DELETE FROM task WHERE (subject, kind) IN (VALUES {})", value_rows(chunk.len(), 2));
+        let values: Vec<Param> = chunk.iter().flat_map(|(s, k)| [Param::Text(s), Param::Text(k)]).collect();
+        tx.execute(&sql, &values)?;
+    }
+    for (subject, op) in ops.iter().filter(|(_, op)| !matches!(op, TaskOp::Drop(_))) {
+        apply(tx, subject, *op)?;
+    }
+    Ok(())
+}
+
+/// One task about all of the subjects, which are the first's and `more` of it.
+pub fn add_together(tx: &mut Tx, kind: TaskKind, subjects: &[&str], due_at: Millis) -> Result<()> {
+    let Some((first, more)) = subjects.split_first() else { return Ok(()) };
+    let more: String = more.iter().flat_map(|subject| [" ", subject]).collect();
+    tx.execute(
+        "INSERT INTO task (subject, kind, lane, due_at, attempt, more) VALUES (?1, ?2, ?3, ?4, 0, ?5)",
+        params![
+            *first,
+            kind.name(),
+            kind.lane().number(),
+            due_at,
+            Some(more.as_str()).filter(|m| !m.is_empty())
+        ],
+    )?;
+    tx.ring();
+    Ok(())
+}
+
+/// In place of one task about many, one for each, due at `at`, with the attempts it had. False
+/// when the lease was lost.
+pub fn split(tx: &mut Tx, task: &Claimed, at: Millis) -> Result<bool> {
+    if !settle(tx, task, &Outcome::Done, at)? {
+        return Ok(false);
+    }
+    let subjects: Vec<&str> = task.subjects().collect();
+    insert_many(tx, task.kind, &subjects, at, task.attempt)?;
+    Ok(true)
+}
+
 /// One task per subject; one that is there already only changes its time.
 pub fn add_many(tx: &mut Tx, kind: TaskKind, subjects: &[&str], due_at: Millis) -> Result<()> {
+    insert_many(tx, kind, subjects, due_at, 0)
+}
+
+/// A dead task begins anew: it was given up, and somebody wants it done all the same.
+fn insert_many(tx: &mut Tx, kind: TaskKind, subjects: &[&str], due_at: Millis, attempt: i64) -> Result<()> {
     for chunk in chunks(subjects, MAX_ROWS) {
         let sql = format!(
             "INSERT INTO task (subject, kind, lane, due_at, attempt) VALUES {} \
-             ON CONFLICT (subject, kind) DO UPDATE SET due_at = excluded.due_at, dead_at = NULL",
+             ON CONFLICT (subject, kind) DO UPDATE SET due_at = excluded.due_at, dead_at = NULL, \
+             attempt = CASE WHEN task.dead_at IS NULL THEN task.attempt ELSE excluded.attempt END, \
+             reason = CASE WHEN task.dead_at IS NULL THEN task.reason ELSE NULL END",
             value_rows(chunk.len(), 5)
         );
         let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 5);
         for subject in chunk {
-            values.extend_from_slice(params![*subject, kind.name(), kind.lane().number(), due_at, 0]);
+            values.extend_from_slice(params![*subject, kind.name(), kind.lane().number(), due_at, attempt]);
         }
         tx.execute(&sql, &values)?;
     }
@@ -72,7 +126,8 @@ pub fn claim(
          AND due_at <= ?2 AND (lease_until IS NULL OR lease_until <= ?2) ORDER BY due_at LIMIT ?3{lock}) \
          UPDATE task SET lease_until = ?4, lease_token = ?5, attempt = attempt + 1 FROM due \
          WHERE task.subject = due.subject AND task.kind = due.kind \
-         RETURNING task.subject, task.kind, task.lease_token, task.attempt, task.due_at, task.lease_until"
+         RETURNING task.subject, task.kind, task.lease_token, task.attempt, task.due_at, task.lease_until, \
+         task.more"
     );
     let rows = tx.query(&sql, params![lane.number(), now, most, lease_until, token])?;
     let mut claimed: Vec<Claimed> = rows.into_iter().map(read).collect::<Result<_>>()?;
@@ -130,7 +185,7 @@ fn again(
 }
 
 /// Settles many as done, in few statements. The positions in `tasks` whose lease was lost.
-pub fn settle_done(tx: &mut Tx, tasks: &[Claimed]) -> Result<Vec<usize>> {
+pub fn settle_done(tx: &mut Tx, tasks: &[&Claimed]) -> Result<Vec<usize>> {
     let mut lost = vec![];
     let mut at = 0;
     for chunk in chunks(tasks, MAX_ROWS) {
@@ -185,18 +240,41 @@ pub fn void_leases(tx: &mut Tx) -> Result<u64> {
     tx.execute("UPDATE task SET lease_until = NULL, lease_token = NULL WHERE lease_token IS NOT NULL", &[])
 }
 
+/// The lanes in which something may be claimed.
+pub fn due_lanes(tx: &mut Tx, now: Millis) -> Result<Vec<Lane>> {
+    let mut row = of_each_lane(
+        tx,
+        "EXISTS (SELECT 1 FROM task WHERE lane = ? AND dead_at IS NULL AND due_at <= ?1 \
+         AND (lease_until IS NULL OR lease_until <= ?1))",
+        now,
+    )?;
+    let mut due = vec![];
+    for (at, lane) in Lane::ALL.into_iter().enumerate() {
+        if row.int(at)? != 0 {
+            due.push(lane);
+        }
+    }
+    Ok(due)
+}
+
 /// The earliest time after `now` at which a task becomes due.
 pub fn next_due(tx: &mut Tx, now: Millis) -> Result<Option<Millis>> {
-    let mut next: Option<Millis> = None;
-    for lane in Lane::ALL {
-        let row = tx.one(
-            "SELECT MIN(due_at) FROM task WHERE lane = ?1 AND dead_at IS NULL AND due_at > ?2",
-            params![lane.number(), now],
-        )?;
-        let due = row.map(|mut r| r.opt_int(0)).transpose()?.flatten();
-        next = [next, due].into_iter().flatten().min();
-    }
-    Ok(next)
+    let mut row = of_each_lane(
+        tx,
+        "(SELECT MIN(due_at) FROM task WHERE lane = ? AND dead_at IS NULL AND due_at > ?1)",
+        now,
+    )?;
+    let all: Vec<Option<Millis>> = (0..Lane::ALL.len()).map(|at| row.opt_int(at)).collect::<Result<_>>()?;
+    Ok(all.into_iter().flatten().min())
+}
+
+/// One column per lane, all asked for in one statement: `?` stands for the lane, `?1` for `now`.
+fn of_each_lane(tx: &mut Tx, column: &str, now: Millis) -> Result<Row> {
+    let columns = (2..).take(Lane::ALL.len()).map(|n| column.replace("? ", &format!("?{n} ")));
+    let sql = format!("SELECT {}", columns.collect::<Vec<_>>().join(", "));
+    let mut values = vec![Param::Int(now)];
+    values.extend(Lane::ALL.map(|lane| Param::Int(lane.number())));
+    tx.one(&sql, &values)?.ok_or_else(|| Error::Bug("a query without a table gave no row".into()))
 }
 
 /// How many tasks of a lane are due and since when, for the metrics.
@@ -246,6 +324,7 @@ fn read(mut row: Row) -> Result<Claimed> {
         attempt: row.int(3)?,
         due_at: row.int(4)?,
         lease_until: row.int(5)?,
+        more: row.opt_text(6)?.map_or(vec![], |more| more.split_whitespace().map(str::to_owned).collect()),
         subject,
     })
 }

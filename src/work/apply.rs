@@ -1,9 +1,8 @@
 //! Understands receipts: bytes to a reference and an observation, then `flow::observe_many`.
 //!
-//! An unsigned receipt only ever makes us ask. One that cannot be read is kept with the reason. A
-//! batch that fails is tried one by one, so that a poisonous receipt harms no other.
+//! An unsigned receipt only ever makes us ask. One that cannot be read is kept with the reason.
 
-use serde_json::Value;
+use std::collections::HashMap;
 
 use super::Work;
 use crate::domain::job::{FoundBy, Kind, Observation, Says};
@@ -14,38 +13,20 @@ use crate::heygen::wire::{self, Heard};
 use crate::store::{self, inbox};
 
 pub(super) async fn run(work: &Work, tasks: Vec<Claimed>) -> store::Result<()> {
-    let failed = match apply(work, tasks.clone()).await {
-        Ok(()) => return Ok(()),
-        Err(e) => e,
-    };
-    if tasks.len() == 1 || failed.may_pass() {
-        return Err(failed);
-    }
-    let mut last = Ok(());
-    for task in tasks {
-        if let Err(e) = apply(work, vec![task]).await {
-            last = Err(e);
-        }
-    }
-    // Those that were applied have settled their tasks; putting the rest back leaves them alone.
-    last
-}
-
-async fn apply(work: &Work, tasks: Vec<Claimed>) -> store::Result<()> {
-    let ids: Vec<String> = tasks.iter().map(|t| t.subject.clone()).collect();
+    let ids: Vec<String> = tasks.iter().flat_map(Claimed::subjects).map(str::to_owned).collect();
     let read =
         move |tx: &mut store::Tx| inbox::find_many(tx, &ids.iter().map(String::as_str).collect::<Vec<_>>());
-    let mut receipts = work.db.read(read).await?;
-    let batch: Vec<Hearing> = tasks
-        .into_iter()
-        .map(|task| {
-            let found = receipts.iter().position(|r| r.id == task.subject);
-            match found.map(|at| receipts.swap_remove(at)) {
-                Some(receipt) => hear(task, receipt),
-                None => nothing(task, "the receipt is gone"),
-            }
-        })
-        .collect();
+    let receipts = work.db.read(read).await?;
+    let mut found: HashMap<String, Receipt> = receipts.into_iter().map(|r| (r.id.clone(), r)).collect();
+    let mut batch: Vec<flow::Heard> = vec![];
+    for task in tasks {
+        let hearings = task.subjects().map(|id| match found.remove(id) {
+            Some(receipt) => hear(receipt),
+            None => nothing(id.to_owned(), "the receipt is gone"),
+        });
+        let hearings = hearings.collect();
+        batch.push((task, hearings));
+    }
     let stamp = work.stamp();
     let done = work.db.write_behind(move |tx| flow::observe_many(tx, &batch, &stamp)).await?;
     let m = &work.metrics;
@@ -66,12 +47,13 @@ async fn apply(work: &Work, tasks: Vec<Claimed>) -> store::Result<()> {
 }
 
 /// What a receipt says, whatever its bytes.
-fn hear(task: Claimed, receipt: Receipt) -> Hearing {
+fn hear(receipt: Receipt) -> Hearing {
+    let id = receipt.id.clone();
     let heard = wire::hear(&receipt.body);
     let hint = |_: Kind| observation(Says::Hint);
     let at_own_address = receipt.job_address.clone();
     match heard {
-        _ if receipt.verdict == Verdict::Refused => nothing(task, "refused at the door"),
+        _ if receipt.verdict == Verdict::Refused => nothing(id, "refused at the door"),
         Ok(heard) if receipt.verdict == Verdict::Unsigned => Hearing {
             event_type: heard.event_type.clone(),
             // On an address of its own only that job; on a shared one (a laptop) whatever it names.
@@ -79,36 +61,35 @@ fn hear(task: Claimed, receipt: Receipt) -> Hearing {
             upstream_ids: if at_own_address.is_some() { vec![] } else { heard.upstream_ids.clone() },
             observe: Box::new(hint),
             publish: None,
-            ..blank(task)
+            ..blank(id)
         },
-        Ok(heard) => signed(task, &receipt, heard),
+        Ok(heard) => signed(receipt, heard),
         // Nothing readable, but it came to the address of one job: worth a look at that job.
         Err(why) if at_own_address.is_some() => Hearing {
             job_id: at_own_address,
             observe: Box::new(hint),
             event_type: Some(why.name().to_owned()),
-            ..blank(task)
+            ..blank(id)
         },
-        Err(why) => nothing(task, &why.to_string()),
+        Err(why) => nothing(id, &why.to_string()),
     }
 }
 
-fn signed(task: Claimed, receipt: &Receipt, heard: Heard) -> Hearing {
+fn signed(receipt: Receipt, heard: Heard) -> Hearing {
     let first_time = receipt.note.applied_at.is_none();
     Hearing {
         event_type: heard.event_type.clone(),
-        job_id: heard.job_id().map(str::to_owned).or_else(|| receipt.job_address.clone()),
+        job_id: heard.job_id().map(str::to_owned).or(receipt.job_address),
         upstream_ids: heard.upstream_ids.clone(),
-        publish: first_time.then(|| serde_json::from_slice(&receipt.body).unwrap_or(Value::Null)),
+        publish: first_time.then_some(receipt.body),
         observe: Box::new(move |kind| heard.observe(kind, FoundBy::Webhook)),
-        ..blank(task)
+        ..blank(receipt.id)
     }
 }
 
-fn blank(task: Claimed) -> Hearing {
+fn blank(receipt_id: String) -> Hearing {
     Hearing {
-        receipt_id: task.subject.clone(),
-        task,
+        receipt_id,
         event_type: None,
         job_id: None,
         upstream_ids: vec![],
@@ -118,8 +99,8 @@ fn blank(task: Claimed) -> Hearing {
     }
 }
 
-fn nothing(task: Claimed, why: &str) -> Hearing {
-    Hearing { unusable: Some(why.to_owned()), ..blank(task) }
+fn nothing(receipt_id: String, why: &str) -> Hearing {
+    Hearing { unusable: Some(why.to_owned()), ..blank(receipt_id) }
 }
 
 fn observation(says: Says) -> Observation {

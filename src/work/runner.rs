@@ -16,12 +16,16 @@ use crate::domain::task::{Claimed, Lane, Outcome, TaskKind};
 use crate::domain::time::{Millis, SECOND};
 use crate::store::{self, task, upstream_limit};
 
-/// Receipts applied in one transaction.
-const INBOUND_BATCH: usize = 256;
+/// Tasks of the inbound lane claimed at once; each is about receipts that were accepted together.
+const INBOUND_BATCH: usize = 64;
+/// Receipts applied in one transaction, unless a single task has more: bounds how long callers
+/// wait for the writer.
+const TOGETHER: usize = 256;
 /// A sleep that nothing ends, ends now: a lost notification costs no more than this.
 const LONGEST_NAP: Millis = SECOND;
-/// Least time between two claims that found nothing, however often the bell rings.
-const LEAST_NAP: Duration = Duration::from_millis(5);
+/// Least time between two claims, however often the bell rings: what becomes due meanwhile is
+/// claimed together.
+const CLAIM_PAUSE: Millis = 10;
 
 struct LaneRule {
     lane: Lane,
@@ -67,6 +71,7 @@ impl Runner {
     pub async fn run(&self, mut stop: watch::Receiver<bool>, drain: Duration) {
         while !*stop.borrow() {
             let mut bell = self.work.db.bell.arm();
+            let claimed_at = self.work.clock.now();
             let batches = match self.claim().await {
                 Ok(batches) => batches,
                 Err(e) => {
@@ -74,19 +79,22 @@ impl Runner {
                     vec![]
                 }
             };
-            let idle = batches.is_empty();
             for batch in batches {
                 let runner = self.clone();
                 tokio::spawn(async move { runner.execute(batch).await });
             }
-            if idle {
-                let nap = self.nap().await;
+            let nap = self.nap().await;
+            let woken = async {
                 tokio::select! {
-                    _ = stop.changed() => {}
+                    _ = bell.changed() => {}
                     () = self.freed.notified() => {}
-                    _ = async { let _ = bell.changed().await; self.work.clock.sleep(LEAST_NAP).await } => {}
                     () = self.work.clock.sleep_until(nap) => {}
                 }
+                self.work.clock.sleep_until(claimed_at + CLAIM_PAUSE).await;
+            };
+            tokio::select! {
+                _ = stop.changed() => {}
+                () = woken => {}
             }
         }
         let finished = async {
@@ -150,7 +158,9 @@ impl Runner {
             .work
             .db
             .write_behind(move |tx| {
+                let due = task::due_lanes(tx, now)?;
                 let all = asked.iter().map(|(lane, most, until)| match lane {
+                    lane if !due.contains(lane) => Ok(vec![]),
                     Lane::Submit => upstream_limit::claim_submits(tx, *most, now, *until, token),
                     _ => task::claim(tx, *lane, *most, now, *until, token),
                 });
@@ -178,16 +188,16 @@ impl Runner {
 
     async fn execute(&self, batch: Batch) {
         let Batch { lane, tasks, permit } = batch;
-        let ran = AssertUnwindSafe(self.dispatch(lane, tasks.clone())).catch_unwind().await;
-        let why = match ran {
-            Ok(Ok(())) => None,
-            Ok(Err(e)) => Some(e.to_string()),
-            Err(_) => {
-                self.work.metrics.task_panics.inc();
-                Some("the run panicked".to_owned())
-            }
-        };
-        if let Some(why) = why {
+        for tasks in groups(tasks) {
+            let ran = AssertUnwindSafe(self.dispatch(lane, tasks.clone())).catch_unwind().await;
+            let why = match ran {
+                Ok(Ok(())) => continue,
+                Ok(Err(e)) => e.to_string(),
+                Err(_) => {
+                    self.work.metrics.task_panics.inc();
+                    "the run panicked".to_owned()
+                }
+            };
             self.put_back(tasks, &why).await;
         }
         drop(permit);
@@ -215,13 +225,20 @@ impl Runner {
     async fn put_back(&self, tasks: Vec<Claimed>, why: &str) {
         tracing::warn!(why, tasks = tasks.len(), kind = tasks[0].kind.name(), "a task failed");
         let (now, jitter, why) = (self.work.clock.now(), self.work.jitter(), why.to_owned());
+        let together = tasks.len() > 1;
         let back = move |tx: &mut store::Tx| {
             for task in &tasks {
+                if !task.more.is_empty() {
+                    task::split(tx, task, now)?;
+                    continue;
+                }
+                // Due at once when others may be to blame: next time it runs alone.
+                let at = if together { now } else { now + backoff(task.attempt, jitter) };
                 let spent = task.attempt >= MAX_ATTEMPTS && task.kind == TaskKind::Apply;
                 let outcome = if spent {
                     Outcome::Dead { why: why.clone() }
                 } else {
-                    Outcome::Retry { at: now + backoff(task.attempt, jitter), why: why.clone() }
+                    Outcome::Retry { at, why: why.clone() }
                 };
                 task::settle(tx, task, &outcome, now)?;
             }
@@ -230,5 +247,58 @@ impl Runner {
         if let Err(e) = self.work.db.write_behind(back).await {
             tracing::warn!(error = %e, "a failed task waits for its lease to end");
         }
+    }
+}
+
+/// What runs together: tasks of their first attempt up to a bound, and each that failed before
+/// alone, so that one poisonous receipt harms no other.
+fn groups(tasks: Vec<Claimed>) -> Vec<Vec<Claimed>> {
+    let mut groups: Vec<Vec<Claimed>> = vec![];
+    let (fresh, tried): (Vec<Claimed>, Vec<Claimed>) = tasks.into_iter().partition(|t| t.attempt == 1);
+    let mut room = 0;
+    for task in fresh {
+        let size = task.subjects().count();
+        match groups.last_mut().filter(|_| size <= room) {
+            Some(group) => group.push(task),
+            None => {
+                groups.push(vec![task]);
+                room = TOGETHER;
+            }
+        }
+        room = room.saturating_sub(size);
+    }
+    groups.extend(tried.into_iter().map(|task| vec![task]));
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(receipts: usize, attempt: i64) -> Claimed {
+        Claimed {
+            subject: "rcp_0".to_owned(),
+            more: (1..receipts).map(|n| format!("rcp_{n}")).collect(),
+            kind: TaskKind::Apply,
+            token: 1,
+            attempt,
+            due_at: 0,
+            lease_until: 1,
+        }
+    }
+
+    #[test]
+    fn fresh_tasks_run_together_up_to_a_bound_and_failed_ones_alone() {
+        let sizes = |tasks: Vec<Claimed>| -> Vec<Vec<usize>> {
+            let sizes = |group: &Vec<Claimed>| group.iter().map(|t| t.subjects().count()).collect();
+            groups(tasks).iter().map(sizes).collect()
+        };
+        assert_eq!(sizes(vec![]), [[0; 0]; 0]);
+        assert_eq!(sizes(vec![task(200, 1), task(56, 1), task(1, 1)]), [vec![200, 56], vec![1]]);
+        assert_eq!(sizes(vec![task(1, 1), task(TOGETHER + 1, 1)]), [vec![1], vec![TOGETHER + 1]]);
+        assert_eq!(
+            sizes(vec![task(1, 2), task(2, 1), task(3, 1), task(4, 3)]),
+            [vec![2, 3], vec![1], vec![4]]
+        );
     }
 }

@@ -19,6 +19,7 @@ cases![
     a_parker_and_a_learner_that_race_never_miss_each_other,
     what_cannot_be_used_is_noted,
     without_its_lease_a_receipt_is_skipped,
+    receipts_of_one_task_are_applied_or_skipped_together,
     our_own_id_goes_before_upstreams,
 ];
 
@@ -49,8 +50,9 @@ fn failure() -> Says {
 async fn hear(store: &Store, about: &str, first: u32, says: &[Says]) -> Vec<Heard> {
     let receipts: Vec<Receipt> =
         (first..).zip(says).map(|(n, _)| receipt(n, &format!("{about} {n}"))).collect();
-    let fresh = receipts.clone();
-    store.write(move |tx| inbox::accept_many(tx, &fresh)).await;
+    for one in receipts {
+        store.write(move |tx| inbox::accept_many(tx, std::slice::from_ref(&one))).await;
+    }
     let claimed = store.claim(Lane::Inbound, 99, 1).await;
     assert_eq!(claimed.len(), says.len());
     let all = claimed.into_iter().zip(says).map(|(task, says)| Heard {
@@ -67,7 +69,6 @@ async fn hear(store: &Store, about: &str, first: u32, says: &[Says]) -> Vec<Hear
 fn hearing(heard: &Heard) -> Hearing {
     let (says, upstream_id) = (heard.says.clone(), heard.upstream_id.clone());
     Hearing {
-        task: heard.task.clone(),
         receipt_id: heard.receipt.clone(),
         event_type: Some("avatar_video.success".to_owned()),
         job_id: heard.job_id.clone(),
@@ -78,7 +79,7 @@ fn hearing(heard: &Heard) -> Hearing {
             upstream_video_id: None,
             says: says.clone(),
         }),
-        publish: Some(serde_json::json!({ "raw": heard.receipt })),
+        publish: Some(serde_json::json!({ "raw": heard.receipt }).to_string().into_bytes()),
         unusable: heard.unusable.then(|| "not JSON".to_owned()),
     }
 }
@@ -87,7 +88,7 @@ async fn observe(store: &Store, heard: &[Heard], n: u8) -> Counts {
     let heard = heard.to_vec();
     store
         .write(move |tx| {
-            let batch: Vec<Hearing> = heard.iter().map(hearing).collect();
+            let batch: Vec<flow::Heard> = heard.iter().map(|h| (h.task.clone(), vec![hearing(h)])).collect();
             Ok(flow::observe_many(tx, &batch, &stamp(n))?.counts)
         })
         .await
@@ -242,6 +243,36 @@ async fn without_its_lease_a_receipt_is_skipped(store: Store) {
         1
     );
     assert_eq!(store.count("SELECT COUNT(*) FROM task WHERE kind = 'apply'").await, 1);
+}
+
+async fn receipts_of_one_task_are_applied_or_skipped_together(store: Store) {
+    store.insert_job(&job_in(State::Processing, 1)).await;
+    let both = [receipt(1, "a"), receipt(2, "b")];
+    store.write(move |tx| inbox::accept_many(tx, &both)).await;
+    let ours = store.claim_one(Lane::Inbound, 1).await;
+    let theirs = store.write(|tx| task::claim(tx, Lane::Inbound, 1, LEASE, LEASE * 2, 2)).await.remove(0);
+    for (task, expected) in [
+        (ours, Counts { lease_lost: 1, ..Counts::default() }),
+        (theirs, Counts { moved: 2, ..Counts::default() }),
+    ] {
+        let counts = store.write(move |tx| {
+            let hearings = task.subjects().zip([caption(), file()]).map(|(receipt, says)| {
+                hearing(&Heard {
+                    task: task.clone(),
+                    receipt: receipt.to_owned(),
+                    job_id: None,
+                    upstream_id: Some("vid_1".to_owned()),
+                    says,
+                    unusable: false,
+                })
+            });
+            let batch = [(task.clone(), hearings.collect())];
+            Ok(flow::observe_many(tx, &batch, &stamp(1))?.counts)
+        });
+        assert_eq!(counts.await, expected);
+    }
+    assert_eq!(store.job(&id("job_", 1)).await.state, State::Completed);
+    assert_eq!(store.count("SELECT COUNT(*) FROM task WHERE kind = 'apply'").await, 0);
 }
 
 async fn our_own_id_goes_before_upstreams(store: Store) {

@@ -56,9 +56,9 @@ async fn an_update_from_an_old_version_is_a_conflict(store: Store) {
     next.state = State::Completed;
     next.finished_at = Some(NOW + 1);
     let first = next.clone();
-    store.write(move |tx| job::update(tx, &first)).await;
+    store.write(move |tx| job::update_many(tx, &[&first])).await;
     assert_eq!(store.job(&old.id).await, Job { version: 2, ..next });
-    let stale = store.db.write(move |tx| job::update(tx, &old)).await;
+    let stale = store.db.write(move |tx| job::update_many(tx, &[&old])).await;
     assert!(matches!(stale, Err(Error::Conflict)), "{stale:?}");
     assert!(Error::Conflict.may_pass());
     assert_eq!(store.job(&id("job_", 1)).await.state, State::Completed);
@@ -75,7 +75,7 @@ async fn changes_that_race_all_count(store: Store) {
             db.write(move |tx| {
                 let Some(mut job) = job::find(tx, &id)? else { return Err(Error::Bug("no job".to_owned())) };
                 job.details.events += 1;
-                job::update(tx, &job)
+                job::update_many(tx, &[&job])
             })
             .await
         }

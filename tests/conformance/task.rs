@@ -20,6 +20,9 @@ cases![
     drop_takes_the_task_from_whoever_runs_it,
     many_are_added_and_settled_in_few_statements,
     settling_many_tells_which_leases_were_lost,
+    a_task_about_many_is_claimed_whole_and_can_be_split,
+    what_is_dropped_and_added_together_is_as_one_by_one,
+    only_lanes_with_something_to_claim_are_due,
     changing_the_lane_keeps_the_lease,
     what_is_given_back_is_due_at_once_and_spent_nothing,
     the_next_due_time_is_the_earliest_in_the_future,
@@ -196,7 +199,10 @@ async fn many_are_added_and_settled_in_few_statements(store: Store) {
     let claimed = store.claim(Lane::Inbound, 500, 1).await;
     let got: Vec<&String> = claimed.iter().map(|t| &t.subject).collect();
     assert_eq!(got, expected.iter().collect::<Vec<_>>(), "same due time: in the order of the subjects");
-    assert_eq!(store.write(move |tx| task::settle_done(tx, &claimed)).await, [0; 0]);
+    assert_eq!(
+        store.write(move |tx| task::settle_done(tx, &claimed.iter().collect::<Vec<_>>())).await,
+        [0; 0]
+    );
     assert_eq!(store.count("SELECT COUNT(*) FROM task").await, 0);
     store.write(|tx| task::add_many(tx, TaskKind::Apply, &[], NOW)).await;
     assert_eq!(store.write(|tx| task::settle_done(tx, &[])).await, [0; 0]);
@@ -213,8 +219,66 @@ async fn settling_many_tells_which_leases_were_lost(store: Store) {
         let subject = claimed[n].subject.clone();
         store.write(move |tx| task::apply(tx, &subject, TaskOp::Drop(TaskKind::Apply))).await;
     }
-    assert_eq!(store.write(move |tx| task::settle_done(tx, &claimed)).await, lost);
+    assert_eq!(store.write(move |tx| task::settle_done(tx, &claimed.iter().collect::<Vec<_>>())).await, lost);
     assert_eq!(store.count("SELECT COUNT(*) FROM task").await, 0);
+}
+
+async fn a_task_about_many_is_claimed_whole_and_can_be_split(store: Store) {
+    let add = |subjects: &'static [&'static str]| {
+        store.write(move |tx| task::add_together(tx, TaskKind::Apply, subjects, NOW))
+    };
+    add(&[]).await;
+    assert_eq!(store.claim(Lane::Inbound, 9, 1).await, []);
+    add(&["a"]).await;
+    add(&["b", "c", "d"]).await;
+    let claimed = store.claim(Lane::Inbound, 9, 1).await;
+    let about: Vec<Vec<&str>> = claimed.iter().map(|task| task.subjects().collect()).collect();
+    assert_eq!(about, [vec!["a"], vec!["b", "c", "d"]]);
+    let many = claimed[1].clone();
+    let split = move |tx: &mut reelhook::store::Tx| task::split(tx, &many, NOW + 5);
+    assert!(store.write(split.clone()).await);
+    assert!(!store.write(split).await, "the lease went with the task");
+    assert_eq!(store.due("c", TaskKind::Apply).await, Some(NOW + 5));
+    let each = store.write(|tx| task::claim(tx, Lane::Inbound, 9, NOW + 5, LEASE, 2)).await;
+    let seen: Vec<(&str, i64, usize)> =
+        each.iter().map(|t| (t.subject.as_str(), t.attempt, t.more.len())).collect();
+    assert_eq!(seen, [("b", 2, 0), ("c", 2, 0), ("d", 2, 0)], "each knows that it was tried");
+}
+
+async fn what_is_dropped_and_added_together_is_as_one_by_one(store: Store) {
+    let subjects: Vec<String> = (0..70).map(|n| id("job_", n)).collect();
+    for subject in &subjects {
+        store.add_task(subject, POLL, NOW).await;
+        store.add_task(subject, TaskKind::Deadline, NOW).await;
+    }
+    store
+        .write(move |tx| {
+            let drop = subjects.iter().map(|s| (s.as_str(), TaskOp::Drop(POLL)));
+            let add = [("new", TaskOp::Add(POLL, NOW + 1)), (&*subjects[0], TaskOp::Hasten(POLL, NOW))];
+            task::apply_many(tx, &drop.chain(add).collect::<Vec<_>>())?;
+            task::apply_many(tx, &[])
+        })
+        .await;
+    assert_eq!(store.count("SELECT COUNT(*) FROM task WHERE kind = 'poll'").await, 1);
+    assert_eq!(store.count("SELECT COUNT(*) FROM task WHERE kind = 'deadline'").await, 70);
+    assert_eq!(store.due("new", POLL).await, Some(NOW + 1));
+}
+
+async fn only_lanes_with_something_to_claim_are_due(store: Store) {
+    let due = |now: i64| store.read(move |tx| task::due_lanes(tx, now));
+    assert_eq!(due(NOW).await, []);
+    store.add_task("a", POLL, NOW).await;
+    store.add_task("b", TaskKind::Submit, NOW + 1).await;
+    store.add_task("c", TaskKind::Apply, NOW).await;
+    assert_eq!(due(NOW - 1).await, []);
+    assert_eq!(due(NOW).await, [Lane::Inbound, Lane::Poll]);
+    assert_eq!(due(NOW + 1).await, [Lane::Inbound, Lane::Submit, Lane::Poll]);
+    let leased = store.claim_one(Lane::Poll, 1).await;
+    assert_eq!(due(NOW).await, [Lane::Inbound]);
+    assert_eq!(due(LEASE).await, [Lane::Inbound, Lane::Submit, Lane::Poll], "the lease has ended");
+    let dead = Outcome::Dead { why: "spent".to_owned() };
+    store.write(move |tx| task::settle(tx, &leased, &dead, NOW)).await;
+    assert_eq!(due(LEASE).await, [Lane::Inbound, Lane::Submit]);
 }
 
 async fn changing_the_lane_keeps_the_lease(store: Store) {
