@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::address::Addresses;
 use crate::domain::ids;
+use crate::domain::outage::Outage;
 use crate::domain::time::SECOND;
 use crate::heygen::client::Heygen;
 use crate::heygen::fault::Blocked;
@@ -66,6 +67,7 @@ impl App {
             heygen: heygen.clone(),
             metrics: metrics.clone(),
             addresses: addresses.clone(),
+            outage: Outage::default(),
         });
         let http = Http::start(Parts {
             db: db.clone(),

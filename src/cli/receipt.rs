@@ -59,7 +59,7 @@ pub async fn run(args: Args, given: &Given) -> Result<Exit> {
 
 fn paint(verdict: &str) -> Paint {
     match Verdict::parse(verdict) {
-        Some(Verdict::Signed) => Paint::Good,
+        Some(Verdict::Signed | Verdict::Logged) => Paint::Good,
         Some(Verdict::Unsigned) => Paint::Care,
         Some(Verdict::Refused) => Paint::Bad,
         None => Paint::Plain,

@@ -2,9 +2,11 @@
 
 pub mod address;
 pub mod event;
+pub mod event_log;
 pub mod ids;
 pub mod job;
 pub mod job_json;
+pub mod outage;
 pub mod receipt;
 pub mod retry;
 pub mod signature;

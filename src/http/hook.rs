@@ -17,11 +17,13 @@ use super::Http;
 use super::peer::{is_local, remote};
 use super::problem::{Kind, Problem, Result};
 use crate::clock::Stopwatch;
+use crate::domain::event_log::DUTY as EVENT_LOG;
 use crate::domain::ids;
 use crate::domain::receipt::{MAX_UNSIGNED_PER_JOB, Note, Receipt, Verdict};
 use crate::domain::signature::{self, Unsigned};
+use crate::domain::task::{TaskKind, TaskOp};
 use crate::domain::time::{Millis, SECOND};
-use crate::store::{inbox, job};
+use crate::store::{inbox, job, task};
 
 /// HeyGen's largest known event is a few kB.
 pub const MAX_BODY_BYTES: usize = 1 << 20;
@@ -51,7 +53,8 @@ pub async fn probe() -> StatusCode {
 }
 
 pub async fn receive(State(http): State<Http>, request: Request) -> Response {
-    answer(accept(&http, None, request).await)
+    let accepted = accept(&http, None, request).await;
+    answer(&http, accepted).await
 }
 
 pub async fn receive_for_job(
@@ -59,13 +62,31 @@ pub async fn receive_for_job(
     Path(mark): Path<String>,
     request: Request,
 ) -> Response {
-    answer(accept(&http, Some(mark), request).await)
+    let accepted = accept(&http, Some(mark), request).await;
+    answer(&http, accepted).await
 }
 
-fn answer(accepted: Result<()>) -> Response {
+async fn answer(http: &Http, accepted: Result<()>) -> Response {
+    note_outage(http, &accepted).await;
     match accepted {
         Ok(()) => StatusCode::OK.into_response(),
         Err(problem) => problem.into_response(),
+    }
+}
+
+/// Upstream tries again what it got a 503 for, up to hours later; its event log has it at once.
+async fn note_outage(http: &Http, accepted: &Result<()>) {
+    let now = http.clock.now();
+    let works = accepted.as_ref().is_ok();
+    let down = accepted.as_ref().is_err_and(|problem| problem.kind.status() == 503);
+    if !works && !down {
+        return;
+    }
+    let Some(lasted) = http.outage.note(works, now) else { return };
+    tracing::info!(lasted_s = lasted / SECOND, "webhooks are accepted again; reading HeyGen's event log");
+    let soon = TaskOp::Hasten(TaskKind::Upkeep, now);
+    if let Err(e) = http.db.write(move |tx| task::apply(tx, EVENT_LOG, soon)).await {
+        tracing::warn!(error = %e, "HeyGen's event log is read at its usual time only");
     }
 }
 

@@ -31,6 +31,7 @@ pub use routes::{Doc, TABLE};
 
 use crate::clock::Clock;
 use crate::domain::address::Addresses;
+use crate::domain::outage::Outage;
 use crate::domain::time::Millis;
 use crate::flow::Stamp;
 use crate::heygen::client::Heygen;
@@ -52,6 +53,8 @@ pub struct Inner {
     secrets: secrets::Secrets,
     intake: intake::Intake,
     sampler: hook::Sampler,
+    /// Of the webhook door.
+    outage: Outage,
 }
 
 /// The settings handlers need.
@@ -94,6 +97,7 @@ impl Http {
         Ok(Self(Arc::new(Inner {
             intake: intake::Intake::start(db.clone()),
             sampler: hook::Sampler::default(),
+            outage: Outage::default(),
             secrets,
             db,
             clock,

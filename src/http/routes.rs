@@ -46,7 +46,7 @@ const JOB_LIST: [(&str, &str); 9] = [
     ("q", "Only jobs with this text in an id, a title, a label or a failure."),
 ];
 const RECEIPT_LIST: [(&str, &str); 3] =
-    [PAGE[0], PAGE[1], ("verdict", "Only receipts judged so: signed, unsigned, refused.")];
+    [PAGE[0], PAGE[1], ("verdict", "Only receipts judged so: signed, unsigned, refused, logged.")];
 
 /// Everything under `/api` and beside it, but for the webhook door, whose addresses are in `hook`.
 pub const TABLE: &[Doc] = &[

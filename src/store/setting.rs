@@ -7,6 +7,9 @@ use crate::params;
 /// Keys the unguessable part of per-job webhook addresses.
 pub const ADDRESS_KEY: &str = "address_key";
 
+/// How far upstream's event log was read, as JSON.
+pub const EVENT_LOG: &str = "event_log";
+
 pub fn find(tx: &mut Tx, name: &str) -> Result<Option<String>> {
     tx.one("SELECT value FROM setting WHERE name = ?1", params![name])?.map(|mut r| r.text(0)).transpose()
 }

@@ -77,12 +77,13 @@ fn hear(receipt: Receipt) -> Hearing {
 
 fn signed(receipt: Receipt, heard: Heard) -> Hearing {
     let first_time = receipt.note.applied_at.is_none();
+    let found_by = if receipt.verdict == Verdict::Logged { FoundBy::EventLog } else { FoundBy::Webhook };
     Hearing {
         event_type: heard.event_type.clone(),
         job_id: heard.job_id().map(str::to_owned).or(receipt.job_address),
         upstream_ids: heard.upstream_ids.clone(),
         publish: first_time.then_some(receipt.body),
-        observe: Box::new(move |kind| heard.observe(kind, FoundBy::Webhook)),
+        observe: Box::new(move |kind| heard.observe(kind, found_by)),
         ..blank(receipt.id)
     }
 }

@@ -3,6 +3,7 @@
 
 mod apply;
 mod deadline;
+mod event_log;
 mod poll;
 mod runner;
 mod submit;
@@ -14,13 +15,16 @@ pub use runner::Runner;
 
 use crate::clock::Clock;
 use crate::domain::address::Addresses;
+use crate::domain::event_log::DUTY as EVENT_LOG;
 use crate::domain::job::Job;
-use crate::domain::task::{Claimed, Outcome};
+use crate::domain::outage::Outage;
+use crate::domain::task::{Claimed, Outcome, TaskKind, TaskOp};
+use crate::domain::time::SECOND;
 use crate::flow::{self, Changed, Stamp};
 use crate::heygen::client::Heygen;
 use crate::heygen::fault::{Blocked, Fault};
 use crate::metrics::Metrics;
-use crate::store::{self, Db, Tx, upstream_limit};
+use crate::store::{self, Db, Tx, task, upstream_limit};
 
 /// What every run needs; cheap to clone.
 #[derive(Clone)]
@@ -32,6 +36,8 @@ pub struct Inner {
     pub heygen: Heygen,
     pub metrics: Metrics,
     pub addresses: Addresses,
+    /// Of HeyGen's API.
+    pub outage: Outage,
 }
 
 impl std::ops::Deref for Work {
@@ -53,6 +59,23 @@ impl Work {
     /// Jitter for pauses, so that what failed together does not come back together.
     fn jitter(&self) -> f64 {
         self.clock.factor(0.8, 1.2)
+    }
+
+    /// Counts a call upstream by its outcome. One that ends an outage has the event log read: what
+    /// was to be told meanwhile may never have been.
+    async fn called<T>(&self, (ok, fault): (&'static str, &'static str), outcome: &Result<T, Fault>) {
+        let m = &self.metrics;
+        m.count(&m.upstream_calls, if outcome.is_ok() { ok } else { fault });
+        let now = self.clock.now();
+        let works = !matches!(outcome, Err(Fault::NotSent { .. } | Fault::Unknown { .. }));
+        if let Some(lasted) = self.outage.note(works, now) {
+            tracing::info!(lasted_s = lasted / SECOND, "HeyGen answers again");
+            let soon = TaskOp::Hasten(TaskKind::Upkeep, now);
+            // What the call found out must be recorded whatever becomes of this.
+            if let Err(e) = self.db.write_behind(move |tx| task::apply(tx, EVENT_LOG, soon)).await {
+                tracing::warn!(error = %e, "HeyGen's event log is read at its usual time only");
+            }
+        }
     }
 
     /// Ends a run: its outcome, what it found out, and a pause of submission if it met one.

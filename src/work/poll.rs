@@ -18,8 +18,7 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
     };
     let found_by = if job.details.refresh_asked { FoundBy::Refresh } else { FoundBy::Poll };
     let seen = work.heygen.status(&job, found_by).await;
-    let m = &work.metrics;
-    m.count(&m.upstream_calls, if seen.is_ok() { "status_ok" } else { "status_fault" });
+    work.called(("status_ok", "status_fault"), &seen).await;
     let now = work.clock.now();
     let again = Outcome::Snooze { until: next_poll(&job, now, work.jitter()), lane: None };
     let over = job.state.is_terminal();

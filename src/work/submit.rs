@@ -138,8 +138,7 @@ async fn call(
         return Ok(Err(Fault::NotSent { why: "the run was too slow to begin a call".to_owned() }));
     }
     let called = work.heygen.create(job.kind, body, &job.upstream_key()).await;
-    let m = &work.metrics;
-    m.count(&m.upstream_calls, if called.is_ok() { "create_ok" } else { "create_fault" });
+    work.called(("create_ok", "create_fault"), &called).await;
     Ok(called)
 }
 

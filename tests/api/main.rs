@@ -7,6 +7,7 @@ mod app;
 mod client;
 mod database;
 mod deadlines;
+mod event_log;
 mod faults;
 mod guides;
 mod guides_jobs;
