@@ -19,7 +19,7 @@ use crate::heygen::fault::Blocked;
 use crate::http::{self, Http, Parts, Settings};
 use crate::metrics::Metrics;
 use crate::store::{self, Db, Tx, api_key, setting, task, upstream_limit};
-use crate::work::{self, Runner, Work};
+use crate::work::{self, Budget, Runner, Work};
 
 /// Nothing is sent until then: a server without a HeyGen key waits for a restart with one.
 const FOR_GOOD: i64 = i64::MAX;
@@ -68,6 +68,7 @@ impl App {
             metrics: metrics.clone(),
             addresses: addresses.clone(),
             outage: Outage::default(),
+            budget: Budget::new(usize::try_from(config.poll_budget).unwrap_or(1)),
         });
         let http = Http::start(Parts {
             db: db.clone(),

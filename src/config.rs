@@ -59,7 +59,7 @@ const fn setting(name: &'static str, value: &'static str, help: &'static str) ->
 /// A setting that is on when its flag is given.
 pub const SWITCH: &str = "true|false";
 
-pub static SETTINGS: [Setting; 17] = [
+pub static SETTINGS: [Setting; 18] = [
     Setting {
         default: Some("127.0.0.1:8000"),
         ..setting("listen", "ADDRESS:PORT", "Where the server listens, as an IP address and a port.")
@@ -126,6 +126,16 @@ pub static SETTINGS: [Setting; 17] = [
             "poll-pause",
             "SECONDS",
             "Least pause between two polls of one job, 1 to 86400. It widens with age.",
+        )
+    },
+    Setting {
+        default: Some("120"),
+        ..setting(
+            "poll-budget",
+            "CALLS",
+            "Calls in any minute by which each node asks HeyGen how jobs stand, 2 to 6000. One call is about up to \
+             100 jobs where HeyGen has that, else about one. HeyGen publishes no limit; what is over this stays \
+             due and is asked later.",
         )
     },
     Setting {
@@ -353,6 +363,7 @@ pub struct Config {
     pub slots: i64,
     pub first_poll_s: Option<i64>,
     pub poll_pause_s: i64,
+    pub poll_budget: i64,
     pub accept_unsigned: bool,
     pub trusted_proxies: Vec<IpAddr>,
     pub bootstrap: bool,
@@ -382,6 +393,7 @@ impl Config {
             slots: values.required("slots", |v| number(v, 1, 10_000))?,
             first_poll_s: values.optional("first-poll", |v| number(v, 1, 86_400))?,
             poll_pause_s: values.required("poll-pause", |v| number(v, 1, 86_400))?,
+            poll_budget: values.required("poll-budget", |v| number(v, 2, 6_000))?,
             accept_unsigned: values.required("accept-unsigned", switch)?,
             trusted_proxies: values.optional("trusted-proxies", addresses)?.unwrap_or_default(),
             bootstrap: values.required("bootstrap", switch)?,

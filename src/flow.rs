@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde_json::Value;
 
 use crate::domain::event::{Event, EventType, upstream_type};
+use crate::domain::history::Learned;
 use crate::domain::ids;
 use crate::domain::job::{Details, Job, Kind, Observation, State};
 use crate::domain::job_json::job_json;
@@ -16,7 +17,7 @@ use crate::domain::step::{Change, Input, Refused, step};
 use crate::domain::task::{Claimed, Lane, Outcome, TaskKind, TaskOp};
 use crate::domain::time::Millis;
 use crate::store::idempotency::Remembered;
-use crate::store::{Result, Tx, event, idempotency, inbox, job, task};
+use crate::store::{Result, Tx, event, idempotency, inbox, job, setting, task};
 
 /// When a transaction happens, and the chance it needs for its ids.
 #[derive(Debug, Clone, Copy)]
@@ -81,6 +82,7 @@ pub fn submit(tx: &mut Tx, new: &NewJob, key: Option<&Key>, stamp: &Stamp) -> Re
         return Ok(first);
     }
     let (mut made, first) = first_state(new, stamp);
+    made.details.usual = find_learned(tx)?.get(new.kind.name()).copied();
     made.details.events = 1;
     let answer = job_json(&made).to_string();
     if let Some(k) = key {
@@ -102,6 +104,12 @@ pub fn submit(tx: &mut Tx, new: &NewJob, key: Option<&Key>, stamp: &Stamp) -> Re
     }
     event::append(tx, &mut [job_event(&made, first, stamp, 1)])?;
     Ok(Submitted::New { job_id: made.id, answer })
+}
+
+/// How long the kinds took lately, as far as enough is known of them.
+pub fn find_learned(tx: &mut Tx) -> Result<Learned> {
+    let learned = setting::find(tx, setting::LEARNED)?;
+    Ok(learned.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
 }
 
 /// What a key stands for already. To be asked before anything else of a request is judged: a time
@@ -185,6 +193,35 @@ pub fn conclude(
         _ => Ok(job::find(tx, &claimed.subject)?
             .map_or(Some(Changed::NotFound), |job| Some(Changed::Ok(Box::new(job))))),
     }
+}
+
+/// The ends of runs that were about one job each, in one transaction. The jobs that changed, and
+/// how many leases were lost: for those nothing is recorded.
+pub fn conclude_many(
+    tx: &mut Tx,
+    ends: &[(&Claimed, &Outcome, Option<&Input>)],
+    stamp: &Stamp,
+) -> Result<(Vec<Job>, usize)> {
+    let mut said: HashMap<&str, &Input> = HashMap::new();
+    let mut lost = 0;
+    for (task, outcome, input) in ends {
+        if !task::settle(tx, task, outcome, stamp.now)? {
+            lost += 1;
+        } else if let Some(input) = input {
+            said.insert(&task.subject, input);
+        }
+    }
+    let mut events = vec![];
+    let mut slots = vec![];
+    for found in job::find_many(tx, &said.keys().copied().collect::<Vec<_>>())? {
+        let input = said.get(found.id.as_str()).map(|input| (*input).clone());
+        if let Some(Ok(Some(change))) = input.map(|input| step(&found, input, stamp.now)) {
+            slots.push(Slot::decided(found, change, stamp, &mut events));
+        }
+    }
+    store(tx, &slots, stamp)?;
+    event::append(tx, &mut events)?;
+    Ok((slots.into_iter().map(|slot| slot.job).collect(), lost))
 }
 
 /// What a submit task is to do.
@@ -398,6 +435,15 @@ impl Loaded {
 }
 
 impl Slot {
+    fn decided(before: Job, change: Change, stamp: &Stamp, events: &mut Vec<Event>) -> Self {
+        let mut job = change.job;
+        for event in change.events {
+            job.details.events += 1;
+            events.push(job_event(&job, event, stamp, events.len()));
+        }
+        Self { before, job, tasks: change.tasks, changed: true }
+    }
+
     /// The upstream ids that the job has now and had not before.
     fn learned(&self) -> impl Iterator<Item = &str> {
         let (old, new) = (&self.before, &self.job);
@@ -439,13 +485,8 @@ impl Slot {
 
 /// Writes a decision: the job, its tasks, then its events.
 fn record(tx: &mut Tx, before: &Job, change: Change, stamp: &Stamp) -> Result<Job> {
-    let mut next = change.job;
     let mut events = vec![];
-    for event in change.events {
-        next.details.events += 1;
-        events.push(job_event(&next, event, stamp, events.len()));
-    }
-    let mut slot = Slot { before: before.clone(), job: next, tasks: change.tasks, changed: true };
+    let mut slot = Slot::decided(before.clone(), change, stamp, &mut events);
     store(tx, std::slice::from_ref(&slot), stamp)?;
     event::append(tx, &mut events)?;
     slot.job.version += 1;

@@ -3,6 +3,7 @@
 pub mod address;
 pub mod event;
 pub mod event_log;
+pub mod history;
 pub mod ids;
 pub mod job;
 pub mod job_json;

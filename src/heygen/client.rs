@@ -2,6 +2,7 @@
 //!
 //! Never repeats a call, never follows a redirect, never logs the key or a body.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +17,8 @@ use crate::net::{Answer, Call, Client};
 
 /// A create call may take 31 s at p99 (heygen-api.md 6.4); upstream's own client waits this long.
 pub const CREATE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Jobs in one status call (heygen-api.md 3.1).
+pub const MOST_STATUSES: usize = 100;
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// An answer longer than this is not one of HeyGen's.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
@@ -101,6 +104,15 @@ impl Heygen {
         let path = kinds::route(kind).status.replace("{}", &path_segment(id));
         let answer = self.get(&path).await?;
         wire::read_status(kind, &answer.body, found_by).map_err(|why| fault::unreadable(&answer, &why))
+    }
+
+    /// Which of these jobs go on, in one call. Of any other nothing is known: it may have ended, be
+    /// unknown upstream, or be missing from the answer.
+    pub async fn running(&self, kind: Kind, ids: &[&str]) -> Result<HashSet<String>, Fault> {
+        let Some((path, param)) = kinds::statuses(kind) else { return Ok(HashSet::new()) };
+        let ids: Vec<String> = ids.iter().take(MOST_STATUSES).map(|id| path_segment(id)).collect();
+        let answer = self.get(&format!("{path}?{param}={}", ids.join(","))).await?;
+        wire::read_running(&answer.body).map_err(|why| fault::unreadable(&answer, &why))
     }
 
     /// Whether the key works and what the account has; the cheapest call there is.

@@ -19,6 +19,16 @@ pub fn route(kind: Kind) -> Route {
     }
 }
 
+/// Where up to a hundred jobs of a kind are asked for in one call, and the parameter that takes
+/// their ids (heygen-api.md 3.1).
+pub fn statuses(kind: Kind) -> Option<(&'static str, &'static str)> {
+    match kind {
+        Kind::Video => Some(("/v3/videos/statuses", "video_ids")),
+        Kind::Translation => Some(("/v3/video-translations/statuses", "video_translation_ids")),
+        Kind::VideoAgent => None,
+    }
+}
+
 /// Whether upstream takes `callback_id` and `callback_url` in this request. All kinds here do, but
 /// for cinematic videos, whose schema has neither.
 pub fn takes_callback(kind: Kind, request: &Map<String, Value>) -> bool {

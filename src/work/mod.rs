@@ -2,6 +2,7 @@
 //! nothing about jobs, which is for `domain::step` alone.
 
 mod apply;
+mod budget;
 mod deadline;
 mod event_log;
 mod poll;
@@ -11,6 +12,7 @@ pub mod upkeep;
 
 use std::sync::Arc;
 
+pub use budget::Budget;
 pub use runner::Runner;
 
 use crate::clock::Clock;
@@ -38,6 +40,8 @@ pub struct Inner {
     pub addresses: Addresses,
     /// Of HeyGen's API.
     pub outage: Outage,
+    /// Of asking how jobs stand.
+    pub budget: Budget,
 }
 
 impl std::ops::Deref for Work {
@@ -92,6 +96,22 @@ impl Work {
         Ok(())
     }
 
+    /// The same for several runs that were about one job each, in the order of their jobs: whoever
+    /// takes the same rows takes them in this order, too.
+    async fn conclude_many(&self, mut ends: Vec<End>) -> store::Result<()> {
+        ends.sort_by(|a, b| a.task.subject.cmp(&b.task.subject));
+        let stamp = self.stamp();
+        let write = move |tx: &mut Tx| {
+            ends.iter().try_for_each(|end| end.pause_or_resume(tx, &stamp))?;
+            let all: Vec<_> = ends.iter().map(|end| (&end.task, &end.outcome, end.input.as_ref())).collect();
+            flow::conclude_many(tx, &all, &stamp)
+        };
+        let (jobs, lost) = self.db.write_behind(write).await?;
+        self.metrics.stale_finishes.inc_by(lost as u64);
+        jobs.iter().for_each(|job| self.tell(job));
+        Ok(())
+    }
+
     /// One log line and one count for a job that has just ended.
     fn tell(&self, job: &Job) {
         if job.finished_at != Some(job.updated_at) || !job.state.is_terminal() {
@@ -126,13 +146,18 @@ impl End {
     }
 
     fn record(&self, tx: &mut Tx, stamp: &Stamp) -> store::Result<Option<Changed>> {
+        self.pause_or_resume(tx, stamp)?;
+        flow::conclude(tx, &self.task, &self.outcome, self.input.as_ref(), stamp)
+    }
+
+    fn pause_or_resume(&self, tx: &mut Tx, stamp: &Stamp) -> store::Result<()> {
         if let Some((until, reason)) = self.pause {
             upstream_limit::pause(tx, reason, stamp.now, until)?;
         }
         if self.resume {
             upstream_limit::resume(tx)?;
         }
-        flow::conclude(tx, &self.task, &self.outcome, self.input.as_ref(), stamp)
+        Ok(())
     }
 }
 
