@@ -59,7 +59,7 @@ const fn setting(name: &'static str, value: &'static str, help: &'static str) ->
 /// A setting that is on when its flag is given.
 pub const SWITCH: &str = "true|false";
 
-pub static SETTINGS: [Setting; 18] = [
+pub static SETTINGS: [Setting; 19] = [
     Setting {
         default: Some("127.0.0.1:8000"),
         ..setting("listen", "ADDRESS:PORT", "Where the server listens, as an IP address and a port.")
@@ -145,6 +145,15 @@ pub static SETTINGS: [Setting; 18] = [
             SWITCH,
             "Answer 200 to unsigned webhooks on the shared addresses. They are still only hints. For a laptop: \
              refused together with a public URL or a listener that is not loopback.",
+        )
+    },
+    Setting {
+        default: Some("false"),
+        ..setting(
+            "adopt-strangers",
+            SWITCH,
+            "Make a job of what a signed webhook, or HeyGen's event log, tells of a video or translation that was \
+             not submitted here. Those of another reelhook are left alone. `job adopt` does it once, by hand.",
         )
     },
     setting(
@@ -365,6 +374,7 @@ pub struct Config {
     pub poll_pause_s: i64,
     pub poll_budget: i64,
     pub accept_unsigned: bool,
+    pub adopt_strangers: bool,
     pub trusted_proxies: Vec<IpAddr>,
     pub bootstrap: bool,
     pub log: String,
@@ -395,6 +405,7 @@ impl Config {
             poll_pause_s: values.required("poll-pause", |v| number(v, 1, 86_400))?,
             poll_budget: values.required("poll-budget", |v| number(v, 2, 6_000))?,
             accept_unsigned: values.required("accept-unsigned", switch)?,
+            adopt_strangers: values.required("adopt-strangers", switch)?,
             trusted_proxies: values.optional("trusted-proxies", addresses)?.unwrap_or_default(),
             bootstrap: values.required("bootstrap", switch)?,
             log: values.required("log", log_filter)?,

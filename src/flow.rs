@@ -3,6 +3,8 @@
 //! Each function is one transaction's work: what a step decides commits together with the end of
 //! the task that asked for it. Nothing here talks to the network.
 
+mod adopt;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::Value;
@@ -14,10 +16,13 @@ use crate::domain::job::{Details, Job, Kind, Observation, State};
 use crate::domain::job_json::job_json;
 use crate::domain::receipt::Note;
 use crate::domain::step::{Change, Input, Refused, step};
+use crate::domain::stranger::Stranger;
 use crate::domain::task::{Claimed, Lane, Outcome, TaskKind, TaskOp};
 use crate::domain::time::Millis;
 use crate::store::idempotency::Remembered;
 use crate::store::{Result, Tx, event, idempotency, inbox, job, setting, task};
+
+pub use adopt::{Fate, Terms, adopt, judge};
 
 /// When a transaction happens, and the chance it needs for its ids.
 #[derive(Debug, Clone, Copy)]
@@ -214,9 +219,10 @@ pub fn conclude_many(
     let mut events = vec![];
     let mut slots = vec![];
     for found in job::find_many(tx, &said.keys().copied().collect::<Vec<_>>())? {
-        let input = said.get(found.id.as_str()).map(|input| (*input).clone());
-        if let Some(Ok(Some(change))) = input.map(|input| step(&found, input, stamp.now)) {
-            slots.push(Slot::decided(found, change, stamp, &mut events));
+        let Some(input) = said.get(found.id.as_str()) else { continue };
+        let mut slot = Slot::new(found);
+        if slot.take((*input).clone(), stamp, &mut events) {
+            slots.push(slot);
         }
     }
     store(tx, &slots, stamp)?;
@@ -281,6 +287,8 @@ pub struct Hearing {
     pub observe: Box<dyn Fn(Kind) -> Observation + Send + Sync>,
     /// The body, to be published when the receipt belongs to no job; only of a signed one, and once.
     pub publish: Option<Vec<u8>>,
+    /// What to adopt if it belongs to no job of ours.
+    pub stranger: Option<(Stranger, Terms)>,
     /// In place of all that: why the receipt says nothing usable.
     pub unusable: Option<String>,
 }
@@ -319,6 +327,12 @@ pub fn observe_many(tx: &mut Tx, batch: &[Heard], stamp: &Stamp) -> Result<Appli
     let mut events = vec![];
     let mut notes = vec![];
     for hearing in live {
+        if let Some((stranger, terms)) = &hearing.stranger
+            && jobs.find(hearing).is_none()
+            && !adopt::may_be_ours(tx, stranger)?
+        {
+            jobs.adopt(tx, stranger, *terms, stamp, &mut events)?;
+        }
         let mut note =
             Note { applied_at: Some(stamp.now), event_type: hearing.event_type.clone(), ..Note::default() };
         if let Some(why) = &hearing.unusable {
@@ -363,6 +377,7 @@ fn park(hearing: &Hearing, note: &mut Note, stamp: &Stamp, events: &mut Vec<Even
 }
 
 /// The jobs a batch is about, changed in memory and written once.
+#[derive(Default)]
 struct Loaded {
     slots: Vec<Slot>,
     by_id: HashMap<String, usize>,
@@ -379,7 +394,7 @@ struct Slot {
 
 impl Loaded {
     fn load(tx: &mut Tx, batch: &[&Hearing]) -> Result<Self> {
-        let mut all = Self { slots: vec![], by_id: HashMap::new(), by_upstream: HashMap::new() };
+        let mut all = Self::default();
         let ids: HashSet<&str> = batch.iter().filter_map(|h| h.job_id.as_deref()).collect();
         all.add(job::find_many(tx, &ids.into_iter().collect::<Vec<_>>())?);
         let missing = |all: &Self| -> Vec<String> {
@@ -409,7 +424,7 @@ impl Loaded {
             for id in job.upstream_id.iter().chain(&job.upstream_video_id) {
                 self.by_upstream.insert(id.clone(), at);
             }
-            self.slots.push(Slot { before: job.clone(), job, tasks: vec![], changed: false });
+            self.slots.push(Slot::new(job));
         }
     }
 
@@ -435,13 +450,25 @@ impl Loaded {
 }
 
 impl Slot {
-    fn decided(before: Job, change: Change, stamp: &Stamp, events: &mut Vec<Event>) -> Self {
-        let mut job = change.job;
+    fn new(job: Job) -> Self {
+        Self { before: job.clone(), job, tasks: vec![], changed: false }
+    }
+
+    /// Whether the input changed the job. A refusal is for callers only, and they use `change`.
+    fn take(&mut self, input: Input, stamp: &Stamp, events: &mut Vec<Event>) -> bool {
+        let Ok(Some(change)) = step(&self.job, input, stamp.now) else { return false };
+        self.follow(change, stamp, events);
+        true
+    }
+
+    fn follow(&mut self, change: Change, stamp: &Stamp, events: &mut Vec<Event>) {
+        self.job = change.job;
+        self.tasks.extend(change.tasks);
+        self.changed = true;
         for event in change.events {
-            job.details.events += 1;
-            events.push(job_event(&job, event, stamp, events.len()));
+            self.job.details.events += 1;
+            events.push(job_event(&self.job, event, stamp, events.len()));
         }
-        Self { before, job, tasks: change.tasks, changed: true }
     }
 
     /// The upstream ids that the job has now and had not before.
@@ -461,18 +488,10 @@ impl Slot {
     ) -> bool {
         note.job_id = Some(self.job.id.clone());
         let seen = (hearing.observe)(self.job.kind);
-        let decided = step(&self.job, Input::Observed(seen), stamp.now);
-        let Ok(Some(change)) = decided else {
-            note.meaning = Some(format!("nothing new: the job is {}", self.job.state.name()));
-            return false;
-        };
         let from = self.job.state;
-        self.job = change.job;
-        self.tasks.extend(change.tasks);
-        self.changed = true;
-        for event in &change.events {
-            self.job.details.events += 1;
-            events.push(job_event(&self.job, *event, stamp, events.len()));
+        if !self.take(Input::Observed(seen), stamp, events) {
+            note.meaning = Some(format!("nothing new: the job is {}", from.name()));
+            return false;
         }
         note.meaning = Some(if from == self.job.state {
             format!("noted; the job stays {}", from.name())
@@ -486,7 +505,8 @@ impl Slot {
 /// Writes a decision: the job, its tasks, then its events.
 fn record(tx: &mut Tx, before: &Job, change: Change, stamp: &Stamp) -> Result<Job> {
     let mut events = vec![];
-    let mut slot = Slot::decided(before.clone(), change, stamp, &mut events);
+    let mut slot = Slot::new(before.clone());
+    slot.follow(change, stamp, &mut events);
     store(tx, std::slice::from_ref(&slot), stamp)?;
     event::append(tx, &mut events)?;
     slot.job.version += 1;

@@ -255,6 +255,8 @@ pub struct Details {
     pub usual: Option<Usual>,
     /// It took longer than that.
     pub late: bool,
+    /// Not submitted by us: found upstream.
+    pub adopted: bool,
     /// A hint came before upstream's id was known.
     pub poll_on_accept: bool,
     pub hinted_at: Option<Millis>,

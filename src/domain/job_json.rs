@@ -34,6 +34,7 @@ pub fn job_json(job: &Job) -> Value {
         "evidence": evidence(job),
         "late_result": d.late_result.as_ref().map(late_json),
         "retry_of": job.retry_of,
+        "adopted": d.adopted,
         "note": d.note,
         "status_url": path,
         "events_url": format!("{path}/events"),

@@ -12,6 +12,7 @@ pub mod receipt;
 pub mod retry;
 pub mod signature;
 pub mod step;
+pub mod stranger;
 pub mod table;
 pub mod task;
 pub mod time;

@@ -127,13 +127,12 @@ impl Heygen {
         self.page("/v3/webhooks/events?limit=100", token).await
     }
 
-    /// Jobs of a kind upstream has, newest first; agents' sessions have no such list.
+    /// Jobs of a kind upstream has, newest first; none of a kind without a list.
     pub async fn list(&self, kind: Kind, token: Option<&str>) -> Result<Page, Fault> {
-        let path = match kind {
-            Kind::Video | Kind::VideoAgent => "/v3/videos?limit=100",
-            Kind::Translation => "/v3/video-translations?limit=100",
-        };
-        self.page(path, token).await
+        match kinds::list(kind) {
+            Some(path) => self.page(&format!("{path}?limit=100"), token).await,
+            None => Ok(Page { items: vec![], next: None }),
+        }
     }
 
     pub(super) async fn page(&self, path: &str, token: Option<&str>) -> Result<Page, Fault> {

@@ -29,6 +29,15 @@ pub fn statuses(kind: Kind) -> Option<(&'static str, &'static str)> {
     }
 }
 
+/// Where upstream lists what it has of a kind (heygen-api.md 4); agents' sessions have no list.
+pub fn list(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::Video => Some("/v3/videos"),
+        Kind::Translation => Some("/v3/video-translations"),
+        Kind::VideoAgent => None,
+    }
+}
+
 /// Whether upstream takes `callback_id` and `callback_url` in this request. All kinds here do, but
 /// for cinematic videos, whose schema has neither.
 pub fn takes_callback(kind: Kind, request: &Map<String, Value>) -> bool {

@@ -1,5 +1,6 @@
 //! The upstream. Nothing above this room knows HeyGen's JSON.
 
+pub mod catalog;
 pub mod client;
 pub mod fault;
 pub mod kinds;

@@ -1,8 +1,9 @@
 //! The HTTP server: one table of routes, problem documents, the webhook door, the API, ops.
 //!
 //! Handlers parse, call `flow` or read the store, and answer. They never call HeyGen about a job:
-//! they only make the work due.
+//! they only make the work due. What HeyGen has besides our jobs they may list.
 
+mod adopt;
 mod auth;
 mod doctor;
 pub mod hook;
@@ -33,7 +34,7 @@ use crate::clock::Clock;
 use crate::domain::address::Addresses;
 use crate::domain::outage::Outage;
 use crate::domain::time::Millis;
-use crate::flow::Stamp;
+use crate::flow::{Stamp, Terms};
 use crate::heygen::client::Heygen;
 use crate::metrics::Metrics;
 use crate::store::{self, Db};
@@ -70,6 +71,12 @@ pub struct Settings {
     /// `None`: what the kind usually takes.
     pub first_poll: Option<Millis>,
     pub poll_pause: Millis,
+}
+
+impl Settings {
+    pub fn terms(&self) -> Terms {
+        Terms { deadline_ms: self.deadline, least_poll_ms: self.poll_pause }
+    }
 }
 
 /// The long-lived things a server is made of.

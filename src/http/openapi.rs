@@ -129,6 +129,11 @@ fn schemas() -> Value {
         "Receipt": receipt(),
         "ReceiptPage": page_of("Receipt"),
         "NewJob": new_job(),
+        "Adopt": {"type": "object", "required": ["kind", "since"], "properties": {
+            "kind": {"enum": kinds()}, "since": time(),
+            "cursor": {"type": "string", "description": "`next_cursor` of the page before."},
+            "dry_run": {"type": "boolean", "description": "Only say what would be adopted."},
+        }},
         "Retry": {"type": "object", "properties": {"accept_second_charge": {
             "type": "boolean", "description": "Needed when HeyGen may have charged for the old job already."}}},
         "Reject": {"type": "object", "properties": {"reason": {"type": "string", "maxLength": 500}}},
@@ -177,6 +182,7 @@ fn job() -> Value {
             "evidence": {"type": ["object", "null"], "description": "Of a job that was sent and has no result: when it was sent and with which key, how often HeyGen was asked and what it last answered, what was told unasked."},
             "late_result": {"type": ["object", "null"], "description": "A result that came after the end."},
             "retry_of": maybe("string"),
+            "adopted": {"type": "boolean", "description": "Not submitted here: found at HeyGen."},
             "note": {"type": ["string", "null"], "description": "What it waits for or last ran into."},
             "status_url": text(),
             "events_url": text(),

@@ -69,6 +69,8 @@ problems! {
         "Its state is final. `retry` makes a new job from it.",
     NotFinished "not_finished" 409 false "The job has not ended"
         "Only a job that failed, was canceled, or whose outcome is unknown can be retried.",
+    Adopted "adopted" 409 false "The job was not submitted here, so its request is not known"
+        "Submit it anew with POST /api/jobs.",
     SecondCharge "second_charge" 409 false "HeyGen may have charged for this job already"
         "Its outcome is unknown, so another try may be paid twice. Send `{\"accept_second_charge\": true}` to accept that.",
     EndpointConflict "webhook_endpoint_conflict" 409 false "HeyGen has this webhook endpoint with a secret we do not know"

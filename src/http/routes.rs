@@ -9,7 +9,7 @@ use axum::routing::{MethodRouter, any, delete, get, post};
 use http::{HeaderName, HeaderValue, header};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use super::{Http, auth, doctor, hook, jobs, keys, ops, receipts, videos, webhooks};
+use super::{Http, adopt, auth, doctor, hook, jobs, keys, ops, receipts, videos, webhooks};
 
 /// A route as the API description shows it.
 pub struct Doc {
@@ -82,6 +82,11 @@ pub const TABLE: &[Doc] = &[
             "/api/jobs/{id}/retry",
             "Make a new job from one that failed, was canceled or is unknown.",
         )
+    },
+    Doc {
+        body: Some("Adopt"),
+        answer: (200, Some("Any")),
+        ..doc("post", "/api/jobs/adopt", "Make jobs of one page of what HeyGen has and we did not submit.")
     },
     Doc { answer: (200, Some("Job")), ..doc("post", "/api/jobs/{id}/approve", "Let a held job go.") },
     Doc {
@@ -159,6 +164,7 @@ fn handler(method: &str, path: &str) -> Option<MethodRouter<Http>> {
         ("post", "/api/jobs/{id}/cancel") => post(jobs::cancel),
         ("post", "/api/jobs/{id}/refresh") => post(jobs::refresh),
         ("post", "/api/jobs/{id}/retry") => post(jobs::retry),
+        ("post", "/api/jobs/adopt") => post(adopt::adopt),
         ("post", "/api/jobs/{id}/approve") => post(jobs::approve),
         ("post", "/api/jobs/{id}/reject") => post(jobs::reject),
         ("get", "/api/jobs/{id}/events") => get(jobs::events),

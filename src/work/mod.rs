@@ -42,6 +42,8 @@ pub struct Inner {
     pub outage: Outage,
     /// Of asking how jobs stand.
     pub budget: Budget,
+    /// Whether a webhook about somebody else's job makes it ours, and what it is given then.
+    pub adoption: Option<flow::Terms>,
 }
 
 impl std::ops::Deref for Work {

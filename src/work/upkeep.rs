@@ -52,7 +52,9 @@ async fn learn(work: &Work, task: Claimed) -> store::Result<()> {
     };
     let (mut learned, events) = work.db.read(read).await?;
     let mut times: BTreeMap<String, Vec<Millis>> = BTreeMap::new();
-    for job in events.iter().filter_map(|event| serde_json::from_str::<Value>(&event.data).ok()) {
+    let jobs = events.iter().filter_map(|event| serde_json::from_str::<Value>(&event.data).ok());
+    // When an adopted one ended nobody knows.
+    for job in jobs.filter(|job| job["adopted"] != true) {
         let at = |name: &str| job[name].as_str().and_then(parse_rfc3339);
         if let (Some(kind), Some(from), Some(to)) =
             (job["kind"].as_str(), at("accepted_at"), at("finished_at"))

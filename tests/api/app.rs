@@ -72,6 +72,8 @@ pub struct TestApp {
     pub clock: Clock,
     pub sandbox: Sandbox,
     pub base: String,
+    /// Where the sandbox is.
+    upstream: String,
     config: Config,
     listener: TcpListener,
     running: Option<Running>,
@@ -126,6 +128,7 @@ impl TestApp {
             clock,
             sandbox,
             base,
+            upstream,
             config,
             listener,
             running: None,
@@ -297,6 +300,13 @@ impl TestApp {
 
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         self.call("POST", path, &[("content-type", "application/json")], body.to_string()).await
+    }
+
+    /// Somebody else submits this to HeyGen. HeyGen's answer.
+    pub async fn elsewhere(&self, path: &str, body: &Value) -> Value {
+        let headers = [("content-type", "application/json"), ("x-api-key", HEYGEN_KEY)];
+        let url = format!("{}{path}", self.upstream);
+        client::call("POST", &url, &headers, body.to_string().into()).await.expect(200).json()["data"].clone()
     }
 
     /// A delivery to the shared address.

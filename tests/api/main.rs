@@ -3,6 +3,7 @@
 //! compatibility table begin with the guide they come from.
 
 mod access;
+mod adopt;
 mod app;
 mod client;
 mod database;

@@ -81,6 +81,7 @@ fn hearing(heard: &Heard) -> Hearing {
             says: says.clone(),
         }),
         publish: Some(serde_json::json!({ "raw": heard.receipt }).to_string().into_bytes()),
+        stranger: None,
         unusable: heard.unusable.then(|| "not JSON".to_owned()),
     }
 }
