@@ -132,5 +132,14 @@ impl CliError {
         if let Some(hint) = text("hint") {
             eprintln!("hint: {hint}");
         }
+        // To be found in the server's log, or told to HeyGen's support.
+        if self.problem["status"].as_u64().is_some_and(|status| status >= 500) {
+            let ids = [("request", &self.problem), ("HeyGen's request", &self.problem["upstream"])];
+            for (whose, of) in ids {
+                if let Some(id) = of["request_id"].as_str() {
+                    eprintln!("{whose}: {id}");
+                }
+            }
+        }
     }
 }

@@ -1,10 +1,13 @@
 //! Every answer that is not a success: one enum, the only place with status codes. The OpenAPI
 //! document, `docs/errors.md` and a test walk it.
 
-use axum::response::{IntoResponse, Response};
+use axum::body::Body;
+use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
+use crate::domain::job::Failure;
+use crate::heygen::fault::Fault;
 use crate::store;
 
 /// A place in the request and what is wrong there.
@@ -28,6 +31,9 @@ macro_rules! problems {
             /// Stable for ever; what programs decide by.
             pub fn code(self) -> &'static str { match self { $(Self::$name => $code),* } }
             pub fn status(self) -> u16 { match self { $(Self::$name => $status),* } }
+            pub fn status_code(self) -> StatusCode {
+                StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+            }
             pub fn retryable(self) -> bool { match self { $(Self::$name => $retryable),* } }
             pub fn title(self) -> &'static str { match self { $(Self::$name => $title),* } }
             /// What to do about it.
@@ -101,13 +107,15 @@ pub struct Problem {
     pub kind: Kind,
     pub detail: Option<String>,
     pub errors: Vec<FieldError>,
+    /// What HeyGen said, where it was asked for this request.
+    pub upstream: Option<Box<Failure>>,
 }
 
 pub type Result<T> = std::result::Result<T, Problem>;
 
 impl Problem {
     pub fn new(kind: Kind) -> Self {
-        Self { kind, detail: None, errors: vec![] }
+        Self { kind, detail: None, errors: vec![], upstream: None }
     }
 
     pub fn saying(kind: Kind, detail: impl Into<String>) -> Self {
@@ -120,36 +128,71 @@ impl Problem {
             1 => format!("{}: {}", e.pointer, e.message),
             n => format!("{}: {}, and {} more", e.pointer, e.message, n - 1),
         });
-        Self { kind, detail, errors }
+        Self { detail, errors, ..Self::new(kind) }
     }
 
-    pub fn json(&self) -> Value {
+    /// What is known of the request stands in it.
+    pub fn json(&self, request_id: Option<&str>, instance: Option<&str>) -> Value {
         let kind = self.kind;
         let mut body = json!({
-            "type": format!("https://reelhook.dev/errors#{}", kind.code()),
+            "type": format!("/errors#{}", kind.code()),
             "title": kind.title(),
             "status": kind.status(),
             "code": kind.code(),
             "retryable": kind.retryable(),
             "hint": kind.hint(),
         });
-        if let Some(detail) = &self.detail {
-            body["detail"] = json!(detail);
-        }
-        if !self.errors.is_empty() {
-            let errors = self.errors.iter();
-            body["errors"] = errors.map(|e| json!({"pointer": e.pointer, "message": e.message})).collect();
-        }
-        if kind.status() == 503 {
-            body["retry_after_s"] = json!(RETRY_AFTER_S);
+        let errors = self.errors.iter();
+        let errors: Value = errors.map(|e| json!({"pointer": e.pointer, "message": e.message})).collect();
+        for (name, value) in [
+            ("detail", self.detail.as_ref().map(|text| json!(text))),
+            ("errors", (!self.errors.is_empty()).then_some(errors)),
+            ("upstream", self.upstream.as_ref().map(|said| json!(said))),
+            ("retry_after_s", (kind.status() == 503).then(|| json!(RETRY_AFTER_S))),
+            ("request_id", request_id.map(|id| json!(id))),
+            ("instance", instance.map(|path| json!(path))),
+        ] {
+            if let Some(value) = value {
+                body[name] = value;
+            }
         }
         body
+    }
+
+    /// Turns the answer to a request into the problem document about it.
+    pub fn document(
+        &self,
+        mut response: Response,
+        request_id: Option<&str>,
+        instance: Option<&str>,
+    ) -> Response {
+        *response.status_mut() = self.kind.status_code();
+        *response.body_mut() = Body::from(format!("{}\n", self.json(request_id, instance)));
+        let headers = response.headers_mut();
+        headers.remove(header::CONTENT_LENGTH);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.kind.status() == 503 {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+        }
+        if self.kind == Kind::Unauthorized {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
     }
 }
 
 impl From<Kind> for Problem {
     fn from(kind: Kind) -> Self {
         Self::new(kind)
+    }
+}
+
+/// Of a call made for this request, such as the registration of a webhook endpoint.
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
+        let upstream = fault.said().cloned().map(Box::new);
+        let kind = if matches!(fault, Fault::NotFound(_)) { Kind::NotFound } else { Kind::Upstream };
+        Self { upstream, ..Self::saying(kind, fault.why()) }
     }
 }
 
@@ -169,35 +212,19 @@ impl From<store::Error> for Problem {
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut body = self.json().to_string();
-        body.push('\n');
-        let mut response = (status, body).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        match status {
-            StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
-            }
-            StatusCode::UNAUTHORIZED if self.kind == Kind::Unauthorized => {
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            _ => {}
-        }
-        response
-    }
-}
-
 /// `docs/errors.md`.
 pub fn markdown() -> String {
     let mut page = String::from(
         "# Errors\n\n\
          Generated from `src/http/problem.rs` by `scripts/generate`; do not edit.\n\n\
          Every answer that is not a success is a problem document (RFC 9457, `application/problem+json`) with\n\
-         `code`, `title`, `status`, `retryable`, `hint`, and where they apply `detail`, `errors` (places in the\n\
-         request) and `retry_after_s`. Decide by `code`; it never changes meaning.\n\n\
+         `type` (the row of the table below, on the server itself), `title`, `status`, `code`, `retryable`, `hint`, `request_id`, `instance`\n\
+         (the path that was called), and where they apply `detail`, `errors` (places in the request, each with\n\
+         `pointer` and `message`), `retry_after_s`, and `upstream` (HeyGen\'s own `code`, `message` and\n\
+         `request_id`, where HeyGen was asked). Decide by `code`; it never changes meaning.\n\n\
+         Every answer, success or not, has its request id in `X-Request-Id`: the caller\'s own, if it sent one of 1\n\
+         to 128 visible ASCII characters, else a new one. The lines of the server\'s log about the request have it,\n\
+         too.\n\n\
          | code | status | retry | what it means | what to do |\n| --- | --- | --- | --- | --- |\n",
     );
     for kind in Kind::ALL {

@@ -43,7 +43,8 @@ fn caption() -> Says {
 }
 
 fn failure() -> Says {
-    Says::Failed { failure: Failure { code: None, message: "broken".to_owned() }, confirmed: false }
+    let failure = Failure { code: None, message: "broken".to_owned(), request_id: None };
+    Says::Failed { failure, confirmed: false }
 }
 
 /// Accepts one receipt per saying, about upstream's id `about`, and claims their tasks.
