@@ -129,6 +129,18 @@ pub fn failure_text(fields: &Fields) -> Option<String> {
     first(fields, MESSAGE, words)
 }
 
+/// What a message of a conversation says. Neither its name nor its shape is documented.
+pub fn spoken(message: &Fields) -> Option<String> {
+    let part = |value: &Value| match value {
+        Value::Object(inner) => inner.get("text").and_then(words),
+        other => words(other),
+    };
+    first(message, &["content", "text", "message"], |value| match value {
+        Value::Array(parts) => parts.iter().find_map(part),
+        other => part(other),
+    })
+}
+
 /// Upstream's code for a failure. An `error` that is a text is words, not a code.
 pub fn failure_code(fields: &Fields) -> Option<String> {
     let inner = || fields.get("error").and_then(Value::as_object).and_then(|error| first(error, CODE, code));
