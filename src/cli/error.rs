@@ -125,7 +125,9 @@ impl CliError {
         }
         let text = |name: &str| self.problem.get(name).and_then(Value::as_str);
         eprintln!("error: {}", text("detail").or_else(|| text("title")).unwrap_or("unknown"));
-        for error in self.problem.get("errors").and_then(Value::as_array).into_iter().flatten() {
+        let errors = self.problem.get("errors").and_then(Value::as_array);
+        // The first is in the detail already.
+        for error in errors.into_iter().flatten().skip(1) {
             let part = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or("?");
             eprintln!("  {}: {}", part("pointer"), part("message"));
         }

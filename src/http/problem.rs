@@ -46,21 +46,21 @@ problems! {
     NotJson "not_json" 400 false "The body is not JSON"
         "Send one JSON object with `Content-Type: application/json`.",
     InvalidRequest "invalid_request" 422 false "The request is not right"
-        "`errors` names each field and what is wrong with it; nothing was done.",
+        "Correct what is named, field by field in `errors`; nothing was done.",
     InvalidParameter "invalid_parameter" 400 false "A parameter is not right"
-        "`errors` names each parameter and what it takes.",
+        "Correct what is named, each in `errors`; nothing was done.",
     InvalidKey "invalid_idempotency_key" 400 false "The Idempotency-Key is not right"
         "Use 1 to 255 visible ASCII characters, such as a UUID.",
     KeyReused "idempotency_key_reused" 422 false "The Idempotency-Key was used for another request"
         "Use a new key for a new request; the same key and body give the first answer again.",
     Unauthorized "unauthorized" 401 false "An API key is needed"
-        "Send `Authorization: Bearer KEY`. `reelhook key create` makes one; `serve --bootstrap` makes the first.",
+        "Send `Authorization: Bearer KEY`; the command line takes it from REELHOOK_API_KEY. `reelhook key create` makes one, `serve --bootstrap` the first.",
     BadSignature "bad_signature" 401 false "The webhook is not signed with a live webhook secret"
         "To try this address, use `reelhook simulate`, which signs. On a laptop, `serve --accept-unsigned` takes unsigned ones as hints. If HeyGen sent it, run `reelhook doctor`.",
     UnknownAddress "unknown_webhook_address" 401 false "This webhook address belongs to no job"
         "Per-job addresses are made by reelhook and sent to HeyGen with the job. Use /webhooks/heygen for signed webhooks.",
     NotFound "not_found" 404 false "There is no such thing"
-        "Check the id. A path takes an id of reelhook or of HeyGen; your own callback id is a filter: /api/jobs?callback_id=…",
+        "Check the id. A job goes by reelhook's id or HeyGen's; your own callback id is a filter: /api/jobs?callback_id=…",
     NoRoute "no_route" 404 false "There is no such address"
         "/api/openapi.json lists every address.",
     MethodNotAllowed "method_not_allowed" 405 false "This address does not take that method"
@@ -72,7 +72,7 @@ problems! {
     AlreadySent "already_sent" 409 false "The job was sent to HeyGen and cannot be canceled"
         "HeyGen has no cancel for what it works on, and a paid result is not thrown away: wait for it.",
     Finished "finished" 409 false "The job has ended"
-        "Its state is final. `retry` makes a new job from it.",
+        "Its state is final. If it failed or was canceled, `retry` makes a new job from it.",
     NotFinished "not_finished" 409 false "The job has not ended"
         "Only a job that failed, was canceled, or whose outcome is unknown can be retried.",
     SecondCharge "second_charge" 409 false "HeyGen may have charged for this job already"
@@ -85,6 +85,8 @@ problems! {
         "Start it with --public-url https://… (or REELHOOK_PUBLIC_URL), the address HeyGen reaches it by.",
     ProbeFailed "probe_failed" 409 true "The public address does not answer"
         "HeyGen will ask it with OPTIONS and give it one second. Check that the address leads to this server.",
+    UpstreamRefused "upstream_refused" 422 false "HeyGen refuses what was asked"
+        "`detail` has HeyGen's own words: correct what they name.",
     Upstream "upstream" 502 true "HeyGen did not do what was asked"
         "`detail` has HeyGen's own words. `reelhook doctor` checks the key and the connection.",
     Busy "busy" 503 true "Too much is waiting to be stored"
@@ -191,7 +193,11 @@ impl From<Kind> for Problem {
 impl From<Fault> for Problem {
     fn from(fault: Fault) -> Self {
         let upstream = fault.said().cloned().map(Box::new);
-        let kind = if matches!(fault, Fault::NotFound(_)) { Kind::NotFound } else { Kind::Upstream };
+        let kind = match fault {
+            Fault::NotFound(_) => Kind::NotFound,
+            Fault::Refused(_) => Kind::UpstreamRefused,
+            _ => Kind::Upstream,
+        };
         Self { upstream, ..Self::saying(kind, fault.why()) }
     }
 }
