@@ -15,5 +15,6 @@ mod input;
 mod limits;
 mod lists;
 mod receive;
+mod requests;
 mod submit;
 mod wishes;

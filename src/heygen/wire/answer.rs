@@ -5,12 +5,12 @@
 
 use std::borrow::Cow;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::error::error_inside;
 use super::family::{Ending, Standing, standing};
 use super::loose::{self, Fields, first};
-use crate::domain::job::{FoundBy, Kind, Observation, Output, Says};
+use crate::domain::job::{Failure, FoundBy, Kind, Observation, Output, Says};
 
 const VIDEO_IDS: &[&str] = &["video_id", "videoId"];
 const TRANSLATION_IDS: &[&str] =
@@ -70,7 +70,7 @@ fn read_status_fields(kind: Kind, root: &Fields, found_by: FoundBy) -> Result<Ob
     let (upstream_id, upstream_video_id) = references(kind, &part);
     let says = match standing(&status) {
         Standing::Ended(Ending::Success) => finished(kind, &part),
-        Standing::Ended(Ending::Failure) => Says::Failed { failure: loose::failure(&part), confirmed: true },
+        Standing::Ended(Ending::Failure) => Says::Failed { failure: failure(kind, &part), confirmed: true },
         // Upstream's lists of statuses disagree; what is neither end goes on (heygen-api.md 3.1).
         Standing::Running | Standing::Other => in_progress(&part),
     };
@@ -87,6 +87,18 @@ fn finished(kind: Kind, part: &Fields) -> Says {
     // The only file there is, and it was paid for.
     output.video_url = output.video_url.or_else(|| output.captioned_video_url.clone());
     if output.has_file() { Says::Completed(Box::new(output)) } else { in_progress(part) }
+}
+
+/// An agent's session has no field for the reason, but its messages (heygen-api.md 3.3): the last that
+/// is not the caller's own.
+fn failure(kind: Kind, part: &Fields) -> Failure {
+    let mut failure = loose::failure(part);
+    if kind == Kind::VideoAgent && loose::failure_text(part).is_none() {
+        let messages = part.get("messages").and_then(Value::as_array).into_iter().flatten().rev();
+        let said = messages.filter_map(Value::as_object).filter(|m| m.get("role") != Some(&json!("user")));
+        failure.message = said.filter_map(loose::spoken).next().unwrap_or(failure.message);
+    }
+    failure
 }
 
 fn in_progress(part: &Fields) -> Says {
