@@ -15,6 +15,12 @@ pub struct FieldError {
     pub message: String,
 }
 
+impl FieldError {
+    pub fn json(&self) -> Value {
+        json!({"pointer": self.pointer, "message": self.message})
+    }
+}
+
 pub fn field(pointer: impl Into<String>, message: impl Into<String>) -> FieldError {
     FieldError { pointer: pointer.into(), message: message.into() }
 }
@@ -137,8 +143,7 @@ impl Problem {
             body["detail"] = json!(detail);
         }
         if !self.errors.is_empty() {
-            let errors = self.errors.iter();
-            body["errors"] = errors.map(|e| json!({"pointer": e.pointer, "message": e.message})).collect();
+            body["errors"] = self.errors.iter().map(FieldError::json).collect();
         }
         if kind.status() == 503 {
             body["retry_after_s"] = json!(RETRY_AFTER_S);

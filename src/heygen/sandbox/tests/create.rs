@@ -80,7 +80,7 @@ async fn what_is_missing_is_named() {
         ("/v3/videos", json!({ "type": "cinematic_avatar", "prompt": "x" }), "avatar_id"),
         ("/v3/videos", avatar(json!({ "callback_url": "not one" })), "callback_url"),
         ("/v3/video-agents", json!({}), "prompt"),
-        ("/v3/video-translations", json!({ "video": {} }), "output_languages"),
+        ("/v3/video-translations", json!({ "video": { "asset_id": "v" } }), "output_languages"),
         ("/v3/video-translations", json!({ "output_languages": ["French"] }), "video"),
         ("/v3/videos", json!([]), "body"),
     ];
@@ -177,7 +177,7 @@ async fn each_job_is_charged_until_the_wallet_is_empty() {
     let wallet = async || rig.get("/v3/users/me").await.1["data"]["wallet"]["remaining_balance"].clone();
     rig.video(json!({})).await;
     assert_eq!(wallet().await, json!(1.0));
-    let two = json!({ "video": {}, "output_languages": ["French", "German"] });
+    let two = json!({ "video": { "asset_id": "v" }, "output_languages": ["French", "German"] });
     let (status, body) = rig.post("/v3/video-translations", two).await;
     assert_eq!((status, &body["error"]["code"]), (402, &json!("insufficient_credit")));
     rig.video(json!({})).await;

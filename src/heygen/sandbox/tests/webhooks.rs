@@ -32,7 +32,7 @@ async fn each_kind_has_its_own_event() {
     let (receiver, at) = Receiver::start().await;
     rig.register(&format!("{at}/hook"), Value::Null).await;
     rig.post("/v3/video-agents", json!({ "prompt": "x", "callback_id": "a" })).await;
-    let body = json!({ "video": {}, "output_languages": ["French"], "title": "#fail" });
+    let body = json!({ "video": { "asset_id": "v" }, "output_languages": ["French"], "title": "#fail" });
     rig.post("/v3/video-translations", body).await;
     rig.pass(5).await;
     let got: Vec<Value> = receiver.take().iter().map(Got::json).collect();
