@@ -224,6 +224,7 @@ fn may_complete(body: &Value, kind: Kind) -> bool {
                 true
             }
             "session_id" | "render_id" | "task_id" | "entity_id" | "job_id" | "lipsync_id" => true,
+            "proofread_id" | "voice_clone_id" | "background_removal_id" => true,
             _ => false,
         };
         is_id && !value.is_empty()

@@ -136,10 +136,11 @@ pub fn takes_callback(kind: Kind, request: &Map<String, Value>) -> bool {
     route(kind).callback && !(kind == Kind::Video && cinematic)
 }
 
-/// Whether a job of this kind can be told of at all; else only polls find its end.
-pub fn is_told(kind: Kind) -> bool {
+/// Whether upstream can tell of such a job, at a registered endpoint or at an address of its own; else
+/// only polls find its end.
+pub fn is_told(kind: Kind, has_endpoint: bool, has_address: bool) -> bool {
     let route = route(kind);
-    route.callback || !route.events.is_empty()
+    has_endpoint && !route.events.is_empty() || has_address && route.callback
 }
 
 /// Whether a job is to be given an address of its own: not where a registered endpoint hears of it
@@ -271,6 +272,9 @@ pub fn markdown() -> String {
             json!({"kind": kind.name(), "request": example(kind)}),
             rules::markdown(rules::of(kind)),
         ));
+        for name in path_fields(&route) {
+            page.push_str(&format!("- `{name}`, required: goes into the address\n"));
+        }
     }
     page
 }

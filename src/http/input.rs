@@ -184,8 +184,9 @@ pub async fn dry_run(http: &Http, bytes: &[u8]) -> Result<Value> {
 pub fn polls(http: &Http, kind: JobKind) -> (Millis, Millis) {
     let least = http.settings.poll_pause;
     // Where no webhook can come, the poll is the only way to hear.
-    let reachable = http.settings.public_url.is_some() || !http.secrets.live().secrets.is_empty();
-    let usual = if reachable && kinds::is_told(kind) { kind.usual_time() } else { least };
+    let has_endpoint = !http.secrets.live().secrets.is_empty();
+    let is_told = kinds::is_told(kind, has_endpoint, http.settings.public_url.is_some());
+    let usual = if is_told { kind.usual_time() } else { least };
     (http.settings.first_poll.unwrap_or(usual), least)
 }
 
