@@ -168,7 +168,7 @@ fn job() -> Value {
             "upstream_id": {"type": ["string", "null"], "description": "HeyGen's id."},
             "upstream_video_id": maybe("string"),
             "progress": {"type": ["integer", "null"], "minimum": 0, "maximum": 100},
-            "result": {"type": ["object", "null"], "description": "Links are HeyGen's and die; refresh for fresh ones."},
+            "result": {"type": ["object", "null"], "description": "Links are HeyGen's and die; refresh for fresh ones. Empty for what makes no file: a look, a voice, subtitles; they are HeyGen's `upstream_id`."},
             "failure": failure(),
             "cancel_reason": maybe("string"),
             "found_by": {"type": ["string", "null"], "description": "What told the outcome: webhook, poll, event_log, refresh, submit, deadline or caller."},
@@ -208,7 +208,8 @@ fn new_job() -> Value {
         "additionalProperties": false,
         "properties": {
             "kind": {"enum": kinds()},
-            "request": {"type": "object", "description": "The body of HeyGen's create call, without callback_id and callback_url."},
+            "request": {"type": "object", "description": "The body of HeyGen's create call, without callback_id and callback_url; docs/kinds.md has it for every kind."},
+            "check": {"type": "boolean", "default": true, "description": "`false` leaves out the check of `request` against what HeyGen documents."},
             "callback_id": {"type": "string", "maxLength": 255, "description": "Your own id; echoed and searchable."},
             "labels": {"type": "object", "additionalProperties": text(), "maxProperties": 20},
             "metadata": {"description": "Anything, up to 16 KiB; echoed."},

@@ -31,6 +31,8 @@ const PAGE: [(&str, &str); 2] =
     [("limit", "Rows of a page, 1 to 200; 50 by default."), ("cursor", "`next_cursor` of the page before.")];
 const WAIT: [(&str, &str); 1] =
     [("wait", "Seconds to wait for the end, 0 to 60. `Prefer: wait=30` does the same.")];
+const SUBMIT: [(&str, &str); 2] =
+    [WAIT[0], ("dry_run", "`true`: answer 200 with what would be sent to HeyGen; store and send nothing.")];
 const JOB_LIST: [(&str, &str); 9] = [
     PAGE[0],
     PAGE[1],
@@ -48,7 +50,7 @@ const RECEIPT_LIST: [(&str, &str); 3] =
 /// Everything under `/api` and beside it, but for the webhook door, whose addresses are in `hook`.
 pub const TABLE: &[Doc] = &[
     Doc {
-        query: &WAIT,
+        query: &SUBMIT,
         body: Some("NewJob"),
         answer: (202, Some("Job")),
         ..doc("post", "/api/jobs", "Submit a job. `Idempotency-Key` makes it safe to repeat.")
