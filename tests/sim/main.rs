@@ -4,7 +4,7 @@
 //! ended as the sandbox's ledger says.
 //!
 //! `SIM_SEEDS` says how many seeds (300), `SIM_SEED` runs one and tells its steps, `SIM_STEPS` how
-//! many steps each (120). `scripts/nightly` runs 10,000.
+//! many steps each (80). `scripts/nightly` runs 10,000.
 
 mod check;
 mod step;
@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use reelhook::clock::Stopwatch;
 
 const SEEDS: u64 = 300;
-const STEPS: u64 = 120;
+const STEPS: u64 = 80;
 
 #[test]
 fn nothing_is_lost_paid_twice_or_stuck_whatever_happens() {
