@@ -5,9 +5,13 @@
 //! its name, where its value came from and what would be right; an unknown `REELHOOK_` variable is
 //! an error, never a silent default. `docs/configuration.md` is generated from the table here.
 
+mod read;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+
+use read::{addresses, base_url, header_text, log_filter, number, secrets, switch};
 
 /// Where the data lives, as `--database` or `DATABASE_URL` says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,11 +160,7 @@ pub static SETTINGS: [Setting; 19] = [
              not submitted here. Those of another reelhook are left alone. `job adopt` does it once, by hand.",
         )
     },
-    setting(
-        "trusted-proxies",
-        "IP[,IP…]",
-        "Reverse proxies whose X-Forwarded-For and X-Forwarded-Proto count.",
-    ),
+    setting("trusted-proxies", "IP[,IP…]", "Reverse proxies whose X-Forwarded-For is believed."),
     Setting {
         default: Some("false"),
         ..setting("bootstrap", SWITCH, "Make an API key at start if there is none, and print it once.")
@@ -188,6 +188,10 @@ pub static SETTINGS: [Setting; 19] = [
 /// Variables of the command line's clients, and of our own tests, which are no settings of a server.
 const OTHER_VARIABLES: [&str; 4] =
     ["REELHOOK_URL", "REELHOOK_API_KEY", "REELHOOK_API_KEY_FILE", "REELHOOK_TEST_POSTGRES"];
+
+/// Known only to builds that have fail points: debug builds, and those with the feature.
+const FAIL_POINT: &str = "REELHOOK_FAIL_POINT";
+const FAIL_POINTS_BUILT: bool = cfg!(any(debug_assertions, feature = "fail-points"));
 
 impl Setting {
     pub fn variable(&self) -> String {
@@ -294,6 +298,7 @@ impl Given {
                 std::iter::once(s.variable()).chain(file)
             })
             .chain(OTHER_VARIABLES.map(str::to_owned))
+            .chain(FAIL_POINTS_BUILT.then(|| FAIL_POINT.to_owned()))
             .collect();
         let all = self.environment.keys().chain(self.dot_env.keys());
         let name = all.filter(|n| n.starts_with("REELHOOK_")).find(|n| !known.contains(n))?;
@@ -382,6 +387,8 @@ pub struct Config {
     pub log_file: Option<PathBuf>,
     pub drain_s: i64,
     pub deadline_s: i64,
+    /// Where a test wants the process to end; only builds that have fail points read it.
+    pub fail_point: Option<String>,
     /// Setting, value as it may be shown, and where it came from; for the log at start.
     pub shown: Vec<(&'static str, String, Source)>,
 }
@@ -417,6 +424,7 @@ impl Config {
             log_file: values.optional("log-file", |v| Ok(PathBuf::from(v)))?,
             drain_s: values.required("drain", |v| number(v, 1, 600))?,
             deadline_s: values.required("deadline", |v| number(v, 60, 2_592_000))?,
+            fail_point: given.variable(FAIL_POINT).map(|(value, _)| value),
             shown: values.shown(),
         };
         config.check_together()
@@ -499,59 +507,6 @@ pub fn without_password(text: &str) -> String {
             url.to_string()
         }
         _ => text.to_owned(),
-    }
-}
-
-fn number(text: &str, least: i64, most: i64) -> Result<i64, String> {
-    match text.parse::<i64>() {
-        Ok(n) if (least..=most).contains(&n) => Ok(n),
-        _ => Err(format!("no whole number from {least} to {most}")),
-    }
-}
-
-fn switch(text: &str) -> Result<bool, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "on" => Ok(true),
-        "false" | "0" | "no" | "off" => Ok(false),
-        _ => Err("neither true nor false".to_owned()),
-    }
-}
-
-fn base_url(text: &str) -> Result<String, String> {
-    let url = url::Url::parse(text).map_err(|e| e.to_string())?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err("it must begin with http:// or https:// and name a host".to_owned());
-    }
-    if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
-        return Err("it may hold no user, no `?` and no `#`".to_owned());
-    }
-    Ok(text.trim_end_matches('/').to_owned())
-}
-
-fn header_text(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() || text.chars().any(|c| !c.is_ascii_graphic()) {
-        return Err("it holds white space or other characters no key has".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
-fn secrets(text: &str) -> Result<Vec<String>, String> {
-    let all: Vec<String> = text.split(',').map(|s| s.trim().to_owned()).collect();
-    if all.iter().any(String::is_empty) {
-        return Err("one of the secrets is empty".to_owned());
-    }
-    Ok(all)
-}
-
-fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {
-    let parse = |t: &str| t.trim().parse().map_err(|_| format!("`{}` is no IP address", t.trim()));
-    text.split(',').map(parse).collect()
-}
-
-fn log_filter(text: &str) -> Result<String, String> {
-    match text.parse::<tracing_subscriber::EnvFilter>() {
-        Ok(_) => Ok(text.to_owned()),
-        Err(e) => Err(e.to_string()),
     }
 }
 

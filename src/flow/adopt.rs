@@ -99,6 +99,7 @@ pub(super) fn may_be_ours(tx: &mut Tx, stranger: &Stranger) -> Result<bool> {
     }
     let mut asked = vec![(stranger.kind, State::Submitting), (stranger.kind, State::Unknown)];
     if stranger.kind == Kind::Video {
+        asked.extend([State::Submitting, State::Unknown].map(|s| (Kind::Template, s)));
         asked.extend([State::Submitting, State::Unknown, State::Processing].map(|s| (Kind::VideoAgent, s)));
     }
     for (kind, state) in asked {
@@ -139,12 +140,12 @@ impl Loaded {
         let job = job_of(stranger, terms, stamp, at);
         job::insert(tx, &job, "{}")?;
         task::apply(tx, &job.id, TaskOp::Add(TaskKind::Deadline, job.deadline_at))?;
-        self.by_upstream.insert(stranger.upstream_id.clone(), at);
         self.by_id.insert(job.id.clone(), at);
         let mut slot = Slot::new(job);
         let accepted = Input::Accepted { upstream_id: stranger.upstream_id.clone(), upstream_video_id: None };
         slot.take(accepted, stamp, events);
         self.slots.push(slot);
+        self.learn(at);
         Ok(&mut self.slots[at])
     }
 }

@@ -14,13 +14,16 @@ pub struct Page {
     pub next: Option<String>,
 }
 
-/// The kinds HeyGen has a list of.
+/// The kinds HeyGen has a list of their own of. Some others end up in the list of videos, where
+/// nothing tells them apart.
 pub fn listed_kinds() -> Vec<Kind> {
-    Kind::ALL.into_iter().filter(|kind| kinds::list(*kind).is_some()).collect()
+    let has_list = |kind: &Kind| kinds::route(*kind).list == Some(kinds::route(*kind).create);
+    Kind::ALL.into_iter().filter(has_list).collect()
 }
 
 pub async fn page(heygen: &Heygen, kind: Kind, token: Option<&str>) -> Result<Page, Fault> {
-    let page = heygen.list(kind, token).await?;
+    let Some(list) = kinds::route(kind).list else { return Ok(Page { found: vec![], next: None }) };
+    let page = heygen.list(list, token).await?;
     let found = page.items.iter().filter(|item| !is_of_another_kind(kind, item));
     Ok(Page { found: found.filter_map(|item| read(kind, item)).collect(), next: page.next })
 }

@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod client;
 pub mod fault;
 pub mod kinds;
+pub mod rules;
 pub mod sandbox;
 pub mod webhooks;
 pub mod wire;

@@ -4,6 +4,7 @@
 //! they only make the work due. What HeyGen has besides our jobs they may list.
 
 mod adopt;
+mod answer;
 mod auth;
 mod doctor;
 pub mod hook;
@@ -34,6 +35,7 @@ use crate::clock::Clock;
 use crate::domain::address::Addresses;
 use crate::domain::outage::Outage;
 use crate::domain::time::Millis;
+use crate::fail::FailPoints;
 use crate::flow::{Stamp, Terms};
 use crate::heygen::client::Heygen;
 use crate::metrics::Metrics;
@@ -50,6 +52,7 @@ pub struct Inner {
     /// For read-only look-ups and HeyGen's side of webhooks; never about a job.
     pub heygen: Heygen,
     pub addresses: Addresses,
+    pub fail: FailPoints,
     pub settings: Settings,
     secrets: secrets::Secrets,
     intake: intake::Intake,
@@ -86,6 +89,7 @@ pub struct Parts {
     pub metrics: Metrics,
     pub heygen: Heygen,
     pub addresses: Addresses,
+    pub fail: FailPoints,
     pub settings: Settings,
 }
 
@@ -98,7 +102,7 @@ impl std::ops::Deref for Http {
 
 impl Http {
     pub async fn start(parts: Parts) -> store::Result<Self> {
-        let Parts { db, clock, metrics, heygen, addresses, settings } = parts;
+        let Parts { db, clock, metrics, heygen, addresses, fail, settings } = parts;
         let configured = settings.webhook_secrets.clone();
         let secrets = secrets::Secrets::load(db.clone(), configured, clock.now()).await?;
         Ok(Self(Arc::new(Inner {
@@ -111,6 +115,7 @@ impl Http {
             metrics,
             heygen,
             addresses,
+            fail,
             settings,
         })))
     }

@@ -22,6 +22,7 @@ use crate::domain::job::Job;
 use crate::domain::outage::Outage;
 use crate::domain::task::{Claimed, Outcome, TaskKind, TaskOp};
 use crate::domain::time::SECOND;
+use crate::fail::{FailPoints, Point};
 use crate::flow::{self, Changed, Stamp};
 use crate::heygen::client::Heygen;
 use crate::heygen::fault::{Blocked, Fault};
@@ -44,6 +45,7 @@ pub struct Inner {
     pub budget: Budget,
     /// Whether a webhook about somebody else's job makes it ours, and what it is given then.
     pub adoption: Option<flow::Terms>,
+    pub fail: FailPoints,
 }
 
 impl std::ops::Deref for Work {
@@ -88,6 +90,7 @@ impl Work {
     async fn conclude(&self, end: End) -> store::Result<()> {
         let stamp = self.stamp();
         let found = self.db.write_behind(move |tx| end.record(tx, &stamp)).await?;
+        self.fail.at(Point::RunStored).await;
         match found {
             None => {
                 self.metrics.stale_finishes.inc();

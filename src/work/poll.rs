@@ -10,6 +10,7 @@ use crate::domain::retry::poll_pause;
 use crate::domain::step::{Input, LAST_LOOK, next_look};
 use crate::domain::task::{Claimed, Lane, Outcome};
 use crate::domain::time::{Millis, SECOND};
+use crate::fail::Point;
 use crate::heygen::client::MOST_STATUSES;
 use crate::heygen::fault::{Blocked, Fault};
 use crate::heygen::kinds;
@@ -38,7 +39,7 @@ pub(super) async fn run_many(work: &Work, tasks: Vec<Claimed>) -> store::Result<
         match jobs.remove(&task.subject).filter(is_asked_for) {
             None => ends.push(End::of(task, Outcome::Done)),
             Some(job) if is_urgent(&job, now) => ends.push(singly(task, FIRST)),
-            Some(job) if kinds::statuses(job.kind).is_none() => ends.push(alone(task)),
+            Some(job) if kinds::route(job.kind).statuses.is_none() => ends.push(alone(task)),
             Some(job) => together.entry(job.kind).or_default().push((task, job)),
         }
     }
@@ -79,7 +80,9 @@ async fn ask_together(work: &Work, kind: Kind, asked: Vec<(Claimed, Job)>) -> Ve
         return asked.into_iter().map(|(task, _)| later(task)).collect();
     }
     let ids: Vec<&str> = asked.iter().filter_map(|(_, job)| job.upstream_id.as_deref()).collect();
+    work.fail.at(Point::PollBegun).await;
     let seen = work.heygen.running(kind, &ids).await;
+    work.fail.at(Point::PollAnswered).await;
     work.called(("statuses_ok", "statuses_fault"), &seen).await;
     let now = work.clock.now();
     match seen {
@@ -130,7 +133,9 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
         return work.conclude(singly(task, until)).await;
     }
     let found_by = if job.details.refresh_asked { FoundBy::Refresh } else { FoundBy::Poll };
+    work.fail.at(Point::PollBegun).await;
     let seen = work.heygen.status(&job, found_by).await;
+    work.fail.at(Point::PollAnswered).await;
     work.called(("status_ok", "status_fault"), &seen).await;
     let now = work.clock.now();
     let end = match seen {
@@ -158,8 +163,10 @@ fn unanswered(work: &Work, task: Claimed, job: &Job, fault: &Fault) -> End {
     End { pause: pause_for(fault, now), ..end }.saying(Input::Unanswered { why: fault.why() })
 }
 
+/// Not before its end is expected, however early a hint made us ask.
 fn again(work: &Work, task: Claimed, job: &Job, now: Millis) -> End {
-    let age = now.saturating_sub(job.details.accepted_at.unwrap_or(job.created_at));
-    let pause = poll_pause(age, job.details.least_poll_ms, work.jitter());
-    End::of(task, Outcome::Snooze { until: next_look(job, now + pause, now), lane: None })
+    let since = job.details.accepted_at.unwrap_or(job.created_at);
+    let pause = poll_pause(now.saturating_sub(since), job.details.least_poll_ms, work.jitter());
+    let expected = since.saturating_add(job.details.first_poll_ms);
+    End::of(task, Outcome::Snooze { until: next_look(job, expected.max(now + pause), now), lane: None })
 }

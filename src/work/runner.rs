@@ -14,6 +14,7 @@ use super::{Work, apply, deadline, poll, submit, upkeep};
 use crate::domain::retry::{MAX_ATTEMPTS, backoff};
 use crate::domain::task::{Claimed, Lane, Outcome, TaskKind};
 use crate::domain::time::{Millis, SECOND};
+use crate::fail::Point;
 use crate::store::{self, task, upstream_limit};
 
 /// Receipts applied in one transaction, unless a single task has more: bounds how long callers
@@ -192,6 +193,7 @@ impl Runner {
 
     async fn execute(&self, batch: Batch) {
         let Batch { lane, tasks, permit } = batch;
+        self.work.fail.at(Point::RunClaimed).await;
         let groups = if lane == Lane::Inbound { groups(tasks) } else { vec![tasks] };
         for tasks in groups {
             let ran = AssertUnwindSafe(self.dispatch(lane, tasks.clone())).catch_unwind().await;
