@@ -200,10 +200,9 @@ fn is_default(base: &url::Url) -> bool {
 }
 
 fn base(text: &str) -> std::result::Result<url::Url, String> {
-    let url = url::Url::parse(text).map_err(|e| e.to_string())?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err("it must begin with http:// or https:// and name a host".to_owned());
-    }
+    let url = url::Url::parse(text).ok();
+    let is_web = |url: &url::Url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some();
+    let url = url.filter(is_web).ok_or("it must begin with http:// or https:// and name a host")?;
     if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
         return Err("it may hold no user, no `?` and no `#`".to_owned());
     }

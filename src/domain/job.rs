@@ -270,6 +270,9 @@ pub struct Failure {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub code: Option<String>,
     pub message: String,
+    /// What HeyGen calls the request it refused; its support asks for it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub request_id: Option<String>,
 }
 
 impl Failure {
@@ -277,7 +280,7 @@ impl Failure {
     pub const OUTCOME_UNKNOWN: &str = "outcome_unknown";
 
     pub fn ours(code: &str, message: impl Into<String>) -> Self {
-        Self { code: Some(code.to_owned()), message: message.into() }
+        Self { code: Some(code.to_owned()), message: message.into(), request_id: None }
     }
 
     /// Whether upstream may have charged for the job although it failed.

@@ -157,11 +157,13 @@ impl Heygen {
         let missing = || Fault::Blocked {
             by: fault::Blocked::Key,
             why: "no HeyGen key is set; start reelhook with HEYGEN_API_KEY".to_owned(),
+            said: None,
         };
         let key = self.key.as_deref().ok_or_else(missing)?;
         let mut key = HeaderValue::from_str(key).map_err(|_| Fault::Blocked {
             by: fault::Blocked::Key,
             why: "the HeyGen key has characters no header can carry; check HEYGEN_API_KEY".to_owned(),
+            said: None,
         })?;
         key.set_sensitive(true);
         let mut headers = crate::net::headers([("content-type", "application/json"), ("user-agent", AGENT)]);

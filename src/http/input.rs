@@ -71,9 +71,9 @@ impl Fields {
 
     pub fn text(&mut self, name: &'static str, most: usize) -> Option<String> {
         match self.take(name)? {
-            Value::String(text) if !text.is_empty() && text.chars().count() <= most => Some(text),
+            Value::String(text) if fits(&text, most) => Some(text),
             _ => {
-                self.wrong(name, format!("must be a text of 1 to {most} characters"));
+                self.wrong(name, format!("must be a text of 1 to {most} characters, none of code zero"));
                 None
             }
         }
@@ -118,6 +118,12 @@ impl Fields {
         }
         Err(Problem::fields(Kind::InvalidRequest, self.errors))
     }
+}
+
+/// The character of code zero cannot be stored as it is (PostgreSQL's text), and what is kept must
+/// be what was acknowledged.
+fn fits(text: &str, most: usize) -> bool {
+    (1..=most).contains(&text.chars().count()) && !text.contains('\0')
 }
 
 /// A caller's own name as a part of a JSON Pointer (RFC 6901).
@@ -236,16 +242,18 @@ fn labels(fields: &mut Fields) -> BTreeMap<String, String> {
     if given.len() > MAX_LABELS {
         fields.wrong("labels", format!("has {} labels, at most {MAX_LABELS} are taken", given.len()));
     }
-    let fits = |text: &str| (1..=MAX_LABEL_CHARS).contains(&text.chars().count());
     for (name, value) in given {
         match value {
-            Value::String(value) if fits(&name) && fits(&value) && !name.contains(':') => {
+            Value::String(value)
+                if fits(&name, MAX_LABEL_CHARS) && fits(&value, MAX_LABEL_CHARS) && !name.contains(':') =>
+            {
                 labels.insert(name, value);
             }
             _ => fields.wrong(
                 &format!("labels/{}", escaped(&name)),
                 format!(
-                    "name and value must be texts of 1 to {MAX_LABEL_CHARS} characters, the name without `:`"
+                    "name and value must be texts of 1 to {MAX_LABEL_CHARS} characters, none of code zero, and \
+                     the name without `:`"
                 ),
             ),
         }

@@ -18,6 +18,7 @@ use crate::domain::job::{Job, Kind as JobKind, State as JobState};
 use crate::domain::job_json::job_json;
 use crate::domain::step::{Input, Refused};
 use crate::domain::time::rfc3339;
+use crate::fail::Point;
 use crate::flow::{self, Changed, Key, NewJob, Submitted};
 use crate::store::{Tx, event, job};
 
@@ -60,7 +61,9 @@ async fn first_of(http: &Http, key: Option<&Key>) -> Result<Option<Submitted>> {
 /// Stores a new job and answers for it.
 async fn take_in(http: &Http, new: NewJob, key: Option<Key>, wait: Option<Duration>) -> Result<Response> {
     let (kind, stamp) = (new.kind, http.stamp());
+    http.fail.at(Point::SubmitRead).await;
     let made = http.db.write(move |tx| flow::submit(tx, &new, key.as_ref(), &stamp)).await?;
+    http.fail.at(Point::SubmitStored).await;
     if let Submitted::New { job_id, .. } = &made {
         http.metrics.count(&http.metrics.jobs_submitted, kind.name());
         tracing::info!(job_id, kind = kind.name(), "job taken in");

@@ -10,6 +10,7 @@ use crate::domain::retry::submit_backoff;
 use crate::domain::step::Input;
 use crate::domain::task::{Claimed, Lane, Outcome};
 use crate::domain::time::{HOUR, MINUTE, Millis, SECOND};
+use crate::fail::Point;
 use crate::flow::{self, Begun};
 use crate::heygen::client::CREATE_TIMEOUT;
 use crate::heygen::fault::Fault;
@@ -145,12 +146,14 @@ async fn call(
         Ok(body) => kinds::outgoing(job.kind, body, &job.id, &key, address.as_deref()),
         Err(e) => return Ok(Err(Fault::NotSent { why: format!("the stored request is unreadable: {e}") })),
     };
+    work.fail.at(Point::SendBegun).await;
     // The last look at the clock before the socket: a call that could outlive our lease is not begun.
     let limit = i64::try_from(CREATE_TIMEOUT.as_millis()).unwrap_or(i64::MAX);
     if work.clock.now().saturating_add(limit) > task.lease_until - MARGIN {
         return Ok(Err(Fault::NotSent { why: "the run was too slow to begin a call".to_owned() }));
     }
     let called = work.heygen.create(job.kind, outgoing, &key).await;
+    work.fail.at(Point::SendAnswered).await;
     let m = &work.metrics;
     m.count(&m.upstream_calls, if called.is_ok() { "create_ok" } else { "create_fault" });
     Ok(called)

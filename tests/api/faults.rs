@@ -15,6 +15,7 @@ cases! {
     every_fault_of_a_translation_ends_as_it_must,
     every_fault_of_every_other_kind_ends_as_it_must,
     every_fault_without_a_registered_endpoint_ends_as_it_must,
+    every_kind_tells_why_it_failed,
     an_open_outcome_is_shown_as_unknown_and_resent_with_the_same_key,
     a_crash_while_sending_is_resolved_with_the_same_key,
     a_crash_with_an_answer_lost_is_never_paid_twice,
@@ -135,6 +136,22 @@ async fn every_fault_of_every_other_kind_ends_as_it_must(fresh: &Fresh) {
 
 async fn every_fault_without_a_registered_endpoint_ends_as_it_must(fresh: &Fresh) {
     every_fault(fresh, &[Kind::Video], false).await;
+}
+
+/// An agent's session tells it in its messages, the others in a field (heygen-api.md 3).
+async fn every_kind_tells_why_it_failed(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    app.register().await;
+    let mut ids = vec![];
+    for kind in ["video", "video_agent", "translation"] {
+        app.sandbox.script_next(vec![Fault::FailCredit]);
+        ids.push(app.submit(kind, "no credit").await);
+    }
+    app.advance_s(120).await;
+    for id in &ids {
+        let failure = app.job(id).await["failure"].clone();
+        assert_eq!(failure["message"], "Insufficient credit. This operation requires 'api' credits.");
+    }
 }
 
 fn long_render(options: &mut Options) {

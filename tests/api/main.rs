@@ -17,5 +17,6 @@ mod kinds;
 mod limits;
 mod lists;
 mod receive;
+mod requests;
 mod submit;
 mod wishes;

@@ -3,7 +3,7 @@
 use crate::source::Source;
 
 /// A room and what it may use besides itself and the leaves. `room::part` opens only that part.
-const ROOMS: [(&str, &[&str]); 14] = [
+const ROOMS: [(&str, &[&str]); 15] = [
     ("domain", &[]),
     ("store", &["domain"]),
     ("net", &["domain"]),
@@ -16,13 +16,14 @@ const ROOMS: [(&str, &[&str]); 14] = [
     ("http", &["domain", "flow", "store", "files", "heygen::catalog", "heygen::webhooks", "heygen::fault"]),
     ("clock", &["domain"]),
     ("config", &["domain"]),
+    ("fail", &[]),
     ("metrics", &["domain"]),
     ("app", &["*"]),
     ("cli", &["*"]),
 ];
 
 /// Everybody but `domain` may use these; they use nobody.
-const LEAVES: [&str; 3] = ["clock", "config", "metrics"];
+const LEAVES: [&str; 4] = ["clock", "config", "fail", "metrics"];
 
 /// Arrows of single files, each with its reason.
 const EXTRA: [(&str, &str, &str); 5] = [

@@ -17,7 +17,7 @@ pub fn table(s: &Session, jobs: &[Value]) -> String {
         ("STATE", Fit::Whole),
         ("KIND", Fit::Whole),
         ("AGE", Fit::Number),
-        ("TITLE", Fit::Cut),
+        ("ABOUT", Fit::Cut),
     ];
     let row = |job: &Value| -> Vec<Shown> {
         let state = field(job, "state");
@@ -78,7 +78,7 @@ fn page(out: &Output, job: &Value, now: i64) -> String {
         ("retry of", field(job, "retry_of")),
         ("failure", failure(&job["failure"])),
         ("canceled", field(job, "cancel_reason")),
-        ("found by", field(job, "found_by")),
+        ("found by", if state == "canceled" { String::new() } else { field(job, "found_by") }),
     ];
     let mut links = vec![];
     flatten("", &job["result"], &mut links);

@@ -5,12 +5,12 @@
 
 use std::borrow::Cow;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::error::error_inside;
 use super::family::{Ending, Standing, standing};
 use super::loose::{self, Fields, first};
-use crate::domain::job::{FoundBy, Kind, Observation, Output, Says};
+use crate::domain::job::{Failure, FoundBy, Kind, Observation, Output, Says};
 use crate::heygen::kinds;
 
 const VIDEO_IDS: &[&str] = &["video_id", "videoId"];
@@ -71,7 +71,7 @@ fn read_status_fields(kind: Kind, root: &Fields, found_by: FoundBy) -> Result<Ob
     let says = match standing(&status) {
         Standing::Ended(Ending::Success) => finished(kind, &part),
         Standing::Ended(Ending::Failure) => {
-            Says::Failed { failure: loose::failure_after(&status, &part), confirmed: true }
+            Says::Failed { failure: failure(kind, &status, &part), confirmed: true }
         }
         // Upstream's lists of statuses disagree; what is neither end goes on (heygen-api.md 3.1).
         Standing::Running | Standing::Other => in_progress(&part),
@@ -90,6 +90,18 @@ fn finished(kind: Kind, part: &Fields) -> Says {
     // The only file there is, and it was paid for.
     output.video_url = output.video_url.or_else(|| output.captioned_video_url.clone());
     if output.completes(kind) { Says::Completed(Box::new(output)) } else { in_progress(part) }
+}
+
+/// An agent's session has no field for the reason, but its messages (heygen-api.md 3.3): the last that
+/// is not the caller's own.
+fn failure(kind: Kind, status: &str, part: &Fields) -> Failure {
+    let mut failure = loose::failure_after(status, part);
+    if kind == Kind::VideoAgent && loose::failure_text(part).is_none() {
+        let messages = part.get("messages").and_then(Value::as_array).into_iter().flatten().rev();
+        let said = messages.filter_map(Value::as_object).filter(|m| m.get("role") != Some(&json!("user")));
+        failure.message = said.filter_map(loose::spoken).next().unwrap_or(failure.message);
+    }
+    failure
 }
 
 fn in_progress(part: &Fields) -> Says {

@@ -163,12 +163,24 @@ pub fn failure(fields: &Fields) -> Failure {
         Some(code) => format!("HeyGen reported the failure {code}."),
         None => "HeyGen reported a failure without a reason.".to_owned(),
     });
-    Failure { code, message }
+    Failure { code, message, request_id: None }
 }
 
 /// The same in upstream's own words, if it has any.
 pub fn failure_text(fields: &Fields) -> Option<String> {
     first(fields, MESSAGE, words)
+}
+
+/// What a message of a conversation says. Neither its name nor its shape is documented.
+pub fn spoken(message: &Fields) -> Option<String> {
+    let part = |value: &Value| match value {
+        Value::Object(inner) => inner.get("text").and_then(words),
+        other => words(other),
+    };
+    first(message, &["content", "text", "message"], |value| match value {
+        Value::Array(parts) => parts.iter().find_map(part),
+        other => part(other),
+    })
 }
 
 /// Upstream's code for a failure. An `error` that is a text is words, not a code.
