@@ -153,10 +153,34 @@ impl Heygen {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Answer, Fault> {
+        self.send_with(self.headers()?, method, path, body).await
+    }
+
+    /// A call that upstream carries out once, however often it is made with this key.
+    pub(super) async fn post_with_key(
+        &self,
+        path: &str,
+        body: Option<&Value>,
+        key: &str,
+    ) -> Result<Answer, Fault> {
+        let mut headers = self.headers()?;
+        if let Ok(value) = HeaderValue::from_str(key) {
+            headers.insert("idempotency-key", value);
+        }
+        self.send_with(headers, Method::POST, path, body).await
+    }
+
+    async fn send_with(
+        &self,
+        headers: HeaderMap,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, Fault> {
         let call = Call {
             method,
             url: format!("{}{path}", self.base),
-            headers: self.headers()?,
+            headers,
             body: body.map(|b| Bytes::from(b.to_string())).unwrap_or_default(),
             timeout: READ_TIMEOUT,
             max_body_bytes: MAX_ANSWER_BYTES,

@@ -131,13 +131,26 @@ async fn endpoint(http: &Http) -> Check {
 }
 
 fn secret(http: &Http) -> Check {
-    match http.secrets.live().secrets.len() {
+    const NAME: &str = "webhook secret";
+    let live = http.secrets.live();
+    if let Some((about, doubt)) = live.doubts.first_key_value() {
+        return fail(
+            NAME,
+            format!(
+                "since {} it is open whether HeyGen has made a new one for {about}; what no known secret signed is \
+                 answered 503",
+                rfc3339(doubt.since)
+            ),
+            "run `reelhook webhook rotate`, or `register`, again: it gets the same answer",
+        );
+    }
+    match live.secrets.len() {
         0 => warn(
-            "webhook secret",
+            NAME,
             "none is known: signed webhooks are answered 503",
             "run `reelhook webhook register`, or set HEYGEN_WEBHOOK_SECRET",
         ),
-        n => ok("webhook secret", format!("{n} live")),
+        n => ok(NAME, format!("{n} live")),
     }
 }
 

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use super::Http;
 use super::peer::{is_local, remote};
 use super::problem::{Kind, Problem, Result};
+use super::secrets::Live;
 use crate::clock::Stopwatch;
 use crate::domain::event_log::DUTY as EVENT_LOG;
 use crate::domain::ids;
@@ -152,27 +153,28 @@ async fn read(http: &Http, body: Body) -> Result<Bytes> {
     }
 }
 
-/// The name of the secret that signed it, or why none did. Secrets are read again before a refusal,
-/// because another node may just have got a new one.
+/// The name of the secret that signed it, or why none did. Before a refusal the secrets are read
+/// again: another node may just have got a new one, or have asked for one.
 async fn judge(http: &Http, d: &Delivery) -> Result<std::result::Result<String, Unsigned>> {
     let header = |name: &str| d.headers.get(name).and_then(|v| v.to_str().ok());
-    loop {
-        let live = http.secrets.live_at(d.at).await?;
-        let why = match signature::verify(&d.body, header, &live.secrets, d.at) {
-            Ok(nth) => return Ok(Ok(live.names.get(nth).cloned().unwrap_or_default())),
-            Err(why) => why,
-        };
-        if http.secrets.refresh(d.at).await? {
-            continue;
+    let verify = |live: &Live| match signature::verify(&d.body, header, &live.secrets, d.at) {
+        Ok(nth) => Ok(live.names.get(nth).cloned().unwrap_or_default()),
+        Err(why) => Err(why),
+    };
+    let mut live = http.secrets.live_at(d.at).await?;
+    let mut verdict = verify(&live);
+    if verdict == Err(Unsigned::NoMatch) {
+        http.secrets.refresh(d.at).await?;
+        live = http.secrets.live();
+        verdict = verify(&live);
+    }
+    let shared = d.job_address.is_none() && !d.lax;
+    match verdict {
+        Err(_) if shared && !live.doubts.is_empty() => Err(Kind::Rotating.into()),
+        Err(why) if shared && live.secrets.is_empty() && why != Unsigned::NoHeader => {
+            Err(Kind::NoSecret.into())
         }
-        let live = http.secrets.live();
-        let shared = d.job_address.is_none() && !d.lax;
-        return match why {
-            _ if !shared => Ok(Err(why)),
-            _ if live.rotating => Err(Kind::Rotating.into()),
-            _ if live.secrets.is_empty() && why != Unsigned::NoHeader => Err(Kind::NoSecret.into()),
-            _ => Ok(Err(why)),
-        };
+        verdict => Ok(verdict),
     }
 }
 

@@ -18,6 +18,7 @@ mod peer;
 pub mod problem;
 mod query;
 mod receipts;
+mod rotation;
 mod routes;
 mod secrets;
 mod videos;

@@ -105,6 +105,8 @@ problems! {
         "HeyGen will try again. Run `reelhook webhook register`, or set HEYGEN_WEBHOOK_SECRET.",
     Rotating "webhook_secret_rotating" 503 true "The webhook secret is being replaced"
         "HeyGen will try again in a moment.",
+    RotationOpen "webhook_rotation_open" 502 true "It is open whether HeyGen has made a new webhook secret"
+        "Run it again: it asks with the same key and gets the same answer. Until then, what no known secret signed is answered 503, and HeyGen sends it again.",
     Internal "internal" 500 true "Something went wrong in reelhook"
         "The log of the server has the cause.",
 }

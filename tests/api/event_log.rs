@@ -133,7 +133,7 @@ async fn the_end_of_an_outage_upstream_reads_it_at_once(fresh: &Fresh) {
     let next = app.submit("video", "in the outage").await;
     app.advance_s(120).await;
     app.sandbox.set_offline(false);
-    app.advance_s(60).await;
+    app.advance_s(120).await;
     assert_eq!(app.state(&next).await, "completed");
     assert_eq!(app.calls(LOG), calls + 1, "once");
     assert_eq!(found_by(&app, &ids).await, ["completed by event_log"]);
@@ -146,16 +146,14 @@ async fn the_end_of_an_outage_of_the_door_reads_it_at_once(fresh: &Fresh) {
     app.advance_s(30).await;
     let calls = app.calls(LOG);
     // In doubt about the secret: answered 503.
-    app.db()
-        .write(|tx| setting::put(tx, "webhook_rotating_since", &i64::MAX.to_string()))
-        .await
-        .expect("set");
+    let doubt = r#"{"ep_1": {"key": "k", "since": 0}}"#;
+    app.db().write(move |tx| setting::put(tx, setting::WEBHOOK_DOUBTS, doubt)).await.expect("set");
     app.advance_s(61).await;
     app.webhook(&[("signature", &signed("other", b"{}"))], "{}")
         .await
         .problem(503, "webhook_secret_rotating");
     app.advance_s(61).await;
-    app.db().write(|tx| setting::put(tx, "webhook_rotating_since", "")).await.expect("set");
+    app.db().write(|tx| setting::put(tx, setting::WEBHOOK_DOUBTS, "{}")).await.expect("set");
     app.webhook(&[("signature", &signed(&secret, b"{}"))], "{}").await.expect(200);
     app.settle().await;
     assert_eq!(app.calls(LOG), calls + 1);

@@ -22,5 +22,6 @@ mod lists;
 mod polls;
 mod receive;
 mod requests;
+mod rotation;
 mod submit;
 mod wishes;

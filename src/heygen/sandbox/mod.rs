@@ -160,7 +160,7 @@ impl Sandbox {
         self.world().offline = offline;
     }
 
-    /// What becomes of every call to this path from now on, until it is `None` again.
+    /// What becomes of every call to this path, or `METHOD path`, from now on, until it is `None` again.
     pub fn twist(&self, path: &str, twist: Option<Twist>) {
         let mut world = self.world();
         match twist {

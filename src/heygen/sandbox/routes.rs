@@ -86,7 +86,7 @@ async fn gate(State(sandbox): State<Sandbox>, request: Request, next: Next) -> R
         return next.run(request).await;
     }
     let stopped = sandbox.stopped(path, request.headers());
-    let twist = sandbox.world().twists.get(path).cloned();
+    let twist = sandbox.world().twist_of(&method, path);
     let own_entry = stopped.is_none() && (path.starts_with("/files/") || is_create(&method, path));
     let mut response = match stopped {
         Some(response) => response,

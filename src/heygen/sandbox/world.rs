@@ -23,7 +23,7 @@ pub struct World {
     pub balance: f64,
     pub revoked: bool,
     pub offline: bool,
-    /// Trouble with whole routes, by path.
+    /// Trouble with whole routes, by path, or by method and path.
     pub twists: HashMap<String, Twist>,
     /// Faults for the next new jobs, one list each.
     pub script: VecDeque<Vec<Fault>>,
@@ -84,6 +84,13 @@ impl World {
     pub fn enqueue(&mut self, at: Millis, delivery: Delivery) {
         let number = self.number();
         self.deliveries.insert((at, number), delivery);
+    }
+
+    pub fn twist_of(&self, method: &http::Method, path: &str) -> Option<Twist> {
+        if self.twists.is_empty() {
+            return None;
+        }
+        self.twists.get(path).or_else(|| self.twists.get(&format!("{method} {path}"))).cloned()
     }
 
     pub fn add_job(&mut self, job: Job) -> u64 {
