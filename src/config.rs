@@ -166,6 +166,10 @@ pub static SETTINGS: [Setting; 17] = [
 const OTHER_VARIABLES: [&str; 4] =
     ["REELHOOK_URL", "REELHOOK_API_KEY", "REELHOOK_API_KEY_FILE", "REELHOOK_TEST_POSTGRES"];
 
+/// Known only to builds that have fail points: debug builds, and those with the feature.
+const FAIL_POINT: &str = "REELHOOK_FAIL_POINT";
+const FAIL_POINTS_BUILT: bool = cfg!(any(debug_assertions, feature = "fail-points"));
+
 impl Setting {
     pub fn variable(&self) -> String {
         format!("REELHOOK_{}", self.name.to_uppercase().replace('-', "_"))
@@ -271,6 +275,7 @@ impl Given {
                 std::iter::once(s.variable()).chain(file)
             })
             .chain(OTHER_VARIABLES.map(str::to_owned))
+            .chain(FAIL_POINTS_BUILT.then(|| FAIL_POINT.to_owned()))
             .collect();
         let all = self.environment.keys().chain(self.dot_env.keys());
         let name = all.filter(|n| n.starts_with("REELHOOK_")).find(|n| !known.contains(n))?;
@@ -357,6 +362,8 @@ pub struct Config {
     pub log_file: Option<PathBuf>,
     pub drain_s: i64,
     pub deadline_s: i64,
+    /// Where a test wants the process to end; only builds that have fail points read it.
+    pub fail_point: Option<String>,
     /// Setting, value as it may be shown, and where it came from; for the log at start.
     pub shown: Vec<(&'static str, String, Source)>,
 }
@@ -390,6 +397,7 @@ impl Config {
             log_file: values.optional("log-file", |v| Ok(PathBuf::from(v)))?,
             drain_s: values.required("drain", |v| number(v, 1, 600))?,
             deadline_s: values.required("deadline", |v| number(v, 60, 2_592_000))?,
+            fail_point: given.variable(FAIL_POINT).map(|(value, _)| value),
             shown: values.shown(),
         };
         config.check_together()

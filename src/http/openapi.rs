@@ -48,8 +48,8 @@ fn operation(doc: &Doc) -> Value {
         }));
     }
     let mut responses = Map::new();
-    for status in [doc.answer.0].iter().chain(doc.also) {
-        responses.insert(status.to_string(), success(*status, doc.answer.1));
+    for (status, schema) in std::iter::once(&doc.answer).chain(doc.also) {
+        responses.insert(status.to_string(), success(*status, *schema));
     }
     let problem = json!({
         "description": "A problem document",
@@ -74,11 +74,11 @@ fn operation(doc: &Doc) -> Value {
 
 fn success(status: u16, schema: Option<&str>) -> Value {
     match schema {
-        _ if status == 304 => json!({"description": "Not changed since the version of `If-None-Match`"}),
         Some(name) => {
             json!({"description": "Success", "content": {"application/json": {"schema": reference(name)}}})
         }
         None if status == 204 => json!({"description": "Done"}),
+        None if status == 304 => json!({"description": "Not changed since the version of `If-None-Match`"}),
         None => json!({"description": "Success"}),
     }
 }
@@ -137,6 +137,8 @@ fn schemas() -> Value {
         "WholeReceipt": whole(whole_receipt()),
         "ReceiptPage": page_of("Receipt"),
         "NewJob": new_job(),
+        "DryRun": whole(dry_run()),
+        "EndedOrDryRun": {"anyOf": [reference("Job"), reference("DryRun")]},
         "Retry": {"type": "object", "properties": {"accept_second_charge": {
             "type": "boolean", "description": "Needed when HeyGen may have charged for the old job already."}}},
         "Reject": {"type": "object", "properties": {"reason": {"type": "string", "maxLength": 500}}},
@@ -171,6 +173,24 @@ fn schemas() -> Value {
         "Version": whole(json!({"name": text(), "version": text(), "store": {"enum": ["sqlite", "postgres"]}})),
         "Problem": problem_schema(),
     })
+}
+
+/// What `?dry_run=true` answers.
+fn dry_run() -> Value {
+    json!({
+        "kind": {"enum": kinds()},
+        "method": {"enum": ["POST"]},
+        "path": {"type": "string", "description": "Of HeyGen's API."},
+        "body": {"type": "object", "description": "What HeyGen would be sent."},
+        "errors": {"type": "array", "items": field_error(), "description": "What the check would have found, where it was left out."},
+    })
+}
+
+fn field_error() -> Value {
+    whole(json!({
+        "pointer": {"type": "string", "description": "A JSON Pointer into the body, or the name of a parameter or header."},
+        "message": text(),
+    }))
 }
 
 fn maybe_texts() -> Value {
@@ -209,6 +229,12 @@ fn output() -> Value {
     json!({
         "video_url": link(), "captioned_video_url": link(), "audio_url": link(), "caption_url": link(),
         "thumbnail_url": link(), "gif_url": link(), "page_url": link(), "duration_s": {"type": "number"},
+        "preview_audio_url": link(),
+        "layers": {"type": "object", "additionalProperties": link(), "description": "Of a background removal, by the layer's name."},
+        "clips": {"type": "array", "description": "Of AI clipping.", "items": {
+            "type": "object", "required": ["video_url"], "properties": {
+                "id": text(), "title": text(), "aspect_ratio": text(), "video_url": link(), "thumbnail_url": link(),
+                "duration_s": {"type": "number"}, "virality_score": {"type": "number"}}}},
     })
 }
 
@@ -240,7 +266,7 @@ fn job() -> Value {
             "upstream_id": {"type": ["string", "null"], "description": "HeyGen's id."},
             "upstream_video_id": maybe("string"),
             "progress": {"type": ["integer", "null"], "minimum": 0, "maximum": 100},
-            "result": {"type": ["object", "null"], "description": "Links are HeyGen's and die; refresh for fresh ones.", "properties": output()},
+            "result": {"type": ["object", "null"], "description": "Links are HeyGen's and die; refresh for fresh ones. Empty for what makes no file: a look, a voice, subtitles; they are HeyGen's `upstream_id`.", "properties": output()},
             "failure": failure(),
             "cancel_reason": maybe("string"),
             "found_by": {"type": ["string", "null"], "description": "What told the outcome: webhook, poll, event_log, refresh, submit, deadline or caller."},
@@ -279,7 +305,8 @@ fn new_job() -> Value {
         "additionalProperties": false,
         "properties": {
             "kind": {"enum": kinds()},
-            "request": {"type": "object", "description": "The body of HeyGen's create call, without callback_id and callback_url."},
+            "request": {"type": "object", "description": "The body of HeyGen's create call, without callback_id and callback_url; docs/kinds.md has it for every kind."},
+            "check": {"type": "boolean", "default": true, "description": "`false` leaves out the check of `request` against what HeyGen documents."},
             "callback_id": {"type": "string", "maxLength": 255, "description": "Your own id; echoed and searchable."},
             "labels": {"type": "object", "additionalProperties": text(), "maxProperties": 20},
             "metadata": {"description": "Anything, up to 16 KiB; echoed."},
@@ -315,7 +342,7 @@ fn problem_schema() -> Value {
         "properties": {
             "type": text(), "title": text(), "status": {"type": "integer"}, "code": {"enum": codes},
             "detail": text(), "retryable": {"type": "boolean"}, "retry_after_s": {"type": "integer"}, "hint": text(),
-            "errors": {"type": "array", "items": {"type": "object", "properties": {"pointer": text(), "message": text()}}},
+            "errors": {"type": "array", "items": field_error()},
             "request_id": {"type": "string", "description": "Also in the header X-Request-Id, and in the lines of the server's log."},
             "instance": {"type": "string", "description": "The path that was called."},
             "upstream": failure(),

@@ -18,6 +18,12 @@ pub struct FieldError {
     pub message: String,
 }
 
+impl FieldError {
+    pub fn json(&self) -> Value {
+        json!({"pointer": self.pointer, "message": self.message})
+    }
+}
+
 pub fn field(pointer: impl Into<String>, message: impl Into<String>) -> FieldError {
     FieldError { pointer: pointer.into(), message: message.into() }
 }
@@ -152,8 +158,7 @@ impl Problem {
             "retryable": kind.retryable(),
             "hint": kind.hint(),
         });
-        let errors = self.errors.iter();
-        let errors: Value = errors.map(|e| json!({"pointer": e.pointer, "message": e.message})).collect();
+        let errors: Value = self.errors.iter().map(FieldError::json).collect();
         for (name, value) in [
             ("detail", self.detail.as_ref().map(|text| json!(text))),
             ("errors", (!self.errors.is_empty()).then_some(errors)),

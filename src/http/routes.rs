@@ -19,8 +19,8 @@ pub struct Doc {
     pub body: Option<&'static str>,
     /// Status and schema of the success.
     pub answer: (u16, Option<&'static str>),
-    /// Other statuses of a success; 304 has no body.
-    pub also: &'static [u16],
+    /// Other successes.
+    pub also: &'static [(u16, Option<&'static str>)],
     /// Whether an API key is needed.
     pub keyed: bool,
 }
@@ -33,6 +33,8 @@ const PAGE: [(&str, &str); 2] =
     [("limit", "Rows of a page, 1 to 200; 50 by default."), ("cursor", "`next_cursor` of the page before.")];
 const WAIT: [(&str, &str); 1] =
     [("wait", "Seconds to wait for the end, 0 to 60. `Prefer: wait=30` does the same.")];
+const SUBMIT: [(&str, &str); 2] =
+    [WAIT[0], ("dry_run", "`true`: answer 200 with what would be sent to HeyGen; store and send nothing.")];
 const JOB_LIST: [(&str, &str); 9] = [
     PAGE[0],
     PAGE[1],
@@ -50,10 +52,10 @@ const RECEIPT_LIST: [(&str, &str); 3] =
 /// Everything under `/api` and beside it, but for the webhook door, whose addresses are in `hook`.
 pub const TABLE: &[Doc] = &[
     Doc {
-        query: &WAIT,
+        query: &SUBMIT,
         body: Some("NewJob"),
         answer: (202, Some("Job")),
-        also: &[200],
+        also: &[(200, Some("EndedOrDryRun"))],
         ..doc("post", "/api/jobs", "Submit a job. `Idempotency-Key` makes it safe to repeat.")
     },
     Doc {
@@ -64,7 +66,7 @@ pub const TABLE: &[Doc] = &[
     Doc {
         query: &WAIT,
         answer: (200, Some("Job")),
-        also: &[304],
+        also: &[(304, None)],
         ..doc("get", "/api/jobs/{id}", "One job, by reelhook's id or HeyGen's.")
     },
     Doc {
@@ -129,7 +131,7 @@ pub const TABLE: &[Doc] = &[
     Doc {
         body: Some("Register"),
         answer: (201, Some("Registered")),
-        also: &[200],
+        also: &[(200, Some("Registered"))],
         ..doc("post", "/api/webhooks", "Register this server at HeyGen, or update its endpoint.")
     },
     Doc {

@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::domain::address::Addresses;
 use crate::domain::job::Job;
 use crate::domain::task::{Claimed, Outcome};
+use crate::fail::{FailPoints, Point};
 use crate::flow::{self, Changed, Stamp};
 use crate::heygen::client::Heygen;
 use crate::heygen::fault::{Blocked, Fault};
@@ -32,6 +33,7 @@ pub struct Inner {
     pub heygen: Heygen,
     pub metrics: Metrics,
     pub addresses: Addresses,
+    pub fail: FailPoints,
 }
 
 impl std::ops::Deref for Work {
@@ -59,6 +61,7 @@ impl Work {
     async fn conclude(&self, end: End) -> store::Result<()> {
         let stamp = self.stamp();
         let found = self.db.write_behind(move |tx| end.record(tx, &stamp)).await?;
+        self.fail.at(Point::RunStored).await;
         match found {
             None => {
                 self.metrics.stale_finishes.inc();

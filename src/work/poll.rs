@@ -6,6 +6,7 @@ use crate::domain::retry::poll_pause;
 use crate::domain::step::{Input, next_look};
 use crate::domain::task::{Claimed, Outcome};
 use crate::domain::time::Millis;
+use crate::fail::Point;
 use crate::store::{self, job};
 
 pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
@@ -17,7 +18,9 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
         return work.conclude(End::of(task, Outcome::Done)).await;
     };
     let found_by = if job.details.refresh_asked { FoundBy::Refresh } else { FoundBy::Poll };
+    work.fail.at(Point::PollBegun).await;
     let seen = work.heygen.status(&job, found_by).await;
+    work.fail.at(Point::PollAnswered).await;
     let m = &work.metrics;
     m.count(&m.upstream_calls, if seen.is_ok() { "status_ok" } else { "status_fault" });
     let now = work.clock.now();

@@ -11,7 +11,9 @@ use bytes::Bytes;
 use reelhook::app::App;
 use reelhook::clock::Clock;
 use reelhook::config::{Config, Given};
+use reelhook::domain::job::Kind;
 use reelhook::domain::time::{HOUR, MINUTE, Millis};
+use reelhook::heygen::kinds;
 use reelhook::heygen::sandbox::{Entry, Fault, Options, Sandbox, What};
 use reelhook::store::{self, Db, upstream_limit};
 use serde_json::{Value, json};
@@ -496,7 +498,13 @@ pub fn request(kind: &str, title: &str) -> Value {
             "video": {"type": "url", "url": "https://example.com/source.mp4"},
             "output_languages": ["Spanish (Spain)"],
         }),
-        other => panic!("no kind {other}"),
+        other => {
+            let kind = Kind::parse(other).unwrap_or_else(|| panic!("no kind {other}"));
+            let mut request = kinds::example(kind);
+            // Also where HeyGen has no such field: the sandbox reads its `#words` there.
+            request["title"] = json!(title);
+            request
+        }
     }
 }
 

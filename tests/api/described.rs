@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use boon::{Compiler, SchemaIndex, Schemas};
+use reelhook::domain::job::Kind;
 use reelhook::http::TABLE;
 use serde_json::{Value, json};
 
@@ -114,26 +115,19 @@ fn close(schema: &mut Value) {
 /// A job of every kind and end, with all a caller may add to it.
 async fn jobs_of_every_end(app: &mut TestApp, d: &mut Description) -> Vec<String> {
     let mut ids = vec![];
-    for (kind, title) in [
+    let ends = [
         ("video", "completed #captions"),
-        ("video_agent", "completed"),
-        ("translation", "completed"),
         ("video", "fails #fail"),
-        ("video", "refused #refuse"),
         ("video", "never ends #stuck"),
         ("video", "comes late #stuck"),
-    ] {
+        ("video", "refused #refuse"),
+    ];
+    for (kind, title) in ends.into_iter().chain(Kind::ALL.map(|kind| (kind.name(), "completed"))) {
         let mut body = new_job(kind, title);
         body["callback_id"] = json!("mine");
         body["labels"] = json!({"team": "sales"});
         body["metadata"] = json!([1, {"a": null}]);
         let job = d.call(app, "POST /api/jobs", "", &body).await.expect(202).json();
-        ids.push(job["id"].as_str().unwrap().to_owned());
-    }
-    let mut held = new_job("video", "held");
-    held["hold"] = json!(true);
-    for _ in 0..2 {
-        let job = d.call(app, "POST /api/jobs", "", &held).await.expect(202).json();
         ids.push(job["id"].as_str().unwrap().to_owned());
     }
     app.advance_s(60).await;
@@ -153,9 +147,14 @@ async fn every_answer_is_as_the_description_says(fresh: &Fresh) {
     let secret = app.secrets().await.remove(0);
 
     let ids = jobs_of_every_end(&mut app, &mut d).await;
-    let (done, failed, stuck, held) = (&ids[0], &ids[3], &ids[5], &ids[7]);
-    d.call(&app, "POST /api/jobs/{id}/approve", held, &none).await.expect(200);
-    d.call(&app, "POST /api/jobs/{id}/reject", &ids[8], &json!({"reason": "no"})).await.expect(200);
+    let [done, failed, stuck, late, ..] = &*ids else { panic!("too few jobs") };
+    for (verb, body) in [("approve", none.clone()), ("reject", json!({"reason": "no"}))] {
+        let mut held = new_job("video", "held");
+        held["hold"] = json!(true);
+        let id = d.call(&app, "POST /api/jobs", "", &held).await.expect(202).json()["id"].clone();
+        let route = format!("POST /api/jobs/{{id}}/{verb}");
+        d.call(&app, &route, id.as_str().unwrap(), &body).await.expect(200);
+    }
     d.call(&app, "POST /api/jobs/{id}/retry", failed, &none).await.expect(202);
     d.call(&app, "POST /api/jobs/{id}/refresh", done, &none).await.expect(202);
     d.call(&app, "POST /api/jobs/{id}/cancel", stuck, &none).await.expect(409);
@@ -163,10 +162,16 @@ async fn every_answer_is_as_the_description_says(fresh: &Fresh) {
     d.call(&app, "POST /api/jobs/{id}/cancel", canceled["id"].as_str().unwrap(), &none).await.expect(200);
     let waited = d.call_with(&app, "POST /api/jobs", "", "?wait=0", &[], &new_job("video", "w")).await;
     waited.expect(202);
+    let unchecked = json!({"kind": "video", "request": {"type": "film"}, "check": false});
+    for (body, mistakes) in [(new_job("video", "dry"), false), (unchecked, true)] {
+        let dry =
+            d.call_with(&app, "POST /api/jobs", "", "?dry_run=true", &[], &body).await.expect(200).json();
+        assert_eq!(dry["errors"] != json!([]), mistakes, "{dry}");
+    }
 
     // Two end lost, and of one a file comes after all.
     app.advance_s(25 * 3_600).await;
-    let upstream = app.job(&ids[6]).await["upstream_id"].as_str().unwrap().to_owned();
+    let upstream = app.job(late).await["upstream_id"].as_str().unwrap().to_owned();
     for id in [&*upstream, "a stranger's"] {
         let data = json!({"video_id": id, "url": "https://files.heygen.ai/late.mp4"});
         let body = json!({"event_type": "avatar_video.success", "event_data": data}).to_string();
@@ -174,7 +179,7 @@ async fn every_answer_is_as_the_description_says(fresh: &Fresh) {
     }
     app.webhook(&[("signature", "no")], "\u{1}").await.expect(401);
     app.settle().await;
-    assert!(app.job(&ids[6]).await["late_result"].is_object());
+    assert!(app.job(late).await["late_result"].is_object());
 
     for id in &ids {
         let job = d.call(&app, "GET /api/jobs/{id}", id, &none).await.expect(200);
