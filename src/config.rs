@@ -137,11 +137,7 @@ pub static SETTINGS: [Setting; 17] = [
              refused together with a public URL or a listener that is not loopback.",
         )
     },
-    setting(
-        "trusted-proxies",
-        "IP[,IP…]",
-        "Reverse proxies whose X-Forwarded-For and X-Forwarded-Proto count.",
-    ),
+    setting("trusted-proxies", "IP[,IP…]", "Reverse proxies whose X-Forwarded-For is believed."),
     Setting {
         default: Some("false"),
         ..setting("bootstrap", SWITCH, "Make an API key at start if there is none, and print it once.")

@@ -154,7 +154,7 @@ fn url(text: &str) -> Option<String> {
 }
 
 fn failure() -> Failure {
-    Failure { code: Some("e".to_owned()), message: "words of HeyGen".to_owned() }
+    Failure { code: Some("e".to_owned()), message: "words of HeyGen".to_owned(), request_id: None }
 }
 
 fn input(word: Word, succeeds: bool) -> Input {

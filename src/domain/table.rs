@@ -15,7 +15,7 @@ const NOW: i64 = 10 * MINUTE;
 pub fn inputs() -> Vec<(&'static str, Input)> {
     let file = || Box::new(Output { video_url: Some("https://v".to_owned()), ..Output::default() });
     let caption = || Box::new(Output { caption_url: Some("https://c".to_owned()), ..Output::default() });
-    let failure = || Failure { code: None, message: "words of HeyGen".to_owned() };
+    let failure = || Failure { code: None, message: "words of HeyGen".to_owned(), request_id: None };
     let seen = |says| {
         Input::Observed(Observation {
             found_by: FoundBy::Poll,

@@ -8,6 +8,9 @@ use crate::domain::retry::MAX_RETRY_AFTER;
 use crate::domain::time::{Millis, SECOND, parse_rfc3339};
 use crate::net::{self, Answer};
 
+/// A longer request id of upstream's is none.
+const MAX_REQUEST_ID: usize = 128;
+
 /// Why upstream takes nothing from us at all; it concerns every job alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blocked {
@@ -36,15 +39,15 @@ pub enum Fault {
     /// The request never reached upstream.
     NotSent { why: String },
     /// It reached upstream, which did not take it now. `after` is upstream's own wish.
-    Wait { after: Option<Millis>, why: String },
+    Wait { after: Option<Millis>, why: String, said: Option<Failure> },
     /// It reached upstream, which takes nothing from us until a person acts.
-    Blocked { by: Blocked, why: String },
+    Blocked { by: Blocked, why: String, said: Option<Failure> },
     /// Upstream says no to this request for good, in its own words.
     Refused(Failure),
     /// There is no such thing upstream.
     NotFound(Failure),
     /// No telling what upstream did with it.
-    Unknown { why: String },
+    Unknown { why: String, said: Option<Failure> },
 }
 
 impl Fault {
@@ -54,8 +57,19 @@ impl Fault {
             Self::NotSent { why }
             | Self::Wait { why, .. }
             | Self::Blocked { why, .. }
-            | Self::Unknown { why } => why.clone(),
+            | Self::Unknown { why, .. } => why.clone(),
             Self::Refused(failure) | Self::NotFound(failure) => failure.message.clone(),
+        }
+    }
+
+    /// Upstream's own words, if it answered.
+    pub fn said(&self) -> Option<&Failure> {
+        match self {
+            Self::NotSent { .. } => None,
+            Self::Wait { said, .. } | Self::Blocked { said, .. } | Self::Unknown { said, .. } => {
+                said.as_ref()
+            }
+            Self::Refused(failure) | Self::NotFound(failure) => Some(failure),
         }
     }
 }
@@ -64,7 +78,7 @@ impl From<net::Fault> for Fault {
     fn from(fault: net::Fault) -> Self {
         match fault {
             net::Fault::NotSent(why) => Self::NotSent { why },
-            net::Fault::NoAnswer(why) => Self::Unknown { why },
+            net::Fault::NoAnswer(why) => Self::Unknown { why, said: None },
         }
     }
 }
@@ -72,36 +86,41 @@ impl From<net::Fault> for Fault {
 /// What an answer that is not a success means (heygen-api.md 6.2).
 pub fn sort(answer: &Answer, now: Millis) -> Fault {
     let status = answer.status;
-    let said = wire::read_error(status.as_u16(), &answer.body);
-    let code = said.code.as_deref().unwrap_or_default().to_ascii_lowercase();
-    let why = format!("HeyGen answered {}: {}", status.as_u16(), said.message);
+    let failure = read_failure(answer);
+    let code = failure.code.as_deref().unwrap_or_default().to_ascii_lowercase();
+    let why = format!("HeyGen answered {}: {}", status.as_u16(), failure.message);
+    let said = Some(failure.clone());
     match status.as_u16() {
-        401 => Fault::Blocked { by: Blocked::Key, why },
-        402 if code != "plan_upgrade_required" => Fault::Blocked { by: Blocked::Credit, why },
-        429 if code == "quota_exceeded" => Fault::Blocked { by: Blocked::Credit, why },
-        429 => Fault::Wait { after: retry_after(answer, now), why },
+        401 => Fault::Blocked { by: Blocked::Key, why, said },
+        402 if code != "plan_upgrade_required" => Fault::Blocked { by: Blocked::Credit, why, said },
+        429 if code == "quota_exceeded" => Fault::Blocked { by: Blocked::Credit, why, said },
+        429 => Fault::Wait { after: retry_after(answer, now), why, said },
         // The first call with this key is still running: its outcome is what is unknown.
-        409 if code == "request_in_progress" => Fault::Unknown { why },
+        409 if code == "request_in_progress" => Fault::Unknown { why, said },
         409 if matches!(code.as_str(), "resource_not_ready" | "asset_not_available") => {
-            Fault::Wait { after: retry_after(answer, now), why }
+            Fault::Wait { after: retry_after(answer, now), why, said }
         }
         // A v3 refusal has a code. Without one, something in between answered.
-        404 | 405 if code.is_empty() => Fault::Blocked { by: Blocked::Address, why },
-        404 => Fault::NotFound(Failure { message: failure_text(&said), code: said.code }),
-        408 | 425 => Fault::Unknown { why },
-        _ if status.is_redirection() => Fault::Blocked { by: Blocked::Address, why },
-        _ if status.is_client_error() => {
-            Fault::Refused(Failure { message: failure_text(&said), code: said.code })
-        }
-        _ => Fault::Unknown { why },
+        404 | 405 if code.is_empty() => Fault::Blocked { by: Blocked::Address, why, said },
+        404 => Fault::NotFound(failure),
+        408 | 425 => Fault::Unknown { why, said },
+        _ if status.is_redirection() => Fault::Blocked { by: Blocked::Address, why, said },
+        _ if status.is_client_error() => Fault::Refused(failure),
+        _ => Fault::Unknown { why, said },
     }
 }
 
-fn failure_text(said: &wire::UpstreamError) -> String {
-    match &said.param {
+/// Upstream's words, with the field it complains about and its id of the request (heygen-api.md 1.2).
+fn read_failure(answer: &Answer) -> Failure {
+    let said = wire::read_error(answer.status.as_u16(), &answer.body);
+    let message = match said.param {
         Some(param) => format!("{} ({param})", said.message),
-        None => said.message.clone(),
-    }
+        None => said.message,
+    };
+    let id = answer.headers.get("x-request-id").and_then(|v| v.to_str().ok()).map(str::trim);
+    let usable =
+        |id: &&str| (1..=MAX_REQUEST_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
+    Failure { code: said.code, message, request_id: id.filter(usable).map(str::to_owned) }
 }
 
 /// `Retry-After` in seconds or as an HTTP date, at most an hour, as a pause from now.
@@ -125,21 +144,24 @@ fn http_date(text: &str) -> Option<Millis> {
 /// A success that carries an error with a code is that error (heygen-api.md 8), and proves what the
 /// same code proves in its own status: one of their own troubles says nothing about a charge.
 pub fn unreadable(answer: &Answer, why: &str) -> Fault {
-    let said = wire::read_error(answer.status.as_u16(), &answer.body);
-    let why = match &said.code {
-        Some(_) => format!("HeyGen answered {}: {}", answer.status.as_u16(), said.message),
+    let failure = read_failure(answer);
+    let why = match &failure.code {
+        Some(_) => format!("HeyGen answered {}: {}", answer.status.as_u16(), failure.message),
         None => format!("HeyGen answered {} without what was asked: {why}", answer.status.as_u16()),
     };
-    match said.code.as_deref().unwrap_or_default().to_ascii_lowercase().as_str() {
-        "" | "internal_error" | "gateway_timeout" | "request_in_progress" => Fault::Unknown { why },
-        "unauthorized" | "authentication_failed" => Fault::Blocked { by: Blocked::Key, why },
+    let code = failure.code.as_deref().unwrap_or_default().to_ascii_lowercase();
+    // Without a code it said nothing: its message is our own words for that.
+    let said = failure.code.is_some().then(|| failure.clone());
+    match code.as_str() {
+        "" | "internal_error" | "gateway_timeout" | "request_in_progress" => Fault::Unknown { why, said },
+        "unauthorized" | "authentication_failed" => Fault::Blocked { by: Blocked::Key, why, said },
         "insufficient_credit" | "trial_limit_exceeded" | "quota_exceeded" => {
-            Fault::Blocked { by: Blocked::Credit, why }
+            Fault::Blocked { by: Blocked::Credit, why, said }
         }
         "rate_limit_exceeded" | "rate_limited" | "resource_not_ready" | "asset_not_available" => {
-            Fault::Wait { after: None, why }
+            Fault::Wait { after: None, why, said }
         }
-        _ => Fault::Refused(Failure { code: said.code, message: said.message }),
+        _ => Fault::Refused(failure),
     }
 }
 
@@ -172,13 +194,32 @@ mod tests {
         assert!(matches!(coded(409, "resource_not_ready"), Fault::Wait { .. }));
         assert!(matches!(coded(400, "invalid_parameter"), Fault::Refused(_)));
         let code = Some("avatar_not_found".to_owned());
-        assert_eq!(coded(404, "avatar_not_found"), Fault::NotFound(Failure { code, message: "m".into() }));
+        let failure = Failure { code, message: "m".into(), request_id: None };
+        assert_eq!(coded(404, "avatar_not_found"), Fault::NotFound(failure));
         assert!(matches!(coded(500, "internal_error"), Fault::Unknown { .. }));
         for status in [502, 503, 504] {
             assert!(matches!(sort(&answer(status, &[], "<html>"), 0), Fault::Unknown { .. }));
         }
         assert!(matches!(sort(&answer(404, &[], "<html>"), 0), Fault::Blocked { by: Blocked::Address, .. }));
         assert!(matches!(sort(&answer(302, &[], ""), 0), Fault::Blocked { by: Blocked::Address, .. }));
+    }
+
+    #[test]
+    fn upstreams_own_words_are_kept_with_its_request_id() {
+        let body = r#"{"error":{"code":"unauthorized","message":"No.","param":"key"}}"#;
+        let said = |id: &str| sort(&answer(401, &[("x-request-id", id)], body), 0).said().cloned();
+        let with = |request_id: Option<&str>| Failure {
+            code: Some("unauthorized".into()),
+            message: "No. (key)".into(),
+            request_id: request_id.map(str::to_owned),
+        };
+        assert_eq!(said("abc-1"), Some(with(Some("abc-1"))));
+        assert_eq!(said(&"x".repeat(MAX_REQUEST_ID)), Some(with(Some(&"x".repeat(MAX_REQUEST_ID)))));
+        for no in ["", "a b", &"x".repeat(MAX_REQUEST_ID + 1)] {
+            assert_eq!(said(no), Some(with(None)), "{no}");
+        }
+        assert_eq!(Fault::NotSent { why: "w".into() }.said(), None);
+        assert_eq!(unreadable(&answer(200, &[], "{}"), "no id").said(), None);
     }
 
     #[test]

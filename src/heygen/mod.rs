@@ -3,6 +3,7 @@
 pub mod client;
 pub mod fault;
 pub mod kinds;
+pub mod rules;
 pub mod sandbox;
 pub mod webhooks;
 pub mod wire;

@@ -38,8 +38,13 @@ pub async fn submit(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response> {
-    let wait = wait_of(raw.as_deref(), &headers)?;
+    let mut query = Query::parse(raw.as_deref());
+    let dry_run = query.switch("dry_run");
+    let wait = wait_of(query, &headers)?;
     let bytes = input::read(body).await?;
+    if dry_run {
+        return Ok(axum::Json(input::dry_run(&http, &bytes).await?).into_response());
+    }
     let key = key_of(&headers, &caller, "POST /api/jobs", &bytes)?;
     if let Some(first) = first_of(&http, key.as_ref()).await? {
         return answer(&http, first, wait).await;
@@ -123,9 +128,8 @@ fn canonical(value: Value) -> Value {
     }
 }
 
-/// `?wait=30` or `Prefer: wait=30`, in seconds.
-fn wait_of(raw: Option<&str>, headers: &HeaderMap) -> Result<Option<Duration>> {
-    let mut query = Query::parse(raw);
+/// `?wait=30` or `Prefer: wait=30`, in seconds; the last to be read of the query.
+fn wait_of(mut query: Query, headers: &HeaderMap) -> Result<Option<Duration>> {
     let wait = query.number("wait", 0, MAX_WAIT_S);
     query.finish()?;
     let preferred = headers
@@ -169,7 +173,7 @@ pub async fn get(
     RawQuery(raw): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response> {
-    let wait = wait_of(raw.as_deref(), &headers)?;
+    let wait = wait_of(Query::parse(raw.as_deref()), &headers)?;
     let mut found = find(&http, &id).await?;
     if let Some(wait) = wait {
         found = wait_for_end(&http, &found.id, wait).await?;

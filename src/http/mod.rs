@@ -3,6 +3,7 @@
 //! Handlers parse, call `flow` or read the store, and answer. They never call HeyGen about a job:
 //! they only make the work due.
 
+mod answer;
 mod auth;
 mod doctor;
 pub mod hook;

@@ -168,8 +168,8 @@ fn job() -> Value {
             "upstream_id": {"type": ["string", "null"], "description": "HeyGen's id."},
             "upstream_video_id": maybe("string"),
             "progress": {"type": ["integer", "null"], "minimum": 0, "maximum": 100},
-            "result": {"type": ["object", "null"], "description": "Links are HeyGen's and die; refresh for fresh ones."},
-            "failure": {"type": ["object", "null"], "properties": {"code": text(), "message": text()}},
+            "result": {"type": ["object", "null"], "description": "Links are HeyGen's and die; refresh for fresh ones. Empty for what makes no file: a look, a voice, subtitles; they are HeyGen's `upstream_id`."},
+            "failure": failure(),
             "cancel_reason": maybe("string"),
             "found_by": {"type": ["string", "null"], "description": "What told the outcome: webhook, poll, event_log, refresh, submit, deadline or caller."},
             "late_result": {"type": ["object", "null"], "description": "A result that came after the end."},
@@ -180,6 +180,19 @@ fn job() -> Value {
             "receipts_url": text(),
             "cancel_url": text(),
             "refresh_url": text(),
+        },
+    })
+}
+
+/// In HeyGen's words, or of a job in ours.
+fn failure() -> Value {
+    json!({
+        "type": ["object", "null"],
+        "required": ["message"],
+        "properties": {
+            "code": text(),
+            "message": text(),
+            "request_id": {"type": "string", "description": "HeyGen's id of the request it refused; its support asks for it."},
         },
     })
 }
@@ -195,7 +208,8 @@ fn new_job() -> Value {
         "additionalProperties": false,
         "properties": {
             "kind": {"enum": kinds()},
-            "request": {"type": "object", "description": "The body of HeyGen's create call, without callback_id and callback_url."},
+            "request": {"type": "object", "description": "The body of HeyGen's create call, without callback_id and callback_url; docs/kinds.md has it for every kind."},
+            "check": {"type": "boolean", "default": true, "description": "`false` leaves out the check of `request` against what HeyGen documents."},
             "callback_id": {"type": "string", "maxLength": 255, "description": "Your own id; echoed and searchable."},
             "labels": {"type": "object", "additionalProperties": text(), "maxProperties": 20},
             "metadata": {"description": "Anything, up to 16 KiB; echoed."},
@@ -232,11 +246,14 @@ fn problem_schema() -> Value {
     let codes: Vec<&str> = problem::Kind::ALL.iter().map(|k| k.code()).collect();
     json!({
         "type": "object",
-        "required": ["type", "title", "status", "code", "retryable", "hint"],
+        "required": ["type", "title", "status", "code", "retryable", "hint", "request_id"],
         "properties": {
             "type": text(), "title": text(), "status": {"type": "integer"}, "code": {"enum": codes},
             "detail": text(), "retryable": {"type": "boolean"}, "retry_after_s": {"type": "integer"}, "hint": text(),
             "errors": {"type": "array", "items": {"type": "object", "properties": {"pointer": text(), "message": text()}}},
+            "request_id": {"type": "string", "description": "Also in the header X-Request-Id, and in the lines of the server's log."},
+            "instance": {"type": "string", "description": "The path that was called."},
+            "upstream": failure(),
         },
     })
 }

@@ -13,23 +13,12 @@ use super::secrets::ROTATING_SINCE;
 use super::{Http, input};
 use crate::domain::ids;
 use crate::domain::time::{HOUR, rfc3339};
-use crate::heygen::fault::Fault;
 use crate::heygen::webhooks::{self, Endpoint, Secret};
 use crate::store::{Tx, setting, webhook_secret};
 
 /// A secret that was replaced still verifies for this long: HeyGen retries for up to 24 h what it
 /// signed before, and signs anew each time, but a delivery under way must not be refused.
 const OVERLAP: i64 = HOUR;
-
-impl From<Fault> for Problem {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::NotFound(failure) => Self::saying(Kind::NotFound, failure.message),
-            Fault::Refused(failure) => Self::saying(Kind::Upstream, failure.message),
-            other => Self::saying(Kind::Upstream, other.why()),
-        }
-    }
-}
 
 pub async fn list(State(http): State<Http>) -> Result<Response> {
     let all = webhooks::list(&http.heygen).await?;

@@ -40,7 +40,10 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
     }
 }
 
+/// Not before its end is expected, however early a hint made us ask.
 fn next_poll(job: &Job, now: Millis, jitter: f64) -> Millis {
-    let age = now.saturating_sub(job.details.accepted_at.unwrap_or(job.created_at));
-    next_look(job, now + poll_pause(age, job.details.least_poll_ms, jitter), now)
+    let since = job.details.accepted_at.unwrap_or(job.created_at);
+    let pause = poll_pause(now.saturating_sub(since), job.details.least_poll_ms, jitter);
+    let expected = since.saturating_add(job.details.first_poll_ms);
+    next_look(job, expected.max(now + pause), now)
 }

@@ -28,7 +28,6 @@ pub struct Ground {
     pub seed: u64,
     pub database: String,
     upstream: String,
-    port: u16,
     ledger: PathBuf,
     _directory: tempfile::TempDir,
 }
@@ -63,9 +62,8 @@ impl Ground {
         let (router, working) = (sandbox.router(), sandbox.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         tokio::spawn(async move { working.run().await });
-        let port = server::free_port().await;
-        let client = Arc::new(Client::new(port));
-        Self { engine, sandbox, client, seed, database, upstream, port, ledger, _directory: directory }
+        let client = Arc::new(Client::new(server::free_port().await));
+        Self { engine, sandbox, client, seed, database, upstream, ledger, _directory: directory }
     }
 
     pub async fn serve(&self) -> Server {
@@ -74,15 +72,15 @@ impl Ground {
 
     pub async fn serve_with(&self, more: &[(&str, &str)]) -> Server {
         let variables = [&[("HEYGEN_WEBHOOK_SECRET", SECRET)], more].concat();
-        Server::start(&self.database, self.port, &self.upstream, &variables).await
+        Server::start(&self.database, &self.client, &self.upstream, &variables).await
     }
 
     /// A second server on the same store, which only PostgreSQL allows.
     pub async fn second(&self) -> (Result<Server, String>, Arc<Client>) {
-        let port = server::free_port().await;
+        let client = Client::new(server::free_port().await);
         let variables = [("HEYGEN_WEBHOOK_SECRET", SECRET)];
-        let server = Server::try_start(&self.database, port, &self.upstream, &variables).await;
-        (server, Arc::new(Client::new(port)))
+        let server = Server::try_start(&self.database, &client, &self.upstream, &variables).await;
+        (server, Arc::new(client))
     }
 
     /// Takes a job in; `words` are for the sandbox. Its id.

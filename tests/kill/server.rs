@@ -1,5 +1,5 @@
-//! The process under test: started, awaited until ready, killed hard; and a client that goes on
-//! asking while it is down.
+//! The process under test: started, awaited until ready, killed hard, stopped in order or left to its
+//! fail point; and a client that goes on asking while it is down.
 
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,15 +11,18 @@ use reelhook::net::{self, Call};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
 
 pub struct Server {
     child: Child,
+    /// The client's.
+    is_up: watch::Sender<bool>,
 }
 
 impl Server {
-    /// Starts the binary and waits for the line that says it is ready.
-    pub async fn start(database: &str, port: u16, upstream: &str, variables: &[(&str, &str)]) -> Self {
-        Self::try_start(database, port, upstream, variables)
+    /// Starts the binary, waits for the line that says it is ready, and lets the client know.
+    pub async fn start(database: &str, client: &Client, upstream: &str, variables: &[(&str, &str)]) -> Self {
+        Self::try_start(database, client, upstream, variables)
             .await
             .unwrap_or_else(|said| panic!("the server ended before it was ready:\n{said}"))
     }
@@ -27,10 +30,11 @@ impl Server {
     /// The same, or what it said when it ended instead.
     pub async fn try_start(
         database: &str,
-        port: u16,
+        client: &Client,
         upstream: &str,
         variables: &[(&str, &str)],
     ) -> Result<Self, String> {
+        let port = client.port;
         let mut child = Command::new(env!("CARGO_BIN_EXE_reelhook"))
             .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--database", database])
             .args(["--public-url", &format!("http://127.0.0.1:{port}"), "--heygen-url", upstream])
@@ -53,12 +57,20 @@ impl Server {
         }
         // Read on, or the pipe fills up and the server stands still.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Ok(Self { child })
+        client.is_up.send_replace(true);
+        Ok(Self { child, is_up: client.is_up.clone() })
+    }
+
+    /// SIGKILL, and gone when this returns.
+    pub async fn kill(mut self) {
+        self.is_up.send_replace(false);
+        self.child.kill().await.unwrap();
     }
 
     /// Waits until it has ended by itself, as it does at a fail point.
     pub async fn ended(mut self) {
         let status = self.child.wait().await.unwrap();
+        self.is_up.send_replace(false);
         assert!(!status.success(), "it ended, and not at a fail point");
     }
 
@@ -67,12 +79,8 @@ impl Server {
         let id = self.child.id().expect("it runs").to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
         let status = self.child.wait().await.unwrap();
+        self.is_up.send_replace(false);
         assert!(status.success(), "it ended in order: {status}");
-    }
-
-    /// SIGKILL, and gone when this returns.
-    pub async fn kill(mut self) {
-        self.child.kill().await.unwrap();
     }
 
     pub async fn register(&self, client: &Client) {
@@ -82,15 +90,15 @@ impl Server {
 }
 
 pub struct Client {
-    base: String,
+    port: u16,
     net: net::Client,
-    clock: Clock,
+    /// Whether the server says that it is ready.
+    is_up: watch::Sender<bool>,
 }
 
 impl Client {
     pub fn new(port: u16) -> Self {
-        let clock = Clock::real();
-        Self { base: format!("http://127.0.0.1:{port}"), net: net::Client::new(clock.clone(), false), clock }
+        Self { port, net: net::Client::new(Clock::real(), false), is_up: watch::Sender::new(false) }
     }
 
     pub async fn call(
@@ -117,7 +125,7 @@ impl Client {
     ) -> Result<net::Answer, net::Fault> {
         let call = Call {
             method: method.parse().unwrap(),
-            url: format!("{}{path}", self.base),
+            url: format!("http://127.0.0.1:{}{path}", self.port),
             headers: net::headers([("content-type", "application/json")].into_iter().chain(header)),
             body,
             timeout: Duration::from_secs(90),
@@ -150,8 +158,8 @@ impl Client {
                     assert!(status < 300, "{method} {path}: {status} {body}");
                     return body;
                 }
-                // Down or busy: what a real caller does is wait a little.
-                _ => self.clock.sleep(Duration::from_millis(20)).await,
+                // Down: asked again when it is ready. Busy, or back already: at once.
+                _ => drop(self.is_up.subscribe().wait_for(|up| *up).await.unwrap()),
             }
         }
     }

@@ -388,7 +388,7 @@ impl World {
                 self.conclude(node, None, Some(said));
             }
             Answer::Refused => {
-                let failure = Failure { code: None, message: why };
+                let failure = Failure { code: None, message: why, request_id: None };
                 self.conclude(node, None, Some(Input::Refused(failure)));
             }
             Answer::Busy if !again => {
@@ -473,9 +473,10 @@ impl World {
                 video_url: Some("https://v".to_owned()),
                 ..Output::default()
             })),
-            Some(false) => {
-                Says::Failed { failure: Failure { code: None, message: "f".to_owned() }, confirmed: false }
-            }
+            Some(false) => Says::Failed {
+                failure: Failure { code: None, message: "f".to_owned(), request_id: None },
+                confirmed: false,
+            },
         };
         Observation { found_by, upstream_id: Some("vid_1".to_owned()), upstream_video_id: None, says }
     }

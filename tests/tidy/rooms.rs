@@ -26,10 +26,11 @@ const ROOMS: [(&str, &[&str]); 15] = [
 const LEAVES: [&str; 4] = ["clock", "config", "fail", "metrics"];
 
 /// Arrows of single files, each with its reason.
-const EXTRA: [(&str, &str, &str); 4] = [
+const EXTRA: [(&str, &str, &str); 5] = [
     ("src/store/", "net::causes", "words for a connection fault, which are the same everywhere"),
     ("src/http/mod.rs", "heygen::client", "holds the handle that look-ups and webhooks go through"),
-    ("src/http/input.rs", "heygen::kinds", "refuses before paying what upstream would refuse"),
+    ("src/http/input.rs", "heygen::kinds", "knows what of a kind may be asked, and where it goes"),
+    ("src/http/input.rs", "heygen::rules", "refuses before paying what upstream would refuse"),
     ("src/http/receipts.rs", "heygen::wire", "says what a body was taken to mean"),
 ];
 
