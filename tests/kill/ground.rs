@@ -62,7 +62,8 @@ impl Ground {
         let (router, working) = (sandbox.router(), sandbox.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         tokio::spawn(async move { working.run().await });
-        let client = Arc::new(Client::new(server::free_port().await));
+        let port = server::free_port().await;
+        let client = Arc::new(Client::new(port));
         Self { engine, sandbox, client, seed, database, upstream, ledger, _directory: directory }
     }
 
@@ -77,10 +78,10 @@ impl Ground {
 
     /// A second server on the same store, which only PostgreSQL allows.
     pub async fn second(&self) -> (Result<Server, String>, Arc<Client>) {
-        let client = Client::new(server::free_port().await);
+        let port = server::free_port().await;
         let variables = [("HEYGEN_WEBHOOK_SECRET", SECRET)];
-        let server = Server::try_start(&self.database, &client, &self.upstream, &variables).await;
-        (server, Arc::new(client))
+        let client = Arc::new(Client::new(port));
+        (Server::try_start(&self.database, &client, &self.upstream, &variables).await, client)
     }
 
     /// Takes a job in; `words` are for the sandbox. Its id.

@@ -1,5 +1,5 @@
-//! The process under test: started, awaited until ready, killed hard, stopped in order or left to its
-//! fail point; and a client that goes on asking while it is down.
+//! The process under test: started, awaited until ready, killed hard; and a client that goes on
+//! asking while it is down.
 
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,7 +15,6 @@ use tokio::sync::watch;
 
 pub struct Server {
     child: Child,
-    /// The client's.
     is_up: watch::Sender<bool>,
 }
 
@@ -61,12 +60,6 @@ impl Server {
         Ok(Self { child, is_up: client.is_up.clone() })
     }
 
-    /// SIGKILL, and gone when this returns.
-    pub async fn kill(mut self) {
-        self.is_up.send_replace(false);
-        self.child.kill().await.unwrap();
-    }
-
     /// Waits until it has ended by itself, as it does at a fail point.
     pub async fn ended(mut self) {
         let status = self.child.wait().await.unwrap();
@@ -76,11 +69,17 @@ impl Server {
 
     /// SIGTERM; returns once it has ended, which it must do in order.
     pub async fn terminate(mut self) {
+        self.is_up.send_replace(false);
         let id = self.child.id().expect("it runs").to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
         let status = self.child.wait().await.unwrap();
-        self.is_up.send_replace(false);
         assert!(status.success(), "it ended in order: {status}");
+    }
+
+    /// SIGKILL, and gone when this returns.
+    pub async fn kill(mut self) {
+        self.is_up.send_replace(false);
+        self.child.kill().await.unwrap();
     }
 
     pub async fn register(&self, client: &Client) {
