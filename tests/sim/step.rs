@@ -12,6 +12,7 @@ use rand::{Rng, SeedableRng};
 use reelhook::domain::job::Kind;
 use reelhook::domain::signature;
 use reelhook::domain::time::{DAY, HOUR, MINUTE, Millis, SECOND};
+use reelhook::heygen::kinds;
 use reelhook::heygen::sandbox::{Fault, Stage};
 use reelhook::store::webhook_secret;
 use serde_json::{Value, json};
@@ -134,8 +135,7 @@ impl Sim {
     /// A new thing is wanted.
     fn want(&mut self) {
         let kind = *Kind::ALL.choose(&mut self.dice).expect("a kind");
-        let Some(request) = request(kind) else { return };
-        let mut body = json!({"kind": kind.name(), "request": request});
+        let mut body = json!({"kind": kind.name(), "request": kinds::example(kind)});
         if self.dice.random_bool(0.15) {
             body["hold"] = json!(true);
         }
@@ -390,17 +390,4 @@ fn json_headers(key: Option<usize>) -> HeaderMap {
         headers.insert("idempotency-key", HeaderValue::from(nth as u64 + 1));
     }
     headers
-}
-
-/// A body that HeyGen takes, for every kind that has one here.
-fn request(kind: Kind) -> Option<Value> {
-    match kind.name() {
-        "video" => Some(json!({"type": "avatar", "avatar_id": "a", "title": "t", "script": "s"})),
-        "video_agent" => Some(json!({"prompt": "p"})),
-        "translation" => Some(json!({
-            "video": {"type": "url", "url": "https://example.com/s.mp4"},
-            "output_languages": ["Spanish (Spain)"],
-        })),
-        _ => None,
-    }
 }
