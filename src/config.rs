@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use read::{addresses, base_url, header_text, log_filter, number, secrets, switch};
+use read::{addresses, base_url, database, header_text, log_filter, number, secrets, switch};
 
 /// Where the data lives, as `--database` or `DATABASE_URL` says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -402,7 +402,7 @@ impl Config {
         let config = Self {
             listen: values
                 .required("listen", |v| v.parse().map_err(|_| "no IP address with a port".to_owned()))?,
-            database: values.required("database", |v| Ok(Address::parse(v)))?,
+            database: values.required("database", database)?,
             public_url: values.optional("public-url", base_url)?,
             heygen_api_key: values.optional("heygen-api-key", header_text)?,
             heygen_webhook_secrets: values.optional("heygen-webhook-secret", secrets)?.unwrap_or_default(),
@@ -479,6 +479,8 @@ impl Values {
     ) -> Result<Option<T>, ConfigError> {
         let Some((setting, value)) = self.0.iter().find(|(s, _)| s.name == name) else { return Ok(None) };
         let Some((value, from)) = value else { return Ok(None) };
+        let read =
+            |value: &str| if value.trim().is_empty() { Err("it is empty".to_owned()) } else { read(value) };
         read(value).map(Some).map_err(|why| malformed(setting, value, from, why))
     }
 

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use super::Address;
+
 pub(super) fn number(text: &str, least: i64, most: i64) -> Result<i64, String> {
     match text.parse::<i64>() {
         Ok(n) if (least..=most).contains(&n) => Ok(n),
@@ -28,6 +30,15 @@ pub(super) fn base_url(text: &str) -> Result<String, String> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
+pub(super) fn database(text: &str) -> Result<Address, String> {
+    match Address::parse(text) {
+        Address::Sqlite(path) if path.as_os_str().is_empty() || path.to_string_lossy().contains("://") => {
+            Err("neither a file nor an address that begins with postgres://".to_owned())
+        }
+        address => Ok(address),
+    }
+}
+
 pub(super) fn header_text(text: &str) -> Result<String, String> {
     if text.trim().is_empty() || text.chars().any(|c| !c.is_ascii_graphic()) {
         return Err("it holds white space or other characters no key has".to_owned());
@@ -49,6 +60,12 @@ pub(super) fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {
 }
 
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+    // The parser would take a mistyped level for the name of a module, and log nothing.
+    let is_level = |word: &str| LEVELS.iter().any(|level| word.trim().eq_ignore_ascii_case(level));
+    if let Some(word) = text.split(',').find(|word| !word.contains('=') && !is_level(word)) {
+        return Err(format!("`{}` is no level; levels are {}", word.trim(), LEVELS.join(", ")));
+    }
     match text.parse::<tracing_subscriber::EnvFilter>() {
         Ok(_) => Ok(text.to_owned()),
         Err(e) => Err(e.to_string()),

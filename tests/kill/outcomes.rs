@@ -141,7 +141,8 @@ pub async fn a_gap_is_healed(engine: Engine) {
     let server = ground.serve().await;
     let jobs = submit_many(&ground, OPEN_JOBS, "p").await;
     let known = join_all(jobs.iter().map(|job| known_upstream(&ground, job))).await;
-    server.kill().await;
+    // In order: after hours nobody's lease is left.
+    server.terminate().await;
     let mut ended = 0;
     while ended < known.len() {
         match news.recv().await {
@@ -163,7 +164,7 @@ pub async fn a_gap_is_healed(engine: Engine) {
         dup_effects += ground.ends_told(job).await.saturating_sub(1);
     }
     ground.report("B09", jobs.len(), &[("stuck", stuck), ("dup_effects", dup_effects)], &figures);
-    assert!(took <= 150.0, "found in time: {took} s");
+    assert!(took <= 60.0, "found in time: {took} s");
     server.kill().await;
 }
 
