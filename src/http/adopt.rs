@@ -27,7 +27,7 @@ pub async fn adopt(State(http): State<Http>, body: Body) -> Result<Response> {
     let at = |stranger: &Stranger| stranger.created_at;
     let ages = || page.found.iter().filter_map(|(stranger, _)| at(stranger));
     // Newest first: behind one that is too old there are only older ones.
-    let is_last = matches!((ages().next(), ages().last()), (Some(a), Some(b)) if a >= b && b < since);
+    let is_last = matches!((ages().next(), ages().next_back()), (Some(a), Some(b)) if a >= b && b < since);
     let next = page.next.clone().filter(|_| !is_last);
     let wanted: Vec<(Stranger, Observation)> =
         page.found.into_iter().filter(|(stranger, _)| at(stranger).is_none_or(|at| at >= since)).collect();
