@@ -1,44 +1,26 @@
 //! Every failure of a call upstream, sorted by what it proves and what helps.
 //!
-//! Sorting goes by HTTP status and upstream's code, never by words. Nothing here decides; it says.
+//! Sorting goes by HTTP status and upstream's code, whose meaning is in `failure.rs`, never by words.
+//! Nothing here decides; it says.
 
+use super::failure::{self, Proves, sorted};
 use super::wire;
 use crate::domain::job::Failure;
+use crate::domain::pause::Reason;
 use crate::domain::retry::MAX_RETRY_AFTER;
 use crate::domain::time::{Millis, SECOND, parse_rfc3339};
 use crate::net::{self, Answer};
-
-/// Why upstream takes nothing from us at all; it concerns every job alike.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blocked {
-    /// The HeyGen key is wrong, revoked or missing.
-    Key,
-    /// The account has no credit or quota left.
-    Credit,
-    /// What answers at the upstream address is not HeyGen's API.
-    Address,
-}
-
-impl Blocked {
-    pub const ALL: [Self; 3] = [Self::Key, Self::Credit, Self::Address];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Key => "heygen_key_refused",
-            Self::Credit => "out_of_credit",
-            Self::Address => "not_heygen",
-        }
-    }
-}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// The request never reached upstream.
     NotSent { why: String },
-    /// It reached upstream, which did not take it now. `after` is upstream's own wish.
-    Wait { after: Option<Millis>, why: String },
+    /// It reached upstream, which did not take this one now. `after` is upstream's own wish.
+    Wait { after: Option<Millis>, said: Failure, why: String },
+    /// It reached upstream, which takes no more now, whatever it is.
+    TooMany { after: Option<Millis>, said: Failure, why: String },
     /// It reached upstream, which takes nothing from us until a person acts.
-    Blocked { by: Blocked, why: String },
+    Blocked { by: Reason, said: Failure, why: String },
     /// Upstream says no to this request for good, in its own words.
     Refused(Failure),
     /// There is no such thing upstream.
@@ -53,10 +35,25 @@ impl Fault {
         match self {
             Self::NotSent { why }
             | Self::Wait { why, .. }
+            | Self::TooMany { why, .. }
             | Self::Blocked { why, .. }
             | Self::Unknown { why } => why.clone(),
             Self::Refused(failure) | Self::NotFound(failure) => failure.message.clone(),
         }
+    }
+
+    /// Upstream's own words, if it answered with a refusal.
+    pub fn said(&self) -> Option<&Failure> {
+        match self {
+            Self::Wait { said, .. } | Self::TooMany { said, .. } | Self::Blocked { said, .. } => Some(said),
+            Self::Refused(failure) | Self::NotFound(failure) => Some(failure),
+            Self::NotSent { .. } | Self::Unknown { .. } => None,
+        }
+    }
+
+    /// One of ours, before anything is sent.
+    pub fn blocked(by: Reason, why: &str) -> Self {
+        Self::Blocked { by, said: Failure::ours(by.name(), why), why: why.to_owned() }
     }
 }
 
@@ -69,31 +66,37 @@ impl From<net::Fault> for Fault {
     }
 }
 
-/// What an answer that is not a success means (heygen-api.md 6.2).
+/// What an answer that is not a success means.
 pub fn sort(answer: &Answer, now: Millis) -> Fault {
-    let status = answer.status;
-    let said = wire::read_error(status.as_u16(), &answer.body);
-    let code = said.code.as_deref().unwrap_or_default().to_ascii_lowercase();
-    let why = format!("HeyGen answered {}: {}", status.as_u16(), said.message);
-    match status.as_u16() {
-        401 => Fault::Blocked { by: Blocked::Key, why },
-        402 if code != "plan_upgrade_required" => Fault::Blocked { by: Blocked::Credit, why },
-        429 if code == "quota_exceeded" => Fault::Blocked { by: Blocked::Credit, why },
-        429 => Fault::Wait { after: retry_after(answer, now), why },
-        // The first call with this key is still running: its outcome is what is unknown.
-        409 if code == "request_in_progress" => Fault::Unknown { why },
-        409 if matches!(code.as_str(), "resource_not_ready" | "asset_not_available") => {
-            Fault::Wait { after: retry_after(answer, now), why }
-        }
+    let status = answer.status.as_u16();
+    let said = wire::read_error(status, &answer.body);
+    let why = format!("HeyGen answered {status}: {}", said.message);
+    let known = said.code.as_deref().and_then(failure::proves);
+    let has_code = said.code.is_some();
+    let said = sorted(said.code.clone(), failure_text(&said));
+    let proves = match status {
+        // One of their own troubles says nothing about a charge, whatever its code.
+        408 | 425 | 500.. => Proves::Nothing,
         // A v3 refusal has a code. Without one, something in between answered.
-        404 | 405 if code.is_empty() => Fault::Blocked { by: Blocked::Address, why },
-        404 => Fault::NotFound(Failure { message: failure_text(&said), code: said.code }),
-        408 | 425 => Fault::Unknown { why },
-        _ if status.is_redirection() => Fault::Blocked { by: Blocked::Address, why },
-        _ if status.is_client_error() => {
-            Fault::Refused(Failure { message: failure_text(&said), code: said.code })
-        }
-        _ => Fault::Unknown { why },
+        300..=399 => Proves::Blocked(Reason::NotHeygen),
+        404 | 405 if !has_code => Proves::Blocked(Reason::NotHeygen),
+        404 => return Fault::NotFound(said),
+        401 => Proves::Blocked(Reason::HeygenKeyRefused),
+        402 => known.unwrap_or(Proves::Blocked(Reason::OutOfCredit)),
+        429 => known.filter(|p| *p != Proves::Refused).unwrap_or(Proves::TooMany),
+        400..=499 => known.unwrap_or(Proves::Refused),
+        _ => Proves::Nothing,
+    };
+    fault(proves, said, why, retry_after(answer, now))
+}
+
+fn fault(proves: Proves, said: Failure, why: String, after: Option<Millis>) -> Fault {
+    match proves {
+        Proves::Refused => Fault::Refused(said),
+        Proves::NotNow => Fault::Wait { after, said, why },
+        Proves::TooMany => Fault::TooMany { after, said, why },
+        Proves::Blocked(by) => Fault::Blocked { by, said, why },
+        Proves::Nothing => Fault::Unknown { why },
     }
 }
 
@@ -125,22 +128,14 @@ fn http_date(text: &str) -> Option<Millis> {
 /// A success that carries an error with a code is that error (heygen-api.md 8), and proves what the
 /// same code proves in its own status: one of their own troubles says nothing about a charge.
 pub fn unreadable(answer: &Answer, why: &str) -> Fault {
-    let said = wire::read_error(answer.status.as_u16(), &answer.body);
-    let why = match &said.code {
-        Some(_) => format!("HeyGen answered {}: {}", answer.status.as_u16(), said.message),
-        None => format!("HeyGen answered {} without what was asked: {why}", answer.status.as_u16()),
+    let status = answer.status.as_u16();
+    let said = wire::read_error(status, &answer.body);
+    let Some(code) = &said.code else {
+        return Fault::Unknown { why: format!("HeyGen answered {status} without what was asked: {why}") };
     };
-    match said.code.as_deref().unwrap_or_default().to_ascii_lowercase().as_str() {
-        "" | "internal_error" | "gateway_timeout" | "request_in_progress" => Fault::Unknown { why },
-        "unauthorized" | "authentication_failed" => Fault::Blocked { by: Blocked::Key, why },
-        "insufficient_credit" | "trial_limit_exceeded" | "quota_exceeded" => {
-            Fault::Blocked { by: Blocked::Credit, why }
-        }
-        "rate_limit_exceeded" | "rate_limited" | "resource_not_ready" | "asset_not_available" => {
-            Fault::Wait { after: None, why }
-        }
-        _ => Fault::Refused(Failure { code: said.code, message: said.message }),
-    }
+    let why = format!("HeyGen answered {status}: {}", said.message);
+    let proves = failure::proves(code).unwrap_or(Proves::Refused);
+    fault(proves, sorted(said.code.clone(), failure_text(&said)), why, None)
 }
 
 #[cfg(test)]
@@ -163,22 +158,28 @@ mod tests {
 
     #[test]
     fn faults_are_sorted_by_what_they_prove() {
-        assert!(matches!(coded(401, "unauthorized"), Fault::Blocked { by: Blocked::Key, .. }));
-        assert!(matches!(coded(402, "insufficient_credit"), Fault::Blocked { by: Blocked::Credit, .. }));
+        assert!(matches!(coded(401, "unauthorized"), Fault::Blocked { by: Reason::HeygenKeyRefused, .. }));
+        assert!(matches!(coded(402, "insufficient_credit"), Fault::Blocked { by: Reason::OutOfCredit, .. }));
         assert!(matches!(coded(402, "plan_upgrade_required"), Fault::Refused(_)));
-        assert!(matches!(coded(429, "rate_limit_exceeded"), Fault::Wait { after: None, .. }));
-        assert!(matches!(coded(429, "quota_exceeded"), Fault::Blocked { by: Blocked::Credit, .. }));
+        assert!(matches!(coded(429, "rate_limit_exceeded"), Fault::TooMany { after: None, .. }));
+        assert!(matches!(coded(429, "splines"), Fault::TooMany { .. }));
+        assert!(matches!(coded(429, "invalid_parameter"), Fault::TooMany { .. }));
+        assert!(matches!(coded(429, "quota_exceeded"), Fault::Blocked { by: Reason::OutOfCredit, .. }));
         assert!(matches!(coded(409, "request_in_progress"), Fault::Unknown { .. }));
         assert!(matches!(coded(409, "resource_not_ready"), Fault::Wait { .. }));
         assert!(matches!(coded(400, "invalid_parameter"), Fault::Refused(_)));
         let code = Some("avatar_not_found".to_owned());
-        assert_eq!(coded(404, "avatar_not_found"), Fault::NotFound(Failure { code, message: "m".into() }));
+        assert_eq!(coded(404, "avatar_not_found"), Fault::NotFound(sorted(code, "m")));
+        assert!(matches!(coded(402, "splines"), Fault::Blocked { by: Reason::OutOfCredit, .. }));
+        assert!(matches!(coded(403, "splines"), Fault::Refused(_)));
+        assert!(matches!(coded(500, "invalid_parameter"), Fault::Unknown { .. }));
+        assert!(matches!(coded(400, "internal_error"), Fault::Unknown { .. }));
         assert!(matches!(coded(500, "internal_error"), Fault::Unknown { .. }));
         for status in [502, 503, 504] {
             assert!(matches!(sort(&answer(status, &[], "<html>"), 0), Fault::Unknown { .. }));
         }
-        assert!(matches!(sort(&answer(404, &[], "<html>"), 0), Fault::Blocked { by: Blocked::Address, .. }));
-        assert!(matches!(sort(&answer(302, &[], ""), 0), Fault::Blocked { by: Blocked::Address, .. }));
+        assert!(matches!(sort(&answer(404, &[], "<html>"), 0), Fault::Blocked { by: Reason::NotHeygen, .. }));
+        assert!(matches!(sort(&answer(302, &[], ""), 0), Fault::Blocked { by: Reason::NotHeygen, .. }));
     }
 
     #[test]
@@ -188,9 +189,10 @@ mod tests {
             unreadable(&answer(200, &[], &body), "no id")
         };
         assert!(matches!(inside("internal_error"), Fault::Unknown { .. }));
-        assert!(matches!(inside("rate_limit_exceeded"), Fault::Wait { .. }));
-        assert!(matches!(inside("insufficient_credit"), Fault::Blocked { by: Blocked::Credit, .. }));
-        assert!(matches!(inside("unauthorized"), Fault::Blocked { by: Blocked::Key, .. }));
+        assert!(matches!(inside("rate_limit_exceeded"), Fault::TooMany { .. }));
+        assert!(matches!(inside("resource_not_ready"), Fault::Wait { .. }));
+        assert!(matches!(inside("insufficient_credit"), Fault::Blocked { by: Reason::OutOfCredit, .. }));
+        assert!(matches!(inside("unauthorized"), Fault::Blocked { by: Reason::HeygenKeyRefused, .. }));
         assert!(matches!(inside("invalid_parameter"), Fault::Refused(_)));
         assert!(matches!(unreadable(&answer(200, &[], "{}"), "no id"), Fault::Unknown { .. }));
     }

@@ -18,6 +18,7 @@ mod query;
 mod receipts;
 mod routes;
 mod secrets;
+mod upstream;
 mod videos;
 mod webhooks;
 

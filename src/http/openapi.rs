@@ -5,7 +5,9 @@ use serde_json::{Map, Value, json};
 
 use super::problem;
 use super::routes::{Doc, TABLE};
-use crate::domain::job::{Kind, State};
+use crate::domain::failure::Class;
+use crate::domain::job::{Kind, Priority, State};
+use crate::domain::pause::Reason;
 use crate::domain::receipt::Verdict;
 
 pub fn document() -> Value {
@@ -139,10 +141,9 @@ fn schemas() -> Value {
             "id": text(), "video_id": maybe("string"),
             "status": {"enum": ["PROCESSING", "COMPLETED", "FAILED"]},
             "url": maybe("string"), "error": maybe("string")}},
-        "Upstream": {"type": "object", "properties": {
-            "slots": {"type": "integer"}, "slots_in_use": {"type": "integer"},
-            "paused": {"type": ["object", "null"], "properties": {
-                "reason": text(), "since": time(), "next_try_at": maybe_time()}}}},
+        "Pause": {"type": "object", "properties": {"reason": {
+            "type": "string", "maxLength": 500, "description": "Why, for whoever finds it paused."}}},
+        "Upstream": upstream(),
         "Problem": problem_schema(),
     })
 }
@@ -160,6 +161,7 @@ fn job() -> Value {
             "title": maybe("string"),
             "labels": {"type": "object", "additionalProperties": text()},
             "metadata": {},
+            "priority": priority(),
             "created_at": time(),
             "updated_at": time(),
             "deadline_at": time(),
@@ -169,12 +171,13 @@ fn job() -> Value {
             "upstream_video_id": maybe("string"),
             "progress": {"type": ["integer", "null"], "minimum": 0, "maximum": 100},
             "result": {"type": ["object", "null"], "description": "Links are HeyGen's and die; refresh for fresh ones."},
-            "failure": {"type": ["object", "null"], "properties": {"code": text(), "message": text()}},
+            "failure": job_failure(),
             "cancel_reason": maybe("string"),
             "found_by": {"type": ["string", "null"], "description": "What told the outcome: webhook, poll, event_log, refresh, submit, deadline or caller."},
             "late_result": {"type": ["object", "null"], "description": "A result that came after the end."},
             "retry_of": maybe("string"),
             "note": {"type": ["string", "null"], "description": "What it waits for or last ran into."},
+            "waiting": waiting("What holds all queued jobs up, and until when. Null in events, and in the answer to a submit."),
             "status_url": text(),
             "events_url": text(),
             "receipts_url": text(),
@@ -184,8 +187,68 @@ fn job() -> Value {
     })
 }
 
+/// What a person or program may make of a failure of HeyGen's.
+fn failure() -> Map<String, Value> {
+    let classes: Vec<&str> = Class::ALL.iter().map(|class| class.name()).collect();
+    let all = json!({
+        "code": {"type": ["string", "null"], "description": "HeyGen's, or one of ours: docs/errors.md."},
+        "message": {"type": "string", "description": "HeyGen's own words."},
+        "class": {"enum": classes},
+        "for_user": {"type": "string", "description": "A sentence your user may be shown."},
+        "advice": {"type": "string", "description": "What you can do."},
+    });
+    all.as_object().cloned().unwrap_or_default()
+}
+
+fn job_failure() -> Value {
+    let mut all = failure();
+    all.insert(
+        "reelhook_does".to_owned(),
+        json!({"type": "string", "description": "What happens by itself."}),
+    );
+    json!({"type": ["object", "null"], "properties": all})
+}
+
+fn waiting(description: &str) -> Value {
+    let properties = json!({"reason": text(), "what": text(), "until": maybe_time()});
+    json!({"type": ["object", "null"], "description": description, "properties": properties})
+}
+
+fn upstream() -> Value {
+    let reasons: Vec<&str> = Reason::ALL.iter().map(|reason| reason.name()).collect();
+    json!({
+        "type": "object",
+        "properties": {
+            "slots": {"type": "integer", "description": "How many jobs may be outstanding now."},
+            "most_slots": {"type": "integer", "description": "The setting."},
+            "slots_in_use": {"type": "integer"},
+            "queued": {"type": "integer"},
+            "waiting": waiting("What holds every queued job up; full slots do not count."),
+            "paused": {"type": ["object", "null"], "properties": {
+                "reason": {"enum": reasons}, "what": text(), "fix": text(),
+                "by": {"type": ["string", "null"], "description": "The API key of who paused, or `local`."},
+                "note": maybe("string"), "since": time(),
+                "next_look_at": {"type": ["string", "null"], "format": "date-time",
+                    "description": "When the account is looked up next, which may end the pause."}}},
+            "today": {"type": "object", "description": "Of the day, UTC.", "properties": {
+                "jobs": {"type": "integer"}, "most_jobs": maybe("integer"),
+                "credits": maybe("number"), "most_credits": maybe("number"), "ends_at": time()}},
+            "balance": {"type": ["object", "null"], "description": "What HeyGen told at the last look.",
+                "properties": {"left": {"type": "number"}, "at": time()}},
+        },
+    })
+}
+
 fn kinds() -> Vec<&'static str> {
     Kind::ALL.iter().map(|k| k.name()).collect()
+}
+
+fn priority() -> Value {
+    json!({
+        "type": "integer", "minimum": Priority::LEAST, "maximum": Priority::MOST,
+        "default": Priority::default(),
+        "description": "Among jobs that wait for a slot: 9 before 1, and of one number the oldest first.",
+    })
 }
 
 fn new_job() -> Value {
@@ -199,6 +262,7 @@ fn new_job() -> Value {
             "callback_id": {"type": "string", "maxLength": 255, "description": "Your own id; echoed and searchable."},
             "labels": {"type": "object", "additionalProperties": text(), "maxProperties": 20},
             "metadata": {"description": "Anything, up to 16 KiB; echoed."},
+            "priority": priority(),
             "hold": {"type": "boolean", "description": "Wait for approval before anything is sent."},
             "deadline": {"type": "string", "format": "date-time", "description": "When the job is ended at the latest; from one minute to 30 days ahead."},
         },
@@ -235,7 +299,7 @@ fn problem_schema() -> Value {
         "required": ["type", "title", "status", "code", "retryable", "hint"],
         "properties": {
             "type": text(), "title": text(), "status": {"type": "integer"}, "code": {"enum": codes},
-            "detail": text(), "retryable": {"type": "boolean"}, "retry_after_s": {"type": "integer"}, "hint": text(),
+            "detail": text(), "upstream": {"type": "object", "properties": failure()}, "retryable": {"type": "boolean"}, "retry_after_s": {"type": "integer"}, "hint": text(),
             "errors": {"type": "array", "items": {"type": "object", "properties": {"pointer": text(), "message": text()}}},
         },
     })

@@ -1,14 +1,13 @@
-//! Health, version, metrics, the state of the upstream limit, and the first page a visitor sees.
+//! Health, version, metrics, and the first page a visitor sees.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::problem::{Kind, Result};
 use super::{Http, openapi};
 use crate::domain::task::Lane;
-use crate::domain::time::rfc3339;
 use crate::store::{Tx, job, task, upstream_limit};
 
 pub async fn livez() -> &'static str {
@@ -64,25 +63,6 @@ pub async fn metrics(State(http): State<Http>) -> Result<Response> {
     let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     Ok(response)
-}
-
-/// How much is outstanding at HeyGen, and whether anything is sent at all.
-pub async fn upstream(State(http): State<Http>) -> Result<Response> {
-    Ok(axum::Json(upstream_json(&http).await?).into_response())
-}
-
-pub async fn upstream_json(http: &Http) -> Result<Value> {
-    let now = http.clock.now();
-    let read = move |tx: &mut Tx| Ok((upstream_limit::get(tx)?, upstream_limit::slots_in_use(tx, now)?));
-    let (limit, used) = http.db.read(read).await?;
-    let paused = limit.pause.map(|pause| {
-        json!({
-            "reason": pause.reason,
-            "since": rfc3339(pause.since),
-            "next_try_at": (pause.until < i64::MAX / 2).then(|| rfc3339(pause.until)),
-        })
-    });
-    Ok(json!({"slots": limit.slots, "slots_in_use": used, "paused": paused}))
 }
 
 pub async fn no_route() -> Response {

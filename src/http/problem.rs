@@ -5,6 +5,8 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
+use crate::domain::failure::Class;
+use crate::domain::job::Failure;
 use crate::store;
 
 /// A place in the request and what is wrong there.
@@ -101,13 +103,21 @@ pub struct Problem {
     pub kind: Kind,
     pub detail: Option<String>,
     pub errors: Vec<FieldError>,
+    pub upstream: Option<Box<Refusal>>,
+}
+
+/// What HeyGen refused, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub said: Failure,
+    pub advice: &'static str,
 }
 
 pub type Result<T> = std::result::Result<T, Problem>;
 
 impl Problem {
     pub fn new(kind: Kind) -> Self {
-        Self { kind, detail: None, errors: vec![] }
+        Self { kind, detail: None, errors: vec![], upstream: None }
     }
 
     pub fn saying(kind: Kind, detail: impl Into<String>) -> Self {
@@ -120,7 +130,7 @@ impl Problem {
             1 => format!("{}: {}", e.pointer, e.message),
             n => format!("{}: {}, and {} more", e.pointer, e.message, n - 1),
         });
-        Self { kind, detail, errors }
+        Self { detail, errors, ..Self::new(kind) }
     }
 
     pub fn json(&self) -> Value {
@@ -130,7 +140,7 @@ impl Problem {
             "title": kind.title(),
             "status": kind.status(),
             "code": kind.code(),
-            "retryable": kind.retryable(),
+            "retryable": kind.retryable() && self.upstream.as_ref().is_none_or(|u| u.may_pass()),
             "hint": kind.hint(),
         });
         if let Some(detail) = &self.detail {
@@ -140,10 +150,26 @@ impl Problem {
             let errors = self.errors.iter();
             body["errors"] = errors.map(|e| json!({"pointer": e.pointer, "message": e.message})).collect();
         }
+        if let Some(Refusal { said, advice }) = self.upstream.as_deref() {
+            body["upstream"] = json!({
+                "code": said.code,
+                "message": said.message,
+                "class": said.class.name(),
+                "for_user": said.for_user,
+                "advice": advice,
+            });
+        }
         if kind.status() == 503 {
             body["retry_after_s"] = json!(RETRY_AFTER_S);
         }
         body
+    }
+}
+
+impl Refusal {
+    /// Whether the same may be done again without changing anything.
+    fn may_pass(&self) -> bool {
+        matches!(self.said.class, Class::Retry | Class::Wait)
     }
 }
 
@@ -197,7 +223,7 @@ pub fn markdown() -> String {
          Generated from `src/http/problem.rs` by `scripts/generate`; do not edit.\n\n\
          Every answer that is not a success is a problem document (RFC 9457, `application/problem+json`) with\n\
          `code`, `title`, `status`, `retryable`, `hint`, and where they apply `detail`, `errors` (places in the\n\
-         request) and `retry_after_s`. Decide by `code`; it never changes meaning.\n\n\
+         request), `upstream` (what HeyGen refused) and `retry_after_s`. Decide by `code`; it never changes meaning.\n\n\
          | code | status | retry | what it means | what to do |\n| --- | --- | --- | --- | --- |\n",
     );
     for kind in Kind::ALL {
@@ -212,10 +238,11 @@ pub fn markdown() -> String {
     }
     page.push_str(
         "\n## Why a job failed\n\n\
-         A failed job carries HeyGen's own `code` and `message` in `failure`. Two codes are ours:\n\n\
+         A failed job carries HeyGen's own `code` and `message` in `failure`. Three codes are ours:\n\n\
          | code | what it means |\n| --- | --- |\n\
          | `lost_upstream` | HeyGen accepted the job and reported no end before the job's deadline. It may have been charged. |\n\
-         | `outcome_unknown` | The job was sent, and nothing ever confirmed that HeyGen accepted it. It may have been charged. |\n",
+         | `outcome_unknown` | The job was sent, and nothing ever confirmed that HeyGen accepted it. It may have been charged. |\n\
+         | `request_unreadable` | The stored request is damaged. Nothing was sent. |\n",
     );
     page
 }

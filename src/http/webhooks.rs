@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::problem::{Kind, Problem, Result};
+use super::problem::{Kind, Problem, Refusal, Result};
 use super::secrets::ROTATING_SINCE;
 use super::{Http, input};
 use crate::domain::ids;
@@ -23,11 +23,15 @@ const OVERLAP: i64 = HOUR;
 
 impl From<Fault> for Problem {
     fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::NotFound(failure) => Self::saying(Kind::NotFound, failure.message),
-            Fault::Refused(failure) => Self::saying(Kind::Upstream, failure.message),
-            other => Self::saying(Kind::Upstream, other.why()),
-        }
+        let kind = if matches!(fault, Fault::NotFound(_)) { Kind::NotFound } else { Kind::Upstream };
+        let upstream = fault.said().map(|said| {
+            let advice = match &fault {
+                Fault::Blocked { by, .. } => by.fix(),
+                _ => said.class.advice(),
+            };
+            Box::new(Refusal { said: said.clone(), advice })
+        });
+        Self { upstream, ..Self::saying(kind, fault.why()) }
     }
 }
 

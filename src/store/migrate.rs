@@ -7,7 +7,10 @@ use super::error::{Error, Result};
 use crate::domain::time::Millis;
 use crate::params;
 
-pub(super) const ALL: [(i64, &str, &str); 1] = [(1, "init", include_str!("../../migrations/0001_init.sql"))];
+pub(super) const ALL: [(i64, &str, &str); 2] = [
+    (1, "init", include_str!("../../migrations/0001_init.sql")),
+    (3, "submission", include_str!("../../migrations/0003_submission.sql")),
+];
 
 /// Brings the schema up to date inside the caller's transaction, or, on SQLite, statement by statement.
 pub(super) fn run(tx: &mut Tx, now: Millis) -> Result<()> {

@@ -65,6 +65,10 @@ async fn every_fault(fresh: &Fresh, kind: &str, registered: bool) {
             }
             app.advance_s(100).await;
         }
+        if *fault == Fault::FailCredit {
+            // As it must, it stops all others until somebody tops the wallet up.
+            app.post("/api/upstream/resume", &json!({})).await.expect(200);
+        }
         // What comes after the end changes nothing.
         app.advance_s(1_200).await;
         let job = app.job(&id).await;

@@ -14,6 +14,8 @@ mod hints;
 mod input;
 mod limits;
 mod lists;
+mod pauses;
+mod queue;
 mod receive;
 mod submit;
 mod wishes;

@@ -43,7 +43,7 @@ fn caption() -> Says {
 }
 
 fn failure() -> Says {
-    Says::Failed { failure: Failure { code: None, message: "broken".to_owned() }, confirmed: false }
+    Says::Failed { failure: Failure::new(None, "broken"), confirmed: false }
 }
 
 /// Accepts one receipt per saying, about upstream's id `about`, and claims their tasks.
