@@ -2,8 +2,9 @@
 // writes docs/performance.md. Started by scripts/bench; every server and the load are on loopback.
 import { execFileSync, spawn } from "node:child_process";
 import { cpus, totalmem, tmpdir } from "node:os";
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 
 const binary = process.env.REELHOOK_BINARY;
 const postgres = process.env.REELHOOK_TEST_POSTGRES;
@@ -41,6 +42,7 @@ if (postgres) {
   receivers.push(["Express, PostgreSQL", express("postgres", { DATABASE_URL: postgres })]);
 }
 
+let servers = 0;
 let databases = 0;
 function freshDatabase() {
   databases += 1;
@@ -51,24 +53,24 @@ function freshDatabase() {
   return url.toString();
 }
 
-// Resolves when the line that says so is out.
-function start(command, args, ready, env) {
+// Resolves when the line that says so is out. What a server says goes to a file, as a service's does:
+// reading it here would take time from what is measured.
+async function start(command, args, ready, env) {
   const path = process.env.PATH;
-  const child = spawn(command, args, { env: { PATH: path, ...env }, stdio: ["ignore", "pipe", "pipe"] });
-  return new Promise((resolve, reject) => {
-    let said = "";
-    const hear = (chunk) => {
-      said += chunk;
-      if (said.includes(ready)) resolve({ child, said: () => said });
-    };
-    child.stdout.on("data", hear);
-    child.stderr.on("data", hear);
-    child.on("exit", (code) => reject(new Error(`${command} ended with ${code}: ${said}`)));
-  });
+  servers += 1;
+  const log = join(scratch, `${servers}.log`);
+  const out = openSync(log, "w");
+  const child = spawn(command, args, { env: { PATH: path, ...env }, stdio: ["ignore", out, out] });
+  closeSync(out);
+  const said = () => readFileSync(log, "utf8");
+  while (!said().includes(ready)) {
+    if (child.exitCode !== null) throw new Error(`${command} ended with ${child.exitCode}: ${said()}`);
+    await setTimeout(5);
+  }
+  return { child, said };
 }
 
 async function stop({ child }) {
-  child.removeAllListeners("exit");
   const gone = new Promise((resolve) => child.on("exit", resolve));
   child.kill("SIGTERM");
   await gone;

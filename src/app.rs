@@ -14,6 +14,7 @@ use crate::domain::address::Addresses;
 use crate::domain::ids;
 use crate::domain::pause::Reason;
 use crate::domain::time::SECOND;
+use crate::fail::FailPoints;
 use crate::heygen::client::Heygen;
 use crate::http::{self, Http, Parts, Settings};
 use crate::metrics::Metrics;
@@ -34,6 +35,15 @@ pub struct App {
 impl App {
     /// Opens the store and prepares everything; nothing runs yet.
     pub async fn prepare(config: &Config, clock: Clock) -> store::Result<Self> {
+        let fail = match &config.fail_point {
+            Some(text) => FailPoints::parse(text).map_err(store::Error::Bug)?,
+            None => FailPoints::default(),
+        };
+        Self::prepare_with(config, clock, fail).await
+    }
+
+    /// The same with fail points of a test.
+    pub async fn prepare_with(config: &Config, clock: Clock, fail: FailPoints) -> store::Result<Self> {
         let (address, now) = (config.database.clone(), clock.now());
         // Opening blocks on the disk or the network.
         let opened = tokio::task::spawn_blocking(move || Db::open(&address, now)).await;
@@ -62,6 +72,7 @@ impl App {
             heygen: heygen.clone(),
             metrics: metrics.clone(),
             addresses: addresses.clone(),
+            fail: fail.clone(),
         });
         let http = Http::start(Parts {
             db: db.clone(),
@@ -69,6 +80,7 @@ impl App {
             metrics,
             heygen,
             addresses,
+            fail,
             settings: settings(config),
         })
         .await?;

@@ -150,11 +150,7 @@ pub static SETTINGS: [Setting; 19] = [
              refused together with a public URL or a listener that is not loopback.",
         )
     },
-    setting(
-        "trusted-proxies",
-        "IP[,IP…]",
-        "Reverse proxies whose X-Forwarded-For and X-Forwarded-Proto count.",
-    ),
+    setting("trusted-proxies", "IP[,IP…]", "Reverse proxies whose X-Forwarded-For is believed."),
     Setting {
         default: Some("false"),
         ..setting("bootstrap", SWITCH, "Make an API key at start if there is none, and print it once.")
@@ -182,6 +178,10 @@ pub static SETTINGS: [Setting; 19] = [
 /// Variables of the command line's clients, and of our own tests, which are no settings of a server.
 const OTHER_VARIABLES: [&str; 4] =
     ["REELHOOK_URL", "REELHOOK_API_KEY", "REELHOOK_API_KEY_FILE", "REELHOOK_TEST_POSTGRES"];
+
+/// Known only to builds that have fail points: debug builds, and those with the feature.
+const FAIL_POINT: &str = "REELHOOK_FAIL_POINT";
+const FAIL_POINTS_BUILT: bool = cfg!(any(debug_assertions, feature = "fail-points"));
 
 impl Setting {
     pub fn variable(&self) -> String {
@@ -288,6 +288,7 @@ impl Given {
                 std::iter::once(s.variable()).chain(file)
             })
             .chain(OTHER_VARIABLES.map(str::to_owned))
+            .chain(FAIL_POINTS_BUILT.then(|| FAIL_POINT.to_owned()))
             .collect();
         let all = self.environment.keys().chain(self.dot_env.keys());
         let name = all.filter(|n| n.starts_with("REELHOOK_")).find(|n| !known.contains(n))?;
@@ -376,6 +377,8 @@ pub struct Config {
     pub log_file: Option<PathBuf>,
     pub drain_s: i64,
     pub deadline_s: i64,
+    /// Where a test wants the process to end; only builds that have fail points read it.
+    pub fail_point: Option<String>,
     /// Setting, value as it may be shown, and where it came from; for the log at start.
     pub shown: Vec<(&'static str, String, Source)>,
 }
@@ -411,6 +414,7 @@ impl Config {
             log_file: values.optional("log-file", |v| Ok(PathBuf::from(v)))?,
             drain_s: values.required("drain", |v| number(v, 1, 600))?,
             deadline_s: values.required("deadline", |v| number(v, 60, 2_592_000))?,
+            fail_point: given.variable(FAIL_POINT).map(|(value, _)| value),
             shown: values.shown(),
         };
         config.check_together()

@@ -296,14 +296,18 @@ pub fn observe_many(tx: &mut Tx, batch: &[Heard], stamp: &Stamp) -> Result<Appli
     let mut jobs = Loaded::load(tx, &live)?;
     let mut events = vec![];
     let mut notes = vec![];
-    for hearing in live {
+    // Strangers last: another receipt of the batch may be what tells whose they are.
+    let (known, strange): (Vec<&Hearing>, Vec<&Hearing>) =
+        live.into_iter().partition(|h| h.unusable.is_some() || jobs.find(h).is_some());
+    for hearing in known.into_iter().chain(strange) {
         let mut note =
             Note { applied_at: Some(stamp.now), event_type: hearing.event_type.clone(), ..Note::default() };
         if let Some(why) = &hearing.unusable {
             done.counts.unusable += 1;
             note.meaning = Some(why.clone());
-        } else if let Some(slot) = jobs.slot(hearing) {
-            let moved = slot.take_in(hearing, &mut note, stamp, &mut events);
+        } else if let Some(at) = jobs.find(hearing) {
+            let moved = jobs.slots[at].take_in(hearing, &mut note, stamp, &mut events);
+            jobs.learn(at);
             if moved { done.counts.moved += 1 } else { done.counts.nothing_new += 1 }
         } else {
             done.counts.parked += 1;
@@ -384,10 +388,16 @@ impl Loaded {
             }
             let at = self.slots.len();
             self.by_id.insert(job.id.clone(), at);
-            for id in job.upstream_id.iter().chain(&job.upstream_video_id) {
-                self.by_upstream.insert(id.clone(), at);
-            }
             self.slots.push(Slot { before: job.clone(), job, tasks: vec![], changed: false });
+            self.learn(at);
+        }
+    }
+
+    /// The job is found by the upstream ids it has now.
+    fn learn(&mut self, at: usize) {
+        let job = &self.slots[at].job;
+        for id in job.upstream_id.iter().chain(&job.upstream_video_id) {
+            self.by_upstream.insert(id.clone(), at);
         }
     }
 
@@ -395,11 +405,6 @@ impl Loaded {
         let by_id = hearing.job_id.as_ref().and_then(|id| self.by_id.get(id));
         let mut upstream = hearing.upstream_ids.iter().filter_map(|id| self.by_upstream.get(id));
         by_id.or_else(|| upstream.next()).copied()
-    }
-
-    fn slot(&mut self, hearing: &Hearing) -> Option<&mut Slot> {
-        let at = self.find(hearing)?;
-        self.slots.get_mut(at)
     }
 
     /// The jobs that ended.

@@ -16,6 +16,10 @@ pub fn sure(yes: bool, what: &str) -> Result<()> {
     eprint!("{what}? It cannot be undone. [y/N] ");
     let mut line = String::new();
     let read = std::io::stderr().flush().and_then(|()| std::io::stdin().lock().read_line(&mut line));
+    if matches!(read, Ok(0)) {
+        // The end of the input, where an answer would have ended the line.
+        eprintln!();
+    }
     match read {
         Ok(_) if matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes") => Ok(()),
         Ok(_) => Err(CliError::new(Exit::Usage, "cli_not_confirmed", "nothing was done", None)),

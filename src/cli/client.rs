@@ -102,10 +102,6 @@ impl Api {
         format!("{}{path}", self.base.as_str().trim_end_matches('/'))
     }
 
-    pub fn has_key(&self) -> bool {
-        self.key.is_some()
-    }
-
     pub async fn get(&self, path: Path<'_>, query: Query<'_>) -> Result<Value> {
         self.call(Method::GET, path, query, None, &[], TIMEOUT).await
     }
@@ -123,6 +119,12 @@ impl Api {
     /// A POST that is safe to repeat, because it carries a key.
     pub async fn post_with_key(&self, path: Path<'_>, body: Option<&Value>, key: &str) -> Result<Value> {
         self.call(Method::POST, path, &[], body, &[("idempotency-key", key)], TIMEOUT).await
+    }
+
+    /// A POST that only asks what it would do.
+    pub async fn post_dry(&self, path: Path<'_>, body: &Value) -> Result<Value> {
+        let query = [("dry_run", "true".to_owned())];
+        self.call(Method::POST, path, &query, Some(body), &[], TIMEOUT).await
     }
 
     pub async fn delete(&self, path: Path<'_>) -> Result<Value> {
@@ -198,10 +200,9 @@ fn is_default(base: &url::Url) -> bool {
 }
 
 fn base(text: &str) -> std::result::Result<url::Url, String> {
-    let url = url::Url::parse(text).map_err(|e| e.to_string())?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err("it must begin with http:// or https:// and name a host".to_owned());
-    }
+    let url = url::Url::parse(text).ok();
+    let is_web = |url: &url::Url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some();
+    let url = url.filter(is_web).ok_or("it must begin with http:// or https:// and name a host")?;
     if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
         return Err("it may hold no user, no `?` and no `#`".to_owned());
     }

@@ -30,7 +30,7 @@ pub async fn run(args: Args, given: &Given) -> Result<Exit> {
     let failed: Vec<String> =
         checks.iter().filter(|c| c["status"] == "fail").map(|c| field(c, "check")).collect();
     let why = format!("not healthy: {}", failed.join(", "));
-    Err(CliError::new(Exit::Failure, "cli_unhealthy", why, Some("`fix` of each says what to do")))
+    Err(CliError::new(Exit::Failure, "cli_unhealthy", why, Some("do what stands behind each")))
 }
 
 fn table(s: &Session, checks: &[Value]) -> String {

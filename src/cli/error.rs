@@ -125,12 +125,23 @@ impl CliError {
         }
         let text = |name: &str| self.problem.get(name).and_then(Value::as_str);
         eprintln!("error: {}", text("detail").or_else(|| text("title")).unwrap_or("unknown"));
-        for error in self.problem.get("errors").and_then(Value::as_array).into_iter().flatten() {
+        let errors = self.problem.get("errors").and_then(Value::as_array);
+        // The first is in the detail already.
+        for error in errors.into_iter().flatten().skip(1) {
             let part = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or("?");
             eprintln!("  {}: {}", part("pointer"), part("message"));
         }
         if let Some(hint) = text("hint") {
             eprintln!("hint: {hint}");
+        }
+        // To be found in the server's log, or told to HeyGen's support.
+        if self.problem["status"].as_u64().is_some_and(|status| status >= 500) {
+            let ids = [("request", &self.problem), ("HeyGen's request", &self.problem["upstream"])];
+            for (whose, of) in ids {
+                if let Some(id) = of["request_id"].as_str() {
+                    eprintln!("{whose}: {id}");
+                }
+            }
         }
     }
 }

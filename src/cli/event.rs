@@ -2,24 +2,14 @@
 
 use serde_json::Value;
 
-use super::client::{Flags, Session};
+use super::client::Session;
 use super::list::{self, PageFlags};
 use super::output::{Fit, Paint, Shown, cell, field, painted};
 use super::units::age;
 use super::{Exit, Result};
-use crate::config::Given;
-
-#[derive(Debug, clap::Args)]
-#[command(arg_required_else_help = true)]
-pub struct Args {
-    #[command(subcommand)]
-    verb: Verb,
-    #[command(flatten)]
-    flags: Flags,
-}
 
 #[derive(Debug, clap::Subcommand)]
-enum Verb {
+pub enum Verb {
     /// The whole event log, oldest first. `--cursor N` goes on behind event number N.
     #[command(
         after_help = "Examples:\n  reelhook event list --limit 20\n  reelhook event list --all --output ndjson | jq .type"
@@ -30,10 +20,9 @@ enum Verb {
     },
 }
 
-pub async fn run(args: Args, given: &Given) -> Result<Exit> {
-    let s = args.flags.open(given)?;
-    let Verb::List { page } = args.verb;
-    list::run(&s, &["events"], vec![], &page, |rows| table(&s, rows)).await
+pub async fn run(s: &Session, verb: Verb) -> Result<Exit> {
+    let Verb::List { page } = verb;
+    list::run(s, &["events"], vec![], &page, |rows| table(s, rows)).await
 }
 
 pub fn table(s: &Session, events: &[Value]) -> String {
@@ -43,7 +32,7 @@ pub fn table(s: &Session, events: &[Value]) -> String {
         ("AGE", Fit::Number),
         ("TYPE", Fit::Whole),
         ("JOB", Fit::Whole),
-        ("DATA", Fit::Cut),
+        ("ABOUT", Fit::Cut),
     ];
     let row = |event: &Value| -> Vec<Shown> {
         let kind = field(event, "type");

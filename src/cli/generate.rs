@@ -20,6 +20,7 @@ pub struct Args {
 pub fn pages() -> Vec<(&'static str, String)> {
     vec![
         ("states.md", crate::domain::table::markdown()),
+        ("kinds.md", crate::heygen::kinds::markdown()),
         ("configuration.md", crate::config::markdown()),
         ("errors.md", crate::http::problem::markdown() + &crate::heygen::failure::markdown()),
         ("cli.md", super::markdown()),

@@ -8,23 +8,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::client::{Flags, Session};
+use super::client::Session;
 use super::list::{self, PageFlags};
 use super::{Exit, Result, event, receipt, units};
-use crate::config::Given;
 use crate::domain::job::{Kind, State};
 
-#[derive(Debug, clap::Args)]
-#[command(arg_required_else_help = true)]
-pub struct Args {
-    #[command(subcommand)]
-    verb: Verb,
-    #[command(flatten)]
-    flags: Flags,
-}
-
 #[derive(Debug, clap::Subcommand)]
-enum Verb {
+pub enum Verb {
     Submit(Box<submit::Args>),
     /// Show one job, by reelhook's id or HeyGen's.
     #[command(
@@ -103,7 +93,7 @@ enum Verb {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  reelhook job list --state failed --label team=sales\n  \
     reelhook job list --all --output ndjson | jq -r .id")]
-struct ListArgs {
+pub struct ListArgs {
     /// Only jobs in this state.
     #[arg(long, value_name = "STATE", value_parser = State::ALL.map(State::name))]
     state: Option<String>,
@@ -127,7 +117,7 @@ struct ListArgs {
 }
 
 #[derive(Debug, clap::Args)]
-struct RetryArgs {
+pub struct RetryArgs {
     #[arg(value_name = "ID")]
     id: String,
     /// HeyGen may have charged for the old job already; pay again if it did.
@@ -140,23 +130,22 @@ struct RetryArgs {
     wait: wait::Wait,
 }
 
-pub async fn run(args: Args, given: &Given) -> Result<Exit> {
-    let s = args.flags.open(given)?;
-    match args.verb {
-        Verb::Submit(args) => submit::run(&s, *args).await,
-        Verb::Get { id, wait } => get(&s, &id, wait).await,
-        Verb::Wait { id, until } => wait::run(&s, &id, None, &until).await,
-        Verb::List(args) => list_jobs(&s, args).await,
-        Verb::Cancel { id } => wish(&s, &id, "cancel", None).await,
-        Verb::Refresh { id } => wish(&s, &id, "refresh", None).await,
-        Verb::Approve { id } => wish(&s, &id, "approve", None).await,
-        Verb::Reject { id, reason } => wish(&s, &id, "reject", Some(json!({"reason": reason}))).await,
-        Verb::Retry(args) => retry(&s, args).await,
+pub async fn run(s: &Session, verb: Verb) -> Result<Exit> {
+    match verb {
+        Verb::Submit(args) => submit::run(s, *args).await,
+        Verb::Get { id, wait } => get(s, &id, wait).await,
+        Verb::Wait { id, until } => wait::run(s, &id, None, &until).await,
+        Verb::List(args) => list_jobs(s, args).await,
+        Verb::Cancel { id } => wish(s, &id, "cancel", None).await,
+        Verb::Refresh { id } => wish(s, &id, "refresh", None).await,
+        Verb::Approve { id } => wish(s, &id, "approve", None).await,
+        Verb::Reject { id, reason } => wish(s, &id, "reject", Some(json!({"reason": reason}))).await,
+        Verb::Retry(args) => retry(s, args).await,
         Verb::Events { id, page } => {
-            list::run(&s, &["jobs", &id, "events"], vec![], &page, |rows| event::table(&s, rows)).await
+            list::run(s, &["jobs", &id, "events"], vec![], &page, |rows| event::table(s, rows)).await
         }
         Verb::Receipts { id, page } => {
-            list::run(&s, &["jobs", &id, "receipts"], vec![], &page, |rows| receipt::table(&s, rows)).await
+            list::run(s, &["jobs", &id, "receipts"], vec![], &page, |rows| receipt::table(s, rows)).await
         }
     }
 }

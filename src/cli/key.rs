@@ -2,23 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::client::{Flags, Session, rows};
-use super::output::{Fit, Format, Paint, Shown, cell, field, painted};
+use super::client::{Session, rows};
+use super::output::{Fit, Paint, Shown, cell, field, painted};
 use super::units::age;
-use super::{Exit, Result, ask};
-use crate::config::Given;
-
-#[derive(Debug, clap::Args)]
-#[command(arg_required_else_help = true)]
-pub struct Args {
-    #[command(subcommand)]
-    verb: Verb,
-    #[command(flatten)]
-    flags: Flags,
-}
+use super::{Exit, Result, ask, list};
 
 #[derive(Debug, clap::Subcommand)]
-enum Verb {
+pub enum Verb {
     /// Make an API key; its text is shown only now.
     #[command(
         after_help = "Once a key exists, every call needs one.\n\nExamples:\n  reelhook key create backend\n  \
@@ -43,9 +33,8 @@ enum Verb {
     },
 }
 
-pub async fn run(args: Args, given: &Given) -> Result<Exit> {
-    let s = args.flags.open(given)?;
-    match args.verb {
+pub async fn run(s: &Session, verb: Verb) -> Result<Exit> {
+    match verb {
         Verb::Create { name } => {
             let key = s.api.post(&["keys"], Some(&json!({"name": name}))).await?;
             s.out.answer(&key, |out| out.paint(&field(&key, "key"), Paint::Bold));
@@ -56,7 +45,7 @@ pub async fn run(args: Args, given: &Given) -> Result<Exit> {
         Verb::List => {
             let page = s.api.get(&["keys"], &[]).await?;
             let data = rows(&page)?;
-            print_list(&s, &page, data, table);
+            list::one_page(s, &page, data, table);
         }
         Verb::Revoke { id, yes } => {
             ask::sure(yes, &format!("revoke the API key {id}"))?;
@@ -66,16 +55,6 @@ pub async fn run(args: Args, given: &Given) -> Result<Exit> {
         }
     }
     Ok(Exit::Ok)
-}
-
-/// A list that has one page.
-pub fn print_list(s: &Session, page: &Value, data: &[Value], people: impl Fn(&Session, &[Value]) -> String) {
-    match s.out.format {
-        Format::Ndjson => s.out.text(&data.iter().map(|row| format!("{row}\n")).collect::<String>()),
-        Format::Json => s.out.text(&format!("{page:#}")),
-        Format::Table if data.is_empty() => s.out.note("nothing found"),
-        Format::Table => s.out.text(&people(s, data)),
-    }
 }
 
 fn table(s: &Session, keys: &[Value]) -> String {

@@ -83,3 +83,13 @@ fn finish(
         }
     }
 }
+
+/// A list that has one page.
+pub fn one_page(s: &Session, page: &Value, data: &[Value], people: impl Fn(&Session, &[Value]) -> String) {
+    match s.out.format {
+        Format::Ndjson => s.out.text(&data.iter().map(|row| format!("{row}\n")).collect::<String>()),
+        Format::Json => s.out.text(&format!("{page:#}")),
+        Format::Table if data.is_empty() => s.out.note("nothing found"),
+        Format::Table => s.out.text(&people(s, data)),
+    }
+}

@@ -12,7 +12,7 @@ use crate::config::Given;
 const DEFAULT_WIDTH: u16 = 80;
 const LEAST_WIDTH: u16 = 40;
 /// Ids and names are whole in a table up to here.
-const WHOLE_CHARS: usize = 40;
+const WHOLE_CHARS: usize = 48;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
@@ -119,7 +119,7 @@ impl Output {
             (None, false) => Format::Json,
         };
         let columns = given.variable("COLUMNS").and_then(|(text, _)| text.parse().ok());
-        let width = columns.or_else(|| Table::new().width()).unwrap_or(DEFAULT_WIDTH).max(LEAST_WIDTH);
+        let width = columns.map_or_else(terminal_width, |columns: u16| columns.max(LEAST_WIDTH));
         let color = terminal && !flags.no_color && given.variable("NO_COLOR").is_none();
         Self { format, quiet: flags.quiet, color, width }
     }
@@ -196,12 +196,13 @@ impl Output {
         table.trim_fmt()
     }
 
-    /// Names and values under each other; what is empty is left out.
+    /// Names and values under each other, a long value in several lines; what is empty is left out.
     pub fn pairs(&self, pairs: &[(&str, String)]) -> String {
         let filled = || pairs.iter().filter(|(_, value)| !value.is_empty());
         let widest = filled().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
         let line = |(name, value): &(&str, String)| {
             let name = self.paint(&format!("{name:widest$}"), Paint::Dim);
+            let value = wrapped(value, self.width.into(), widest + 4);
             format!("  {name}  {value}\n")
         };
         filled().map(line).collect()
@@ -230,6 +231,29 @@ fn to_cell(Shown(text, paint): Shown, fit: Fit) -> Cell {
         Paint::Dim => cell.add_attribute(Attribute::Dim),
         Paint::Bold => cell.add_attribute(Attribute::Bold),
     }
+}
+
+/// Columns of the terminal.
+pub fn terminal_width() -> u16 {
+    Table::new().width().unwrap_or(DEFAULT_WIDTH).max(LEAST_WIDTH)
+}
+
+/// Text that begins in column `indent` and goes on there in the next line, broken between words
+/// before `width`. A word longer than a line stays whole, so that a link can still be copied.
+pub fn wrapped(text: &str, width: usize, indent: usize) -> String {
+    let room = width.saturating_sub(indent).max(1);
+    let (mut lines, mut line) = (String::new(), String::new());
+    for word in text.split(' ') {
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > room {
+            lines += line.trim_end();
+            lines += &format!("\n{:indent$}", "");
+            line.clear();
+        } else if !line.is_empty() {
+            line.push(' ');
+        }
+        line += word;
+    }
+    (lines + &line).trim_end().to_owned()
 }
 
 pub fn shorten(text: &str, most: usize) -> String {
@@ -303,6 +327,33 @@ mod tests {
         out.color = true;
         assert!(out.table(&columns, rows()).contains("\u{1b}[38;5;1mfailed"));
         assert_eq!(out.paint("x", Paint::Bad), "\u{1b}[31mx\u{1b}[0m");
+    }
+
+    #[test]
+    fn long_values_go_on_below_themselves_and_long_words_stay_whole() {
+        let mut out = output();
+        out.width = 40;
+        let link = format!("https://files.example/{}", "x".repeat(60));
+        let text = out.pairs(&[
+            ("title", "Twelve words of a title that is too long for its line".to_owned()),
+            ("url", link.clone()),
+            ("mixed", format!("see {link} for more")),
+        ]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "  title  Twelve words of a title that is",
+                "         too long for its line",
+                &format!("  url    {link}"),
+                "  mixed  see",
+                &format!("         {link}"),
+                "         for more",
+            ]
+        );
+        // Exactly as wide as the room, and one more.
+        assert_eq!(wrapped("abc def", 9, 2), "abc def");
+        assert_eq!(wrapped("abc defg", 9, 2), "abc\n  defg");
     }
 
     #[test]

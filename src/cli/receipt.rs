@@ -2,25 +2,15 @@
 
 use serde_json::Value;
 
-use super::client::{Flags, Session};
+use super::client::Session;
 use super::list::{self, PageFlags};
 use super::output::{Fit, Output, Paint, Shown, cell, clean, field, painted};
 use super::units::age;
 use super::{Exit, Result};
-use crate::config::Given;
 use crate::domain::receipt::Verdict;
 
-#[derive(Debug, clap::Args)]
-#[command(arg_required_else_help = true)]
-pub struct Args {
-    #[command(subcommand)]
-    verb: Verb,
-    #[command(flatten)]
-    flags: Flags,
-}
-
 #[derive(Debug, clap::Subcommand)]
-enum Verb {
+pub enum Verb {
     /// Webhooks as they arrived, newest first.
     #[command(
         after_help = "Examples:\n  reelhook receipt list\n  reelhook receipt list --verdict refused --limit 5"
@@ -42,12 +32,11 @@ enum Verb {
     },
 }
 
-pub async fn run(args: Args, given: &Given) -> Result<Exit> {
-    let s = args.flags.open(given)?;
-    match args.verb {
+pub async fn run(s: &Session, verb: Verb) -> Result<Exit> {
+    match verb {
         Verb::List { verdict, page } => {
             let filter = verdict.map(|v| ("verdict", v)).into_iter().collect();
-            list::run(&s, &["receipts"], filter, &page, |rows| table(&s, rows)).await
+            list::run(s, &["receipts"], filter, &page, |rows| table(s, rows)).await
         }
         Verb::Show { id } => {
             let receipt = s.api.get(&["receipts", &id], &[]).await?;
@@ -72,7 +61,7 @@ pub fn table(s: &Session, receipts: &[Value]) -> String {
         ("ID", Fit::Whole),
         ("AGE", Fit::Number),
         ("VERDICT", Fit::Whole),
-        ("EVENT", Fit::Cut),
+        ("EVENT", Fit::Whole),
         ("MEANING", Fit::Cut),
     ];
     let row = |r: &Value| -> Vec<Shown> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
+use super::output::wrapped;
 use super::serve::stop_signal;
 use super::{CliError, Exit, Result};
 use crate::clock::Clock;
@@ -98,7 +99,8 @@ fn chance(text: &str) -> std::result::Result<(Fault, f64), String> {
 }
 
 fn faults_help() -> String {
-    let lines: Vec<String> = Fault::ALL.iter().map(|f| format!("  {:<18} {}", f.word(), f.about())).collect();
+    let line = |f: &Fault| format!("  {:<18} {}", f.word(), wrapped(f.about(), 79, 21));
+    let lines: Vec<String> = Fault::ALL.iter().map(line).collect();
     format!(
         "Faults, by chance with --fault or as #word in a job's title, prompt or script:\n{}",
         lines.join("\n")

@@ -30,12 +30,16 @@ pub async fn run(given: &Given) -> Result<Exit> {
             Some("another server may be there; choose another port"),
         )
     })?;
-    let app = App::prepare(&config, Clock::real())
-        .await
-        .map_err(|e| CliError::new(Exit::Failure, "cli_store", format!("--database: {e}"), None))?;
+    let app = App::prepare(&config, Clock::real()).await.map_err(|e| {
+        let hint = "check that the directory is there and ours to write, or that PostgreSQL answers";
+        CliError::new(Exit::Failure, "cli_store", format!("--database: {e}"), Some(hint))
+    })?;
     if let Some(key) = &app.first_key {
         // Shown once, on the terminal of whoever started it; never in the log.
         eprintln!("The first API key, shown only now: {key}");
+    }
+    if config.heygen_api_key.is_none() {
+        tracing::warn!("no HeyGen key is set, so no job is sent; set HEYGEN_API_KEY and start again");
     }
     let stop = stop_signal();
     let at = listener.local_addr().unwrap_or(config.listen);

@@ -318,7 +318,7 @@ fn list(s: &Session) {
         })
         .collect();
     let page = json!({"data": data, "has_more": false, "next_cursor": null});
-    super::key::print_list(s, &page, &data, |s, _| {
+    super::list::one_page(s, &page, &data, |s, _| {
         let columns = [("FLAG", Fit::Whole), ("NAME", Fit::Whole), ("WHAT", Fit::Cut)];
         let row = |r: &Recorded| {
             let flag = if r.is_dialect { "--dialect" } else { "--event" };

@@ -2,22 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::client::{Flags, Session, rows};
-use super::output::{Fit, Paint, Shown, cell, field, painted};
-use super::{Exit, Result, ask};
-use crate::config::Given;
-
-#[derive(Debug, clap::Args)]
-#[command(arg_required_else_help = true)]
-pub struct Args {
-    #[command(subcommand)]
-    verb: Verb,
-    #[command(flatten)]
-    flags: Flags,
-}
+use super::client::{Session, rows};
+use super::output::{Output, Paint, clean, field};
+use super::{Exit, Result, ask, list};
 
 #[derive(Debug, clap::Subcommand)]
-enum Verb {
+pub enum Verb {
     /// Register the server at HeyGen, or update its endpoint, and keep the secret.
     #[command(after_help = "The server must know its public address: serve --public-url https://…\n\n\
         Examples:\n  reelhook webhook register\n  reelhook webhook register --events avatar_video.success,avatar_video.fail")]
@@ -46,9 +36,8 @@ enum Verb {
     },
 }
 
-pub async fn run(args: Args, given: &Given) -> Result<Exit> {
-    let s = args.flags.open(given)?;
-    match args.verb {
+pub async fn run(s: &Session, verb: Verb) -> Result<Exit> {
+    match verb {
         Verb::Register { events } => {
             let answer = s.api.post(&["webhooks"], Some(&json!({"events": events}))).await?;
             s.out.answer(&answer, |out| registered(&answer, out));
@@ -56,16 +45,20 @@ pub async fn run(args: Args, given: &Given) -> Result<Exit> {
         Verb::List => {
             let page = s.api.get(&["webhooks"], &[]).await?;
             let data = rows(&page)?;
-            super::key::print_list(&s, &page, data, table);
+            list::one_page(s, &page, data, blocks);
         }
         Verb::Rotate { id } => {
             let answer = s.api.post(&["webhooks", &id, "rotate"], None).await?;
-            s.out.answer(&answer, |_| {
-                format!(
-                    "{} has a new secret, and it is stored; the old one verifies until {}",
-                    field(&answer, "endpoint_id"),
-                    field(&answer, "old_secret_verifies_until"),
-                )
+            s.out.answer(&answer, |out| {
+                let id = out.paint(&field(&answer, "endpoint_id"), Paint::Bold);
+                format!("{id} has a new secret\n")
+                    + &out.pairs(&[
+                        ("secret", "stored".to_owned()),
+                        (
+                            "old secret",
+                            format!("verifies until {}", field(&answer, "old_secret_verifies_until")),
+                        ),
+                    ])
             });
         }
         Verb::Remove { id, yes } => {
@@ -78,44 +71,52 @@ pub async fn run(args: Args, given: &Given) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-fn registered(answer: &Value, out: &super::output::Output) -> String {
+fn registered(answer: &Value, out: &Output) -> String {
     let action = match answer["action"].as_str() {
         Some("created") => "registered at HeyGen",
         Some("rotated") => "was registered; HeyGen made a new secret for it",
         _ => "was registered; its event types are up to date",
     };
     let secret = if answer["secret_stored"] == true { "stored" } else { "not known" };
-    let events =
-        answer["events"].as_array().map(|all| all.iter().filter_map(Value::as_str).collect::<Vec<_>>());
-    let probe = answer["probe_ms"].as_u64().map_or(String::new(), |ms| format!("answers in {ms} ms"));
+    let probe = answer["probe_ms"].as_u64().map_or(String::new(), |ms| match ms {
+        0 => "answers in less than 1 ms".to_owned(),
+        ms => format!("answers in {ms} ms"),
+    });
     format!("{} {action}\n", out.paint(&field(answer, "url"), Paint::Bold))
         + &out.pairs(&[
             ("endpoint", field(answer, "endpoint_id")),
             ("address", probe),
-            ("events", events.map_or("all".to_owned(), |all| all.join(", "))),
+            ("events", events(answer)),
             ("secret", secret.to_owned()),
         ])
 }
 
-fn table(s: &Session, endpoints: &[Value]) -> String {
-    let columns = [
-        ("ENDPOINT", Fit::Whole),
-        ("STATUS", Fit::Whole),
-        ("OURS", Fit::Whole),
-        ("SECRET", Fit::Whole),
-        ("URL", Fit::Wrap),
-    ];
-    let yes = |value: &Value, word: &str| if *value == true { word.to_owned() } else { "-".to_owned() };
-    let row = |e: &Value| -> Vec<Shown> {
+/// An address is too long for a column.
+fn blocks(s: &Session, endpoints: &[Value]) -> String {
+    let block = |e: &Value| {
         let status = field(e, "status");
-        let paint = if status == "disabled" { Paint::Bad } else { Paint::Plain };
-        vec![
-            cell(field(e, "endpoint_id")),
-            painted(&status, paint),
-            cell(yes(&e["is_ours"], "yes")),
-            cell(yes(&e["secret_known"], "known")),
-            cell(field(e, "url")),
-        ]
+        let paint = if status == "disabled" { Paint::Bad } else { Paint::Good };
+        let whose = if e["is_ours"] == true { "this server" } else { "another address" };
+        let secret = if e["secret_known"] == true {
+            format!("known since {}", field(e, "secret_since"))
+        } else {
+            "not known; `reelhook webhook rotate` gets a new one".to_owned()
+        };
+        let head = s.out.paint(&field(e, "url"), Paint::Bold);
+        format!("{head}  {}\n", s.out.paint(&status, paint))
+            + &s.out.pairs(&[
+                ("endpoint", field(e, "endpoint_id")),
+                ("leads to", whose.to_owned()),
+                ("events", events(e)),
+                ("secret", secret),
+            ])
     };
-    s.out.table(&columns, endpoints.iter().map(row).collect())
+    endpoints.iter().map(block).collect::<Vec<_>>().join("\n")
+}
+
+fn events(endpoint: &Value) -> String {
+    match endpoint["events"].as_array() {
+        None => "all".to_owned(),
+        Some(all) => all.iter().filter_map(Value::as_str).map(clean).collect::<Vec<_>>().join(", "),
+    }
 }

@@ -35,9 +35,9 @@ impl Class {
             Self::Retry => "Try again: `reelhook job retry ID` makes a new job from this one.",
             Self::FixInput => "Change the request as `message` says, and submit it as a new job.",
             Self::TopUp => "Add credit at HeyGen, or take a plan that allows it; then retry.",
-            Self::Wait => "Wait, then try again; nothing is wrong with the request.",
+            Self::Wait => "Wait until its cause is gone, then try again; nothing is wrong with the request.",
             Self::AskHeygen => {
-                "Look for the job in your HeyGen account, and ask HeyGen's support with `upstream_id` and `code`."
+                "Look for the job in your HeyGen account, and ask HeyGen's support with `upstream_id`, `request_id` and `code`."
             }
         }
     }

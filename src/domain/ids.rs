@@ -9,6 +9,7 @@ pub const EVENT: &str = "evt_";
 pub const RECEIPT: &str = "rcp_";
 pub const API_KEY: &str = "key_";
 pub const SECRET: &str = "whs_";
+pub const REQUEST: &str = "req_";
 
 /// Letters and digits after the prefix: a 48-bit time and 80 random bits, base 32.
 const LENGTH: usize = 26;

@@ -19,16 +19,48 @@ pub enum Kind {
     VideoAgent,
     /// A video spoken in another language.
     Translation,
+    /// A video made from one of the account's templates.
+    Template,
+    /// A video whose lips follow another recording.
+    Lipsync,
+    /// Short clips cut out of a long video.
+    AiClipping,
+    /// Foreground, mask and background of a video, apart.
+    BackgroundRemoval,
+    /// A look for later videos: from a photo, from footage of a person, or from a prompt.
+    Avatar,
+    /// A voice for later videos, from a recording.
+    VoiceClone,
+    /// Translated subtitles, to be corrected before the video is translated.
+    Proofread,
 }
 
 impl Kind {
-    pub const ALL: [Self; 3] = [Self::Video, Self::VideoAgent, Self::Translation];
+    pub const ALL: [Self; 10] = [
+        Self::Video,
+        Self::VideoAgent,
+        Self::Translation,
+        Self::Template,
+        Self::Lipsync,
+        Self::AiClipping,
+        Self::BackgroundRemoval,
+        Self::Avatar,
+        Self::VoiceClone,
+        Self::Proofread,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Video => "video",
             Self::VideoAgent => "video_agent",
             Self::Translation => "translation",
+            Self::Template => "template",
+            Self::Lipsync => "lipsync",
+            Self::AiClipping => "ai_clipping",
+            Self::BackgroundRemoval => "background_removal",
+            Self::Avatar => "avatar",
+            Self::VoiceClone => "voice_clone",
+            Self::Proofread => "proofread",
         }
     }
 
@@ -37,13 +69,22 @@ impl Kind {
     }
 
     /// How long upstream usually takes; only when to ask first follows from it. Guides report 2 to
-    /// 5 minutes for videos and HeyGen's own skill 20 to 45 for agents (heygen-api.md 2.3).
+    /// 5 minutes for videos and HeyGen's own skill 20 to 45 for agents (heygen-api.md 2.3); for the
+    /// others nobody publishes a figure, and these are guesses.
     pub fn usual_time(self) -> Millis {
         match self {
-            Self::Video => 5 * MINUTE,
+            Self::VoiceClone => 2 * MINUTE,
+            Self::Video | Self::Template | Self::BackgroundRemoval | Self::Avatar => 5 * MINUTE,
+            Self::Lipsync | Self::Proofread => 10 * MINUTE,
+            Self::Translation | Self::AiClipping => 15 * MINUTE,
             Self::VideoAgent => 30 * MINUTE,
-            Self::Translation => 15 * MINUTE,
         }
+    }
+
+    /// Whether a file is what it is for. The others end with a thing that upstream keeps under the
+    /// job's id there: a look, a voice, subtitles.
+    pub fn makes_file(self) -> bool {
+        !matches!(self, Self::Avatar | Self::VoiceClone | Self::Proofread)
     }
 }
 
@@ -165,6 +206,9 @@ pub struct Output {
     pub captioned_video_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub audio_url: Option<String>,
+    /// A sample of a cloned voice.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub preview_audio_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub caption_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -176,12 +220,48 @@ pub struct Output {
     pub page_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub duration_s: Option<f64>,
+    /// Of a background removal: links by the layer's name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub layers: BTreeMap<String, String>,
+    /// Of AI clipping; only clips that have a file.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub clips: Vec<Clip>,
+}
+
+/// One clip cut out of a longer video.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Clip {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub title: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub aspect_ratio: Option<String>,
+    pub video_url: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub thumbnail_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub duration_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub virality_score: Option<f64>,
 }
 
 impl Output {
-    /// Whether there is a file a job of any kind is made for.
-    pub fn has_file(&self) -> bool {
-        self.video_url.is_some() || self.audio_url.is_some()
+    /// Whether there is the file that a job of this kind is for.
+    pub fn has_file(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Video | Kind::VideoAgent | Kind::Template | Kind::Lipsync => self.video_url.is_some(),
+            // It may be made as sound alone.
+            Kind::Translation => self.video_url.is_some() || self.audio_url.is_some(),
+            Kind::AiClipping => !self.clips.is_empty(),
+            Kind::BackgroundRemoval => !self.layers.is_empty(),
+            Kind::Avatar | Kind::VoiceClone | Kind::Proofread => false,
+        }
+    }
+
+    /// Whether a job of this kind may be called finished with it.
+    pub fn completes(&self, kind: Kind) -> bool {
+        self.has_file(kind) || !kind.makes_file()
     }
 
     /// Fills what is still empty from `other`; what is known stays.
@@ -194,11 +274,18 @@ impl Output {
         fill(&mut self.video_url, &other.video_url);
         fill(&mut self.captioned_video_url, &other.captioned_video_url);
         fill(&mut self.audio_url, &other.audio_url);
+        fill(&mut self.preview_audio_url, &other.preview_audio_url);
         fill(&mut self.caption_url, &other.caption_url);
         fill(&mut self.thumbnail_url, &other.thumbnail_url);
         fill(&mut self.gif_url, &other.gif_url);
         fill(&mut self.page_url, &other.page_url);
         self.duration_s = self.duration_s.or(other.duration_s);
+        for (name, link) in &other.layers {
+            self.layers.entry(name.clone()).or_insert_with(|| link.clone());
+        }
+        if self.clips.is_empty() {
+            self.clips.clone_from(&other.clips);
+        }
     }
 }
 
@@ -208,6 +295,9 @@ pub struct Failure {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub code: Option<String>,
     pub message: String,
+    /// What HeyGen calls the request it refused; its support asks for it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub request_id: Option<String>,
     #[serde(default)]
     pub class: Class,
     /// A sentence an end user may be shown.
@@ -225,7 +315,13 @@ impl Failure {
 
     /// Of a class nobody knows; upstream's are sorted by `heygen/failure.rs`.
     pub fn new(code: Option<String>, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), class: Class::default(), for_user: for_user() }
+        Self {
+            code,
+            message: message.into(),
+            request_id: None,
+            class: Class::default(),
+            for_user: for_user(),
+        }
     }
 
     pub fn ours(code: &str, message: impl Into<String>) -> Self {
@@ -291,7 +387,7 @@ pub struct Job {
     pub state: State,
     /// The caller's own id, echoed and searchable, never unique.
     pub callback_id: Option<String>,
-    /// What HeyGen calls it: `video_id`, `session_id` or `video_translation_id`.
+    /// What HeyGen calls it: `video_id`, `session_id`, a look's id; the names are in `heygen/kinds.rs`.
     pub upstream_id: Option<String>,
     /// The video an agent's session makes.
     pub upstream_video_id: Option<String>,

@@ -27,7 +27,7 @@ pub fn job_json(job: &Job) -> Value {
         "upstream_video_id": job.upstream_video_id,
         "progress": d.progress,
         "result": (job.state == State::Completed).then(|| json!(d.output)),
-        "failure": d.failure.as_ref().map(failure_json),
+        "failure": d.failure.as_ref().map(job_failure_json),
         "cancel_reason": d.cancel_reason,
         "found_by": d.found_by,
         "late_result": d.late_result.as_ref().map(late_json),
@@ -45,14 +45,15 @@ pub fn job_json(job: &Job) -> Value {
 
 /// Upstream's words, and what they were taken to mean.
 pub fn failure_json(failure: &Failure) -> Value {
-    json!({
-        "code": failure.code,
-        "message": failure.message,
-        "class": failure.class.name(),
-        "for_user": failure.for_user,
-        "advice": failure.class.advice(),
-        "reelhook_does": failure.class.reelhook_does(),
-    })
+    let mut shown = json!(failure);
+    shown["advice"] = json!(failure.class.advice());
+    shown
+}
+
+fn job_failure_json(failure: &Failure) -> Value {
+    let mut shown = failure_json(failure);
+    shown["reelhook_does"] = json!(failure.class.reelhook_does());
+    shown
 }
 
 fn late_json(late: &LateResult) -> Value {

@@ -247,7 +247,9 @@ fn observed(job: &Job, seen: Observation, now: Millis) -> Step {
         known.upstream_video_id = known.upstream_video_id.or(seen.upstream_video_id);
     }
     match seen.says {
-        Says::Completed(output) if output.has_file() => completed(&known, &output, seen.found_by, now),
+        Says::Completed(output) if output.completes(job.kind) => {
+            completed(&known, &output, seen.found_by, now)
+        }
         Says::Failed { failure, confirmed: true } => failed(&known, failure, seen.found_by, now),
         Says::Failed { .. } | Says::Completed(_) | Says::Hint => Ok(hinted(job, known, now)),
         Says::InProgress { progress } => Ok(in_progress(job, known, progress, now)),
@@ -358,7 +360,7 @@ fn deadline(job: &Job, now: Millis) -> Step {
 fn after_the_end(job: &Job, seen: Observation, now: Millis) -> Option<Change> {
     let mut next = job.clone();
     match seen.says {
-        Says::Completed(output) if output.has_file() && job.state != State::Completed => {
+        Says::Completed(output) if output.completes(job.kind) && job.state != State::Completed => {
             if job.details.late_result.is_some() {
                 return None;
             }

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::fault::{self, Fault};
-use super::{kinds, wire};
+use super::kinds::{self, Outgoing};
+use super::wire;
 use crate::clock::Clock;
 use crate::domain::job::{FoundBy, Job, Kind, Observation};
 use crate::domain::pause::Reason;
@@ -51,23 +52,23 @@ impl Heygen {
         self.key.is_some()
     }
 
-    /// The one call that costs money. `idempotency_key` must belong to this request alone.
+    /// The one call that costs money. `idempotency_key` must belong to this request alone; routes
+    /// that do not know the header ignore it.
     pub async fn create(
         &self,
         kind: Kind,
-        body: Bytes,
+        outgoing: Outgoing,
         idempotency_key: &str,
     ) -> Result<wire::Created, Fault> {
         let mut headers = self.headers()?;
         if let Ok(value) = HeaderValue::from_str(idempotency_key) {
             headers.insert("idempotency-key", value);
         }
-        let url = format!("{}{}", self.base, kinds::route(kind).create);
         let call = Call {
             method: Method::POST,
-            url,
+            url: format!("{}{}", self.base, outgoing.path),
             headers,
-            body,
+            body: Bytes::from(Value::Object(outgoing.body).to_string()),
             timeout: CREATE_TIMEOUT,
             max_body_bytes: MAX_ANSWER_BYTES,
         };
@@ -116,13 +117,9 @@ impl Heygen {
         self.page("/v3/webhooks/events?limit=100", token).await
     }
 
-    /// Jobs of a kind upstream has, newest first; agents' sessions have no such list.
-    pub async fn list(&self, kind: Kind, token: Option<&str>) -> Result<Page, Fault> {
-        let path = match kind {
-            Kind::Video | Kind::VideoAgent => "/v3/videos?limit=100",
-            Kind::Translation => "/v3/video-translations?limit=100",
-        };
-        self.page(path, token).await
+    /// A page of one of upstream's lists, newest first.
+    pub async fn list(&self, path: &str, token: Option<&str>) -> Result<Page, Fault> {
+        self.page(&format!("{path}?limit=100"), token).await
     }
 
     pub(super) async fn page(&self, path: &str, token: Option<&str>) -> Result<Page, Fault> {
@@ -182,41 +179,9 @@ pub(super) fn path_segment(id: &str) -> String {
     url::form_urlencoded::byte_serialize(id.as_bytes()).collect::<String>().replace('+', "%20")
 }
 
-/// HeyGen's body as the caller wrote it, but for the two fields that lead the answer back to us.
-pub fn addressed(
-    kind: Kind,
-    request: &str,
-    job_id: &str,
-    callback_url: Option<&str>,
-) -> Result<Bytes, serde_json::Error> {
-    let mut body: Map<String, Value> = serde_json::from_str(request)?;
-    if kinds::takes_callback(kind, &body) {
-        body.insert("callback_id".to_owned(), json!(job_id));
-        if let Some(url) = callback_url {
-            body.insert("callback_url".to_owned(), json!(url));
-        }
-    }
-    serde_json::to_vec(&body).map(Bytes::from)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_the_way_back_is_added() {
-        let body =
-            addressed(Kind::VideoAgent, r#"{"prompt":"p","x":[1]}"#, "job_1", Some("https://u")).unwrap();
-        let whole: Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!(
-            whole,
-            json!({"prompt": "p", "x": [1], "callback_id": "job_1", "callback_url": "https://u"})
-        );
-        let cinematic = r#"{"type":"cinematic_avatar","prompt":"p"}"#;
-        let body = addressed(Kind::Video, cinematic, "job_1", Some("https://u")).unwrap();
-        let whole: Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!(whole, json!({"type": "cinematic_avatar", "prompt": "p"}));
-    }
 
     #[test]
     fn an_id_stays_one_segment() {

@@ -11,22 +11,25 @@ use crate::domain::retry::MAX_RETRY_AFTER;
 use crate::domain::time::{Millis, SECOND, parse_rfc3339};
 use crate::net::{self, Answer};
 
+/// A longer request id of upstream's is none.
+const MAX_REQUEST_ID: usize = 128;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// The request never reached upstream.
     NotSent { why: String },
     /// It reached upstream, which did not take this one now. `after` is upstream's own wish.
-    Wait { after: Option<Millis>, said: Failure, why: String },
+    Wait { after: Option<Millis>, why: String, said: Option<Box<Failure>> },
     /// It reached upstream, which takes no more now, whatever it is.
-    TooMany { after: Option<Millis>, said: Failure, why: String },
+    TooMany { after: Option<Millis>, why: String, said: Option<Box<Failure>> },
     /// It reached upstream, which takes nothing from us until a person acts.
-    Blocked { by: Reason, said: Failure, why: String },
+    Blocked { by: Reason, why: String, said: Option<Box<Failure>> },
     /// Upstream says no to this request for good, in its own words.
     Refused(Failure),
     /// There is no such thing upstream.
     NotFound(Failure),
     /// No telling what upstream did with it.
-    Unknown { why: String },
+    Unknown { why: String, said: Option<Box<Failure>> },
 }
 
 impl Fault {
@@ -37,23 +40,26 @@ impl Fault {
             | Self::Wait { why, .. }
             | Self::TooMany { why, .. }
             | Self::Blocked { why, .. }
-            | Self::Unknown { why } => why.clone(),
+            | Self::Unknown { why, .. } => why.clone(),
             Self::Refused(failure) | Self::NotFound(failure) => failure.message.clone(),
         }
     }
 
-    /// Upstream's own words, if it answered with a refusal.
+    /// Upstream's own words, if it answered.
     pub fn said(&self) -> Option<&Failure> {
         match self {
-            Self::Wait { said, .. } | Self::TooMany { said, .. } | Self::Blocked { said, .. } => Some(said),
+            Self::NotSent { .. } => None,
+            Self::Wait { said, .. }
+            | Self::TooMany { said, .. }
+            | Self::Blocked { said, .. }
+            | Self::Unknown { said, .. } => said.as_deref(),
             Self::Refused(failure) | Self::NotFound(failure) => Some(failure),
-            Self::NotSent { .. } | Self::Unknown { .. } => None,
         }
     }
 
     /// One of ours, before anything is sent.
     pub fn blocked(by: Reason, why: &str) -> Self {
-        Self::Blocked { by, said: Failure::ours(by.name(), why), why: why.to_owned() }
+        Self::Blocked { by, why: why.to_owned(), said: None }
     }
 }
 
@@ -61,7 +67,7 @@ impl From<net::Fault> for Fault {
     fn from(fault: net::Fault) -> Self {
         match fault {
             net::Fault::NotSent(why) => Self::NotSent { why },
-            net::Fault::NoAnswer(why) => Self::Unknown { why },
+            net::Fault::NoAnswer(why) => Self::Unknown { why, said: None },
         }
     }
 }
@@ -69,42 +75,47 @@ impl From<net::Fault> for Fault {
 /// What an answer that is not a success means.
 pub fn sort(answer: &Answer, now: Millis) -> Fault {
     let status = answer.status.as_u16();
-    let said = wire::read_error(status, &answer.body);
-    let why = format!("HeyGen answered {status}: {}", said.message);
-    let known = said.code.as_deref().and_then(failure::proves);
-    let has_code = said.code.is_some();
-    let said = sorted(said.code.clone(), failure_text(&said));
+    let failure = read_failure(answer);
+    let why = format!("HeyGen answered {status}: {}", failure.message);
+    let known = failure.code.as_deref().and_then(failure::proves);
     let proves = match status {
         // One of their own troubles says nothing about a charge, whatever its code.
         408 | 425 | 500.. => Proves::Nothing,
         // A v3 refusal has a code. Without one, something in between answered.
         300..=399 => Proves::Blocked(Reason::NotHeygen),
-        404 | 405 if !has_code => Proves::Blocked(Reason::NotHeygen),
-        404 => return Fault::NotFound(said),
+        404 | 405 if failure.code.is_none() => Proves::Blocked(Reason::NotHeygen),
+        404 => return Fault::NotFound(failure),
         401 => Proves::Blocked(Reason::HeygenKeyRefused),
         402 => known.unwrap_or(Proves::Blocked(Reason::OutOfCredit)),
         429 => known.filter(|p| *p != Proves::Refused).unwrap_or(Proves::TooMany),
         400..=499 => known.unwrap_or(Proves::Refused),
         _ => Proves::Nothing,
     };
-    fault(proves, said, why, retry_after(answer, now))
+    fault(proves, failure, why, retry_after(answer, now))
 }
 
-fn fault(proves: Proves, said: Failure, why: String, after: Option<Millis>) -> Fault {
+fn fault(proves: Proves, failure: Failure, why: String, after: Option<Millis>) -> Fault {
+    let said = |failure| Some(Box::new(failure));
     match proves {
-        Proves::Refused => Fault::Refused(said),
-        Proves::NotNow => Fault::Wait { after, said, why },
-        Proves::TooMany => Fault::TooMany { after, said, why },
-        Proves::Blocked(by) => Fault::Blocked { by, said, why },
-        Proves::Nothing => Fault::Unknown { why },
+        Proves::Refused => Fault::Refused(failure),
+        Proves::NotNow => Fault::Wait { after, why, said: said(failure) },
+        Proves::TooMany => Fault::TooMany { after, why, said: said(failure) },
+        Proves::Blocked(by) => Fault::Blocked { by, why, said: said(failure) },
+        Proves::Nothing => Fault::Unknown { why, said: said(failure) },
     }
 }
 
-fn failure_text(said: &wire::UpstreamError) -> String {
-    match &said.param {
+/// Upstream's words, with the field it complains about and its id of the request (heygen-api.md 1.2).
+fn read_failure(answer: &Answer) -> Failure {
+    let said = wire::read_error(answer.status.as_u16(), &answer.body);
+    let message = match said.param {
         Some(param) => format!("{} ({param})", said.message),
-        None => said.message.clone(),
-    }
+        None => said.message,
+    };
+    let id = answer.headers.get("x-request-id").and_then(|v| v.to_str().ok()).map(str::trim);
+    let usable =
+        |id: &&str| (1..=MAX_REQUEST_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
+    Failure { request_id: id.filter(usable).map(str::to_owned), ..sorted(said.code, message) }
 }
 
 /// `Retry-After` in seconds or as an HTTP date, at most an hour, as a pause from now.
@@ -128,14 +139,15 @@ fn http_date(text: &str) -> Option<Millis> {
 /// A success that carries an error with a code is that error (heygen-api.md 8), and proves what the
 /// same code proves in its own status: one of their own troubles says nothing about a charge.
 pub fn unreadable(answer: &Answer, why: &str) -> Fault {
-    let status = answer.status.as_u16();
-    let said = wire::read_error(status, &answer.body);
-    let Some(code) = &said.code else {
-        return Fault::Unknown { why: format!("HeyGen answered {status} without what was asked: {why}") };
+    let (status, failure) = (answer.status.as_u16(), read_failure(answer));
+    let Some(code) = &failure.code else {
+        // Without a code it said nothing: its message is our own words for that.
+        let why = format!("HeyGen answered {status} without what was asked: {why}");
+        return Fault::Unknown { why, said: None };
     };
-    let why = format!("HeyGen answered {status}: {}", said.message);
+    let why = format!("HeyGen answered {status}: {}", failure.message);
     let proves = failure::proves(code).unwrap_or(Proves::Refused);
-    fault(proves, sorted(said.code.clone(), failure_text(&said)), why, None)
+    fault(proves, failure, why, None)
 }
 
 #[cfg(test)]
@@ -180,6 +192,23 @@ mod tests {
         }
         assert!(matches!(sort(&answer(404, &[], "<html>"), 0), Fault::Blocked { by: Reason::NotHeygen, .. }));
         assert!(matches!(sort(&answer(302, &[], ""), 0), Fault::Blocked { by: Reason::NotHeygen, .. }));
+    }
+
+    #[test]
+    fn upstreams_own_words_are_kept_with_its_request_id() {
+        let body = r#"{"error":{"code":"unauthorized","message":"No.","param":"key"}}"#;
+        let said = |id: &str| sort(&answer(401, &[("x-request-id", id)], body), 0).said().cloned();
+        let with = |request_id: Option<&str>| Failure {
+            request_id: request_id.map(str::to_owned),
+            ..sorted(Some("unauthorized".into()), "No. (key)")
+        };
+        assert_eq!(said("abc-1"), Some(with(Some("abc-1"))));
+        assert_eq!(said(&"x".repeat(MAX_REQUEST_ID)), Some(with(Some(&"x".repeat(MAX_REQUEST_ID)))));
+        for no in ["", "a b", &"x".repeat(MAX_REQUEST_ID + 1)] {
+            assert_eq!(said(no), Some(with(None)), "{no}");
+        }
+        assert_eq!(Fault::NotSent { why: "w".into() }.said(), None);
+        assert_eq!(unreadable(&answer(200, &[], "{}"), "no id").said(), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod client;
 pub mod failure;
 pub mod fault;
 pub mod kinds;
+pub mod rules;
 pub mod sandbox;
 pub mod webhooks;
 pub mod wire;

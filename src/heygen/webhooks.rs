@@ -90,7 +90,7 @@ pub async fn probe(heygen: &Heygen, url: &str) -> Result<Duration, String> {
 fn secret_of(whole: &Value, id: Option<&str>) -> Result<Secret, Fault> {
     let data = whole.get("data").unwrap_or(whole);
     let text = |name| data.get(name).and_then(Value::as_str).map(str::to_owned);
-    let unknown = |why: &str| Fault::Unknown { why: why.to_owned() };
+    let unknown = |why: &str| Fault::Unknown { why: why.to_owned(), said: None };
     Ok(Secret {
         endpoint_id: text("endpoint_id")
             .or_else(|| id.map(str::to_owned))

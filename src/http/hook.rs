@@ -21,6 +21,7 @@ use crate::domain::ids;
 use crate::domain::receipt::{MAX_UNSIGNED_PER_JOB, Note, Receipt, Verdict};
 use crate::domain::signature::{self, Unsigned};
 use crate::domain::time::{Millis, SECOND};
+use crate::fail::Point;
 use crate::store::{inbox, job};
 
 /// HeyGen's largest known event is a few kB.
@@ -107,6 +108,7 @@ async fn accept(http: &Http, mark: Option<String>, request: Request) -> Result<(
         body: read(http, body).await?,
         at: http.clock.now(),
     };
+    http.fail.at(Point::HookRead).await;
     let stored = match judge(http, &delivery).await? {
         Ok(signed_by) => store(http, delivery, Verdict::Signed, Some(signed_by)).await,
         Err(_) if delivery.job_address.is_some() || delivery.lax => take_hint(http, delivery).await,
@@ -155,7 +157,9 @@ async fn judge(http: &Http, d: &Delivery) -> Result<std::result::Result<String, 
 
 async fn store(http: &Http, d: Delivery, verdict: Verdict, signed_by: Option<String>) -> Result<()> {
     let receipt = receipt(http, d, verdict, signed_by, Note::default());
+    http.fail.at(Point::HookJudged).await;
     let fresh = http.intake.accept(receipt).await?;
+    http.fail.at(Point::HookStored).await;
     http.metrics.count(&http.metrics.webhooks_received, verdict.name());
     if !fresh {
         http.metrics.webhook_duplicates.inc();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use axum::body::{Body, Bytes};
 use http_body_util::{BodyExt, Limited};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::Http;
 use super::problem::{FieldError, Kind, Problem, Result, field};
@@ -13,7 +13,11 @@ use crate::domain::job::{Kind as JobKind, Priority};
 use crate::domain::time::{DAY, MINUTE, Millis, parse_rfc3339};
 use crate::flow::NewJob;
 use crate::heygen::kinds;
+use crate::heygen::rules::{self, Mistake};
+use crate::store::webhook_secret;
 
+/// Stands for the id, and the address, of a job that is not made.
+const UNMADE: &str = "job_…";
 pub const MAX_BODY_BYTES: usize = 1 << 20;
 const MAX_LABELS: usize = 20;
 const MAX_LABEL_CHARS: usize = 100;
@@ -67,21 +71,25 @@ impl Fields {
 
     pub fn text(&mut self, name: &'static str, most: usize) -> Option<String> {
         match self.take(name)? {
-            Value::String(text) if !text.is_empty() && text.chars().count() <= most => Some(text),
+            Value::String(text) if fits(&text, most) => Some(text),
             _ => {
-                self.wrong(name, format!("must be a text of 1 to {most} characters"));
+                self.wrong(name, format!("must be a text of 1 to {most} characters, none of code zero"));
                 None
             }
         }
     }
 
     pub fn switch(&mut self, name: &'static str) -> bool {
+        self.switch_or(name, false)
+    }
+
+    fn switch_or(&mut self, name: &'static str, default: bool) -> bool {
         match self.take(name) {
-            None => false,
+            None => default,
             Some(Value::Bool(on)) => on,
             Some(_) => {
                 self.wrong(name, "must be true or false");
-                false
+                default
             }
         }
     }
@@ -112,6 +120,12 @@ impl Fields {
     }
 }
 
+/// The character of code zero cannot be stored as it is (PostgreSQL's text), and what is kept must
+/// be what was acknowledged.
+fn fits(text: &str, most: usize) -> bool {
+    (1..=most).contains(&text.chars().count()) && !text.contains('\0')
+}
+
 /// A caller's own name as a part of a JSON Pointer (RFC 6901).
 fn escaped(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
@@ -121,7 +135,8 @@ fn escaped(name: &str) -> String {
 pub fn new_job(http: &Http, bytes: &[u8]) -> Result<NewJob> {
     let mut fields = Fields::new(object(bytes, false)?);
     let kind = kind(&mut fields);
-    let request = request(&mut fields, kind);
+    let check = fields.switch_or("check", true);
+    let request = request(&mut fields, kind, check);
     let title = request.as_ref().and_then(|r| r.get("title")).and_then(Value::as_str);
     let title = title.map(|t| t.chars().take(MAX_TITLE_CHARS).collect());
     let callback_id = fields.text("callback_id", MAX_CALLBACK_ID_CHARS);
@@ -149,12 +164,37 @@ pub fn new_job(http: &Http, bytes: &[u8]) -> Result<NewJob> {
     })
 }
 
+/// What a submit of this body would send to HeyGen, and, where the check was left out, what it would
+/// have found. Refused as the submit would be; records nothing.
+pub async fn dry_run(http: &Http, bytes: &[u8]) -> Result<Value> {
+    let new = new_job(http, bytes)?;
+    let request = object(new.request.as_bytes(), false)?;
+    let mistakes = rules::check(new.kind, &request);
+    let now = http.clock.now();
+    let secrets = http.db.read(move |tx| webhook_secret::list_live(tx, now)).await?;
+    let wants_url = kinds::wants_callback_url(new.kind, !secrets.is_empty());
+    let url = http.addresses.of_job(UNMADE).filter(|_| wants_url).map(|url| match url.rsplit_once('/') {
+        Some((place, _)) => format!("{place}/{UNMADE}"),
+        None => url,
+    });
+    let outgoing = kinds::outgoing(new.kind, request, UNMADE, UNMADE, url.as_deref());
+    let errors = mistakes.into_iter().map(in_request);
+    Ok(json!({
+        "kind": new.kind.name(),
+        "method": "POST",
+        "path": outgoing.path,
+        "body": outgoing.body,
+        "errors": errors.map(|e| e.json()).collect::<Vec<_>>(),
+    }))
+}
+
 /// When a job of this kind is asked for first, and the least pause between polls.
 pub fn polls(http: &Http, kind: JobKind) -> (Millis, Millis) {
     let least = http.settings.poll_pause;
     // Where no webhook can come, the poll is the only way to hear.
-    let reachable = http.settings.public_url.is_some() || !http.secrets.live().secrets.is_empty();
-    let usual = if reachable { kind.usual_time() } else { least };
+    let has_endpoint = !http.secrets.live().secrets.is_empty();
+    let is_told = kinds::is_told(kind, has_endpoint, http.settings.public_url.is_some());
+    let usual = if is_told { kind.usual_time() } else { least };
     (http.settings.first_poll.unwrap_or(usual), least)
 }
 
@@ -171,12 +211,14 @@ fn kind(fields: &mut Fields) -> Option<JobKind> {
     kind
 }
 
-fn request(fields: &mut Fields, kind: Option<JobKind>) -> Option<Map<String, Value>> {
+/// HeyGen's own body. Without `check` only what we could not send is refused.
+fn request(fields: &mut Fields, kind: Option<JobKind>, check: bool) -> Option<Map<String, Value>> {
     match fields.take("request") {
         Some(Value::Object(request)) => {
             if let Some(kind) = kind {
-                for mistake in kinds::check(kind, &request) {
-                    fields.errors.push(field(format!("/request{}", mistake.pointer), mistake.message));
+                fields.errors.extend(kinds::unfit(kind, &request).into_iter().map(in_request));
+                if check {
+                    fields.errors.extend(rules::check(kind, &request).into_iter().map(in_request));
                 }
             }
             Some(request)
@@ -186,6 +228,10 @@ fn request(fields: &mut Fields, kind: Option<JobKind>) -> Option<Map<String, Val
             None
         }
     }
+}
+
+fn in_request(mistake: Mistake) -> FieldError {
+    field(format!("/request{}", mistake.pointer), mistake.message)
 }
 
 fn labels(fields: &mut Fields) -> BTreeMap<String, String> {
@@ -198,16 +244,18 @@ fn labels(fields: &mut Fields) -> BTreeMap<String, String> {
     if given.len() > MAX_LABELS {
         fields.wrong("labels", format!("has {} labels, at most {MAX_LABELS} are taken", given.len()));
     }
-    let fits = |text: &str| (1..=MAX_LABEL_CHARS).contains(&text.chars().count());
     for (name, value) in given {
         match value {
-            Value::String(value) if fits(&name) && fits(&value) && !name.contains(':') => {
+            Value::String(value)
+                if fits(&name, MAX_LABEL_CHARS) && fits(&value, MAX_LABEL_CHARS) && !name.contains(':') =>
+            {
                 labels.insert(name, value);
             }
             _ => fields.wrong(
                 &format!("labels/{}", escaped(&name)),
                 format!(
-                    "name and value must be texts of 1 to {MAX_LABEL_CHARS} characters, the name without `:`"
+                    "name and value must be texts of 1 to {MAX_LABEL_CHARS} characters, none of code zero, and \
+                     the name without `:`"
                 ),
             ),
         }

@@ -19,6 +19,7 @@ use crate::domain::job::{Job, Kind as JobKind, State as JobState};
 use crate::domain::limit::Limit;
 use crate::domain::step::{Input, Refused};
 use crate::domain::time::rfc3339;
+use crate::fail::Point;
 use crate::flow::{self, Changed, Key, NewJob, Submitted};
 use crate::store::{Tx, event, job, upstream_limit};
 
@@ -38,8 +39,13 @@ pub async fn submit(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response> {
-    let wait = wait_of(raw.as_deref(), &headers)?;
+    let mut query = Query::parse(raw.as_deref());
+    let dry_run = query.switch("dry_run");
+    let wait = wait_of(query, &headers)?;
     let bytes = input::read(body).await?;
+    if dry_run {
+        return Ok(axum::Json(input::dry_run(&http, &bytes).await?).into_response());
+    }
     let key = key_of(&headers, &caller, "POST /api/jobs", &bytes)?;
     if let Some(first) = first_of(&http, key.as_ref()).await? {
         return answer(&http, first, wait).await;
@@ -56,7 +62,9 @@ async fn first_of(http: &Http, key: Option<&Key>) -> Result<Option<Submitted>> {
 /// Stores a new job and answers for it.
 async fn take_in(http: &Http, new: NewJob, key: Option<Key>, wait: Option<Duration>) -> Result<Response> {
     let (kind, stamp) = (new.kind, http.stamp());
+    http.fail.at(Point::SubmitRead).await;
     let made = http.db.write(move |tx| flow::submit(tx, &new, key.as_ref(), &stamp)).await?;
+    http.fail.at(Point::SubmitStored).await;
     if let Submitted::New { job_id, .. } = &made {
         http.metrics.count(&http.metrics.jobs_submitted, kind.name());
         tracing::info!(job_id, kind = kind.name(), "job taken in");
@@ -121,9 +129,8 @@ fn canonical(value: Value) -> Value {
     }
 }
 
-/// `?wait=30` or `Prefer: wait=30`, in seconds.
-fn wait_of(raw: Option<&str>, headers: &HeaderMap) -> Result<Option<Duration>> {
-    let mut query = Query::parse(raw);
+/// `?wait=30` or `Prefer: wait=30`, in seconds; the last to be read of the query.
+fn wait_of(mut query: Query, headers: &HeaderMap) -> Result<Option<Duration>> {
     let wait = query.number("wait", 0, MAX_WAIT_S);
     query.finish()?;
     let preferred = headers
@@ -171,7 +178,7 @@ pub async fn get(
     RawQuery(raw): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response> {
-    let wait = wait_of(raw.as_deref(), &headers)?;
+    let wait = wait_of(Query::parse(raw.as_deref()), &headers)?;
     let mut found = find(&http, &id).await?;
     if let Some(wait) = wait {
         found = wait_for_end(&http, &found.id, wait).await?;

@@ -3,6 +3,7 @@
 //! Handlers parse, call `flow` or read the store, and answer. They never call HeyGen about a job:
 //! they only make the work due.
 
+mod answer;
 mod auth;
 mod doctor;
 pub mod hook;
@@ -33,6 +34,7 @@ pub use routes::{Doc, TABLE};
 use crate::clock::Clock;
 use crate::domain::address::Addresses;
 use crate::domain::time::Millis;
+use crate::fail::FailPoints;
 use crate::flow::Stamp;
 use crate::heygen::client::Heygen;
 use crate::metrics::Metrics;
@@ -49,6 +51,7 @@ pub struct Inner {
     /// For read-only look-ups and HeyGen's side of webhooks; never about a job.
     pub heygen: Heygen,
     pub addresses: Addresses,
+    pub fail: FailPoints,
     pub settings: Settings,
     secrets: secrets::Secrets,
     intake: intake::Intake,
@@ -77,6 +80,7 @@ pub struct Parts {
     pub metrics: Metrics,
     pub heygen: Heygen,
     pub addresses: Addresses,
+    pub fail: FailPoints,
     pub settings: Settings,
 }
 
@@ -89,7 +93,7 @@ impl std::ops::Deref for Http {
 
 impl Http {
     pub async fn start(parts: Parts) -> store::Result<Self> {
-        let Parts { db, clock, metrics, heygen, addresses, settings } = parts;
+        let Parts { db, clock, metrics, heygen, addresses, fail, settings } = parts;
         let configured = settings.webhook_secrets.clone();
         let secrets = secrets::Secrets::load(db.clone(), configured, clock.now()).await?;
         Ok(Self(Arc::new(Inner {
@@ -101,6 +105,7 @@ impl Http {
             metrics,
             heygen,
             addresses,
+            fail,
             settings,
         })))
     }

@@ -170,7 +170,7 @@ fn job() -> Value {
             "upstream_id": {"type": ["string", "null"], "description": "HeyGen's id."},
             "upstream_video_id": maybe("string"),
             "progress": {"type": ["integer", "null"], "minimum": 0, "maximum": 100},
-            "result": {"type": ["object", "null"], "description": "Links are HeyGen's and die; refresh for fresh ones."},
+            "result": {"type": ["object", "null"], "description": "Links are HeyGen's and die; refresh for fresh ones. Empty for what makes no file: a look, a voice, subtitles; they are HeyGen's `upstream_id`."},
             "failure": job_failure(),
             "cancel_reason": maybe("string"),
             "found_by": {"type": ["string", "null"], "description": "What told the outcome: webhook, poll, event_log, refresh, submit, deadline or caller."},
@@ -193,6 +193,7 @@ fn failure() -> Map<String, Value> {
     let all = json!({
         "code": {"type": ["string", "null"], "description": "HeyGen's, or one of ours: docs/errors.md."},
         "message": {"type": "string", "description": "HeyGen's own words."},
+        "request_id": {"type": "string", "description": "HeyGen's id of the request it refused; its support asks for it."},
         "class": {"enum": classes},
         "for_user": {"type": "string", "description": "A sentence your user may be shown."},
         "advice": {"type": "string", "description": "What you can do."},
@@ -258,7 +259,8 @@ fn new_job() -> Value {
         "additionalProperties": false,
         "properties": {
             "kind": {"enum": kinds()},
-            "request": {"type": "object", "description": "The body of HeyGen's create call, without callback_id and callback_url."},
+            "request": {"type": "object", "description": "The body of HeyGen's create call, without callback_id and callback_url; docs/kinds.md has it for every kind."},
+            "check": {"type": "boolean", "default": true, "description": "`false` leaves out the check of `request` against what HeyGen documents."},
             "callback_id": {"type": "string", "maxLength": 255, "description": "Your own id; echoed and searchable."},
             "labels": {"type": "object", "additionalProperties": text(), "maxProperties": 20},
             "metadata": {"description": "Anything, up to 16 KiB; echoed."},
@@ -296,11 +298,14 @@ fn problem_schema() -> Value {
     let codes: Vec<&str> = problem::Kind::ALL.iter().map(|k| k.code()).collect();
     json!({
         "type": "object",
-        "required": ["type", "title", "status", "code", "retryable", "hint"],
+        "required": ["type", "title", "status", "code", "retryable", "hint", "request_id"],
         "properties": {
             "type": text(), "title": text(), "status": {"type": "integer"}, "code": {"enum": codes},
             "detail": text(), "upstream": {"type": "object", "properties": failure()}, "retryable": {"type": "boolean"}, "retry_after_s": {"type": "integer"}, "hint": text(),
             "errors": {"type": "array", "items": {"type": "object", "properties": {"pointer": text(), "message": text()}}},
+            "request_id": {"type": "string", "description": "Also in the header X-Request-Id, and in the lines of the server's log."},
+            "instance": {"type": "string", "description": "The path that was called."},
+            "upstream": failure(),
         },
     })
 }

@@ -2,10 +2,10 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, header};
 use serde_json::json;
 
-use super::problem::{Kind, Result};
+use super::problem::{self, Kind, Problem, Result};
 use super::{Http, openapi};
 use crate::domain::task::Lane;
 use crate::store::{Tx, job, task, upstream_limit};
@@ -34,13 +34,19 @@ pub async fn root() -> &'static str {
         "reelhook ",
         env!("CARGO_PKG_VERSION"),
         "\n\n  POST /api/jobs            submit a job\n  GET  /api/jobs            list jobs\n  \
-         GET  /api/openapi.json    every address\n  GET  /readyz              whether it is ready\n  \
+         GET  /api/openapi.json    every address\n  \
+         GET  /errors              what each error means\n  GET  /readyz              whether it is ready\n  \
          GET  /metrics             figures\n"
     )
 }
 
 pub async fn openapi_json() -> Response {
     axum::Json(openapi::document()).into_response()
+}
+
+/// The page `type` of a problem document leads to.
+pub async fn errors() -> Response {
+    ([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], problem::markdown()).into_response()
 }
 
 pub async fn metrics(State(http): State<Http>) -> Result<Response> {
@@ -66,17 +72,15 @@ pub async fn metrics(State(http): State<Http>) -> Result<Response> {
 }
 
 pub async fn no_route() -> Response {
-    super::problem::Problem::new(Kind::NoRoute).into_response()
+    Problem::new(Kind::NoRoute).into_response()
 }
 
 pub async fn wrong_method() -> Response {
-    super::problem::Problem::new(Kind::MethodNotAllowed).into_response()
+    Problem::new(Kind::MethodNotAllowed).into_response()
 }
 
 /// The answer when a handler panicked; the log has the rest.
 pub fn panicked(_: Box<dyn std::any::Any + Send + 'static>) -> Response {
     tracing::error!("a handler panicked");
-    let response = super::problem::Problem::new(Kind::Internal).into_response();
-    debug_assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
-    response
+    Problem::new(Kind::Internal).into_response()
 }

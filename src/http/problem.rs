@@ -1,12 +1,14 @@
 //! Every answer that is not a success: one enum, the only place with status codes. The OpenAPI
 //! document, `docs/errors.md` and a test walk it.
 
-use axum::response::{IntoResponse, Response};
+use axum::body::Body;
+use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::domain::failure::Class;
 use crate::domain::job::Failure;
+use crate::domain::job_json::failure_json;
+use crate::heygen::fault::Fault;
 use crate::store;
 
 /// A place in the request and what is wrong there.
@@ -15,6 +17,12 @@ pub struct FieldError {
     /// A JSON Pointer into the body, or the name of a parameter.
     pub pointer: String,
     pub message: String,
+}
+
+impl FieldError {
+    pub fn json(&self) -> Value {
+        json!({"pointer": self.pointer, "message": self.message})
+    }
 }
 
 pub fn field(pointer: impl Into<String>, message: impl Into<String>) -> FieldError {
@@ -30,6 +38,9 @@ macro_rules! problems {
             /// Stable for ever; what programs decide by.
             pub fn code(self) -> &'static str { match self { $(Self::$name => $code),* } }
             pub fn status(self) -> u16 { match self { $(Self::$name => $status),* } }
+            pub fn status_code(self) -> StatusCode {
+                StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+            }
             pub fn retryable(self) -> bool { match self { $(Self::$name => $retryable),* } }
             pub fn title(self) -> &'static str { match self { $(Self::$name => $title),* } }
             /// What to do about it.
@@ -42,21 +53,21 @@ problems! {
     NotJson "not_json" 400 false "The body is not JSON"
         "Send one JSON object with `Content-Type: application/json`.",
     InvalidRequest "invalid_request" 422 false "The request is not right"
-        "`errors` names each field and what is wrong with it; nothing was done.",
+        "Correct what is named, field by field in `errors`; nothing was done.",
     InvalidParameter "invalid_parameter" 400 false "A parameter is not right"
-        "`errors` names each parameter and what it takes.",
+        "Correct what is named, each in `errors`; nothing was done.",
     InvalidKey "invalid_idempotency_key" 400 false "The Idempotency-Key is not right"
         "Use 1 to 255 visible ASCII characters, such as a UUID.",
     KeyReused "idempotency_key_reused" 422 false "The Idempotency-Key was used for another request"
         "Use a new key for a new request; the same key and body give the first answer again.",
     Unauthorized "unauthorized" 401 false "An API key is needed"
-        "Send `Authorization: Bearer KEY`. `reelhook key create` makes one; `serve --bootstrap` makes the first.",
+        "Send `Authorization: Bearer KEY`; the command line takes it from REELHOOK_API_KEY. `reelhook key create` makes one, `serve --bootstrap` the first.",
     BadSignature "bad_signature" 401 false "The webhook is not signed with a live webhook secret"
         "To try this address, use `reelhook simulate`, which signs. On a laptop, `serve --accept-unsigned` takes unsigned ones as hints. If HeyGen sent it, run `reelhook doctor`.",
     UnknownAddress "unknown_webhook_address" 401 false "This webhook address belongs to no job"
         "Per-job addresses are made by reelhook and sent to HeyGen with the job. Use /webhooks/heygen for signed webhooks.",
     NotFound "not_found" 404 false "There is no such thing"
-        "Check the id. A path takes an id of reelhook or of HeyGen; your own callback id is a filter: /api/jobs?callback_id=…",
+        "Check the id. A job goes by reelhook's id or HeyGen's; your own callback id is a filter: /api/jobs?callback_id=…",
     NoRoute "no_route" 404 false "There is no such address"
         "/api/openapi.json lists every address.",
     MethodNotAllowed "method_not_allowed" 405 false "This address does not take that method"
@@ -68,7 +79,7 @@ problems! {
     AlreadySent "already_sent" 409 false "The job was sent to HeyGen and cannot be canceled"
         "HeyGen has no cancel for what it works on, and a paid result is not thrown away: wait for it.",
     Finished "finished" 409 false "The job has ended"
-        "Its state is final. `retry` makes a new job from it.",
+        "Its state is final. If it failed or was canceled, `retry` makes a new job from it.",
     NotFinished "not_finished" 409 false "The job has not ended"
         "Only a job that failed, was canceled, or whose outcome is unknown can be retried.",
     SecondCharge "second_charge" 409 false "HeyGen may have charged for this job already"
@@ -81,6 +92,8 @@ problems! {
         "Start it with --public-url https://… (or REELHOOK_PUBLIC_URL), the address HeyGen reaches it by.",
     ProbeFailed "probe_failed" 409 true "The public address does not answer"
         "HeyGen will ask it with OPTIONS and give it one second. Check that the address leads to this server.",
+    UpstreamRefused "upstream_refused" 422 false "HeyGen refuses what was asked"
+        "`detail` has HeyGen's own words: correct what they name.",
     Upstream "upstream" 502 true "HeyGen did not do what was asked"
         "`detail` has HeyGen's own words. `reelhook doctor` checks the key and the connection.",
     Busy "busy" 503 true "Too much is waiting to be stored"
@@ -103,14 +116,8 @@ pub struct Problem {
     pub kind: Kind,
     pub detail: Option<String>,
     pub errors: Vec<FieldError>,
-    pub upstream: Option<Box<Refusal>>,
-}
-
-/// What HeyGen refused, and what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    pub said: Failure,
-    pub advice: &'static str,
+    /// What HeyGen said, where it was asked for this request.
+    pub upstream: Option<Box<Failure>>,
 }
 
 pub type Result<T> = std::result::Result<T, Problem>;
@@ -133,49 +140,71 @@ impl Problem {
         Self { detail, errors, ..Self::new(kind) }
     }
 
-    pub fn json(&self) -> Value {
+    /// What is known of the request stands in it.
+    pub fn json(&self, request_id: Option<&str>, instance: Option<&str>) -> Value {
         let kind = self.kind;
         let mut body = json!({
-            "type": format!("https://reelhook.dev/errors#{}", kind.code()),
+            "type": format!("/errors#{}", kind.code()),
             "title": kind.title(),
             "status": kind.status(),
             "code": kind.code(),
-            "retryable": kind.retryable() && self.upstream.as_ref().is_none_or(|u| u.may_pass()),
+            "retryable": kind.retryable(),
             "hint": kind.hint(),
         });
-        if let Some(detail) = &self.detail {
-            body["detail"] = json!(detail);
-        }
-        if !self.errors.is_empty() {
-            let errors = self.errors.iter();
-            body["errors"] = errors.map(|e| json!({"pointer": e.pointer, "message": e.message})).collect();
-        }
-        if let Some(Refusal { said, advice }) = self.upstream.as_deref() {
-            body["upstream"] = json!({
-                "code": said.code,
-                "message": said.message,
-                "class": said.class.name(),
-                "for_user": said.for_user,
-                "advice": advice,
-            });
-        }
-        if kind.status() == 503 {
-            body["retry_after_s"] = json!(RETRY_AFTER_S);
+        let errors: Value = self.errors.iter().map(FieldError::json).collect();
+        for (name, value) in [
+            ("detail", self.detail.as_ref().map(|text| json!(text))),
+            ("errors", (!self.errors.is_empty()).then_some(errors)),
+            ("upstream", self.upstream.as_ref().map(|said| failure_json(said))),
+            ("retry_after_s", (kind.status() == 503).then(|| json!(RETRY_AFTER_S))),
+            ("request_id", request_id.map(|id| json!(id))),
+            ("instance", instance.map(|path| json!(path))),
+        ] {
+            if let Some(value) = value {
+                body[name] = value;
+            }
         }
         body
     }
-}
 
-impl Refusal {
-    /// Whether the same may be done again without changing anything.
-    fn may_pass(&self) -> bool {
-        matches!(self.said.class, Class::Retry | Class::Wait)
+    /// Turns the answer to a request into the problem document about it.
+    pub fn document(
+        &self,
+        mut response: Response,
+        request_id: Option<&str>,
+        instance: Option<&str>,
+    ) -> Response {
+        *response.status_mut() = self.kind.status_code();
+        *response.body_mut() = Body::from(format!("{}\n", self.json(request_id, instance)));
+        let headers = response.headers_mut();
+        headers.remove(header::CONTENT_LENGTH);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.kind.status() == 503 {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+        }
+        if self.kind == Kind::Unauthorized {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
     }
 }
 
 impl From<Kind> for Problem {
     fn from(kind: Kind) -> Self {
         Self::new(kind)
+    }
+}
+
+/// Of a call made for this request, such as the registration of a webhook endpoint.
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
+        let upstream = fault.said().cloned().map(Box::new);
+        let kind = match fault {
+            Fault::NotFound(_) => Kind::NotFound,
+            Fault::Refused(_) => Kind::UpstreamRefused,
+            _ => Kind::Upstream,
+        };
+        Self { upstream, ..Self::saying(kind, fault.why()) }
     }
 }
 
@@ -195,35 +224,19 @@ impl From<store::Error> for Problem {
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut body = self.json().to_string();
-        body.push('\n');
-        let mut response = (status, body).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        match status {
-            StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
-            }
-            StatusCode::UNAUTHORIZED if self.kind == Kind::Unauthorized => {
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            _ => {}
-        }
-        response
-    }
-}
-
 /// `docs/errors.md`.
 pub fn markdown() -> String {
     let mut page = String::from(
         "# Errors\n\n\
          Generated from `src/http/problem.rs` by `scripts/generate`; do not edit.\n\n\
          Every answer that is not a success is a problem document (RFC 9457, `application/problem+json`) with\n\
-         `code`, `title`, `status`, `retryable`, `hint`, and where they apply `detail`, `errors` (places in the\n\
-         request), `upstream` (what HeyGen refused) and `retry_after_s`. Decide by `code`; it never changes meaning.\n\n\
+         `type` (the row of the table below, on the server itself), `title`, `status`, `code`, `retryable`, `hint`, `request_id`, `instance`\n\
+         (the path that was called), and where they apply `detail`, `errors` (places in the request, each with\n\
+         `pointer` and `message`), `retry_after_s`, and `upstream` (HeyGen\'s own `code`, `message` and\n\
+         `request_id`, and what they mean, where HeyGen was asked). Decide by `code`; it never changes meaning.\n\n\
+         Every answer, success or not, has its request id in `X-Request-Id`: the caller\'s own, if it sent one of 1\n\
+         to 128 visible ASCII characters, else a new one. The lines of the server\'s log about the request have it,\n\
+         too.\n\n\
          | code | status | retry | what it means | what to do |\n| --- | --- | --- | --- | --- |\n",
     );
     for kind in Kind::ALL {

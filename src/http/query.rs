@@ -57,6 +57,11 @@ impl Query {
         })
     }
 
+    pub fn switch(&mut self, name: &'static str) -> bool {
+        let on = self.read(name, |t| t.parse::<bool>().map_err(|_| "must be true or false".to_owned()));
+        on.unwrap_or(false)
+    }
+
     pub fn limit(&mut self) -> i64 {
         self.number("limit", 1, MAX_LIMIT).unwrap_or(DEFAULT_LIMIT)
     }

@@ -2,14 +2,11 @@
 //! document. A route that is not here does not exist.
 
 use axum::Router;
-use axum::extract::Request;
-use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::middleware;
 use axum::routing::{MethodRouter, any, delete, get, post};
-use http::{HeaderName, HeaderValue, header};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use super::{Http, auth, doctor, hook, jobs, keys, ops, receipts, upstream, videos, webhooks};
+use super::{Http, answer, auth, doctor, hook, jobs, keys, ops, receipts, upstream, videos, webhooks};
 
 /// A route as the API description shows it.
 pub struct Doc {
@@ -34,6 +31,8 @@ const PAGE: [(&str, &str); 2] =
     [("limit", "Rows of a page, 1 to 200; 50 by default."), ("cursor", "`next_cursor` of the page before.")];
 const WAIT: [(&str, &str); 1] =
     [("wait", "Seconds to wait for the end, 0 to 60. `Prefer: wait=30` does the same.")];
+const SUBMIT: [(&str, &str); 2] =
+    [WAIT[0], ("dry_run", "`true`: answer 200 with what would be sent to HeyGen; store and send nothing.")];
 const JOB_LIST: [(&str, &str); 9] = [
     PAGE[0],
     PAGE[1],
@@ -51,7 +50,7 @@ const RECEIPT_LIST: [(&str, &str); 3] =
 /// Everything under `/api` and beside it, but for the webhook door, whose addresses are in `hook`.
 pub const TABLE: &[Doc] = &[
     Doc {
-        query: &WAIT,
+        query: &SUBMIT,
         body: Some("NewJob"),
         answer: (202, Some("Job")),
         ..doc("post", "/api/jobs", "Submit a job. `Idempotency-Key` makes it safe to repeat.")
@@ -153,6 +152,7 @@ pub const TABLE: &[Doc] = &[
         ..doc("get", "/api/doctor", "What is wrong, and what to do about it.")
     },
     Doc { keyed: false, ..doc("get", "/api/openapi.json", "This description.") },
+    Doc { keyed: false, ..doc("get", "/errors", "What each error means, as Markdown.") },
     Doc { keyed: false, ..doc("get", "/livez", "Whether the process lives.") },
     Doc { keyed: false, ..doc("get", "/readyz", "Whether the store answers.") },
     Doc { keyed: false, answer: (200, Some("Any")), ..doc("get", "/version", "Version and store.") },
@@ -188,6 +188,7 @@ fn handler(method: &str, path: &str) -> Option<MethodRouter<Http>> {
         ("delete", "/api/keys/{id}") => delete(keys::revoke),
         ("get", "/api/doctor") => get(doctor::get),
         ("get", "/api/openapi.json") => get(ops::openapi_json),
+        ("get", "/errors") => get(ops::errors),
         ("get", "/livez") => get(ops::livez),
         ("get", "/readyz") => get(ops::readyz),
         ("get", "/version") => get(ops::version),
@@ -216,28 +217,8 @@ pub fn router(http: Http) -> Router {
         .method_not_allowed_fallback(ops::wrong_method)
         .fallback(any(ops::no_route))
         .layer(CatchPanicLayer::custom(ops::panicked))
-        .layer(middleware::from_fn(safe_headers))
+        .layer(middleware::from_fn_with_state(http.clone(), answer::complete))
         .with_state(http)
-}
-
-/// Headers that cost nothing and close doors: no sniffing, no framing, no referrer, no caching of
-/// what an API key was needed for.
-async fn safe_headers(request: Request, next: Next) -> Response {
-    let is_api = request.uri().path().starts_with("/api/");
-    let mut response = next.run(request).await;
-    let headers = response.headers_mut();
-    let set: [(HeaderName, &str); 3] = [
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-        (header::REFERRER_POLICY, "no-referrer"),
-    ];
-    for (name, value) in set {
-        headers.entry(name).or_insert(HeaderValue::from_static(value));
-    }
-    if is_api {
-        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    }
-    response
 }
 
 #[cfg(test)]

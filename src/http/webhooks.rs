@@ -8,32 +8,17 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::problem::{Kind, Problem, Refusal, Result};
+use super::problem::{Kind, Problem, Result};
 use super::secrets::ROTATING_SINCE;
 use super::{Http, input};
 use crate::domain::ids;
 use crate::domain::time::{HOUR, rfc3339};
-use crate::heygen::fault::Fault;
 use crate::heygen::webhooks::{self, Endpoint, Secret};
 use crate::store::{Tx, setting, webhook_secret};
 
 /// A secret that was replaced still verifies for this long: HeyGen retries for up to 24 h what it
 /// signed before, and signs anew each time, but a delivery under way must not be refused.
 const OVERLAP: i64 = HOUR;
-
-impl From<Fault> for Problem {
-    fn from(fault: Fault) -> Self {
-        let kind = if matches!(fault, Fault::NotFound(_)) { Kind::NotFound } else { Kind::Upstream };
-        let upstream = fault.said().map(|said| {
-            let advice = match &fault {
-                Fault::Blocked { by, .. } => by.fix(),
-                _ => said.class.advice(),
-            };
-            Box::new(Refusal { said: said.clone(), advice })
-        });
-        Self { upstream, ..Self::saying(kind, fault.why()) }
-    }
-}
 
 pub async fn list(State(http): State<Http>) -> Result<Response> {
     let all = webhooks::list(&http.heygen).await?;

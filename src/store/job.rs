@@ -1,5 +1,7 @@
 //! Table `job` with its request and labels. Written only by `flow.rs`.
 
+use std::sync::LazyLock;
+
 use super::db::Tx;
 use super::error::{Error, Result};
 use super::row::{Param, Row};
@@ -181,9 +183,17 @@ fn escape_like(text: &str) -> String {
     text.replace('!', "!!").replace('%', "!%").replace('_', "!_")
 }
 
+/// What has its default is left out, and filled in when it is read: a row is written again with
+/// every change, so its length is what a change costs.
 fn details_text(job: &Job) -> Result<String> {
-    serde_json::to_string(&job.details)
-        .map_err(|e| Error::Bug(format!("details of {} cannot be written: {e}", job.id)))
+    static DEFAULTS: LazyLock<serde_json::Value> =
+        LazyLock::new(|| serde_json::to_value(Details::default()).unwrap_or_default());
+    let mut all = serde_json::to_value(&job.details)
+        .map_err(|e| Error::Bug(format!("details of {} cannot be written: {e}", job.id)))?;
+    if let Some(fields) = all.as_object_mut() {
+        fields.retain(|name, value| DEFAULTS.get(name) != Some(value));
+    }
+    Ok(all.to_string())
 }
 
 fn read(mut row: Row) -> Result<Job> {

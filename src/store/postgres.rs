@@ -1,13 +1,15 @@
 //! PostgreSQL: plain threads with one connection and one statement cache each.
 //!
 //! A closure is a transaction and is run again after a lost race. The client never enters the
-//! async runtime. A connection of its own listens, so that another node's commit rings our bell.
+//! async runtime. Two connections tell other nodes of our commits and hear of theirs.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use postgres::{Client, Config, Statement, error::SqlState};
@@ -29,6 +31,8 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
 /// Nothing we send takes longer on a healthy server.
 const STATEMENT_TIMEOUT_MS: u32 = 15_000;
 const CHANNEL: &str = "reelhook";
+/// Least time between two notifications; commits in between are told by one.
+const NOTIFY_PAUSE: Duration = Duration::from_millis(10);
 /// Any number will do; every node must use the same.
 const MIGRATION_LOCK: i64 = 0x7265_656c_686f_6f6b;
 /// Those who lost a race take turns at this one.
@@ -38,8 +42,8 @@ pub(super) struct Postgres {
     writes: Option<Sender<Box<dyn Work>>>,
     reads: Option<Sender<Box<dyn Work>>>,
     threads: Vec<JoinHandle<()>>,
-    /// Dropped to end the listener, which is not waited for: it may sit in a read.
-    _listening: Sender<()>,
+    /// Dropped to end listener and notifier, which are not waited for: they may sit in a read.
+    _stop: Sender<()>,
 }
 
 pub(super) fn open(url: &str, bell: Bell, now: i64) -> Result<Postgres> {
@@ -57,16 +61,26 @@ pub(super) fn open(url: &str, bell: Bell, now: i64) -> Result<Postgres> {
     refuse_transaction_pooler(&config, &mut first)?;
     let (writes, write_queue) = bounded(QUEUE);
     let (reads, read_queue) = bounded(QUEUE);
+    let (told, tell) = bounded(1);
     let mut threads = vec![];
     for n in 0..WRITERS + READERS {
         let writes = n < WRITERS;
         let queue: Receiver<Box<dyn Work>> = if writes { write_queue.clone() } else { read_queue.clone() };
-        let (config, bell) = (config.clone(), bell.clone());
-        threads.push(spawn(move || work_loop(&config, &queue, writes, &bell))?);
+        let (config, bell, told) = (config.clone(), bell.clone(), told.clone());
+        threads.push(spawn(move || {
+            work_loop(&config, &queue, writes, || {
+                bell.ring();
+                // Full when one is waiting already, which will do for this commit, too.
+                let _ = told.try_send(());
+            });
+        })?);
     }
-    let (listening, stop) = bounded(0);
-    drop(spawn(move || listen(&config, &bell, &stop))?);
-    Ok(Postgres { writes: Some(writes), reads: Some(reads), threads, _listening: listening })
+    let (stop, stopped) = bounded(0);
+    let own = Arc::new(AtomicI32::new(0));
+    let (others, own_too, stopped_too) = (config.clone(), own.clone(), stopped.clone());
+    drop(spawn(move || notify(&others, &tell, &own_too, &stopped_too))?);
+    drop(spawn(move || listen(&config, &bell, &own, &stopped))?);
+    Ok(Postgres { writes: Some(writes), reads: Some(reads), threads, _stop: stop })
 }
 
 fn config(url: &str) -> Result<Config> {
@@ -152,7 +166,7 @@ impl Connection {
     }
 }
 
-fn work_loop(config: &Config, queue: &Receiver<Box<dyn Work>>, writes: bool, bell: &Bell) {
+fn work_loop(config: &Config, queue: &Receiver<Box<dyn Work>>, writes: bool, rung: impl Fn()) {
     let mut connection: Option<Connection> = None;
     while let Ok(mut work) = queue.recv() {
         if connection.as_ref().is_none_or(|c| c.client.is_closed()) {
@@ -170,7 +184,7 @@ fn work_loop(config: &Config, queue: &Receiver<Box<dyn Work>>, writes: bool, bel
             connection = None;
         }
         if matches!(result, Ok(true)) {
-            bell.ring();
+            rung();
         }
         work.answer(result.map(|_| ()));
     }
@@ -205,32 +219,54 @@ fn attempt(connection: &mut Connection, work: &mut Box<dyn Work>) -> Result<bool
     work.run(&mut tx)?;
     let rung = tx.has_rung();
     drop(tx);
-    let end = if rung { "NOTIFY reelhook; COMMIT" } else { "COMMIT" };
-    connection.client.batch_execute(end).map_err(|e| sort(&e))?;
+    connection.client.batch_execute("COMMIT").map_err(|e| sort(&e))?;
     Ok(rung)
 }
 
-/// A lost notification costs one nap of the runner at most, so a lost connection is only reopened.
-fn listen(config: &Config, bell: &Bell, stop: &Receiver<()>) {
-    use crossbeam_channel::RecvTimeoutError::Timeout;
+/// Tells the other nodes of commits, after them and on a connection of its own: a transaction that
+/// notifies holds a lock of the whole server while it commits, and all would take turns at it.
+/// A notification that is lost costs a node one nap at most, so failures are not made good.
+fn notify(config: &Config, tell: &Receiver<()>, own: &AtomicI32, stop: &Receiver<()>) {
+    let mut connection: Option<Connection> = None;
+    while tell.recv().is_ok() {
+        connection = connection.filter(|c| !c.client.is_closed()).or_else(|| {
+            let mut fresh = Connection::open(config).ok()?;
+            own.store(fresh.backend().ok()?, Ordering::Relaxed);
+            // Nothing is written that a crash could lose.
+            fresh.client.batch_execute("SET synchronous_commit = off").ok()?;
+            Some(fresh)
+        });
+        if let Some(open) = connection.as_mut() {
+            let _ = open.client.batch_execute(&format!("NOTIFY {CHANNEL}"));
+        }
+        if stop.recv_timeout(NOTIFY_PAUSE) != Err(RecvTimeoutError::Timeout) {
+            return;
+        }
+    }
+}
+
+/// Rings our bell when another node has committed. A lost connection is only reopened.
+fn listen(config: &Config, bell: &Bell, own: &AtomicI32, stop: &Receiver<()>) {
+    let waits = |pause| stop.recv_timeout(pause) == Err(RecvTimeoutError::Timeout);
     loop {
         if let Ok(mut connection) = Connection::open(config)
             && connection.client.batch_execute(&format!("LISTEN {CHANNEL}")).is_ok()
         {
             bell.ring();
-            while let Err(Timeout) = stop.recv_timeout(Duration::ZERO) {
+            while waits(Duration::ZERO) {
                 let heard = {
                     let mut notifications = connection.client.notifications();
                     notifications.timeout_iter(Duration::from_secs(1)).next()
                 };
                 match heard {
+                    Ok(Some(note)) if note.process_id() == own.load(Ordering::Relaxed) => {}
                     Ok(Some(_)) => bell.ring(),
                     Ok(None) if !connection.client.is_closed() => {}
                     Ok(None) | Err(_) => break,
                 }
             }
         }
-        if !matches!(stop.recv_timeout(Duration::from_secs(1)), Err(Timeout)) {
+        if !waits(Duration::from_secs(1)) {
             return;
         }
     }

@@ -8,6 +8,7 @@ use super::Work;
 use crate::domain::job::{FoundBy, Kind, Observation, Says};
 use crate::domain::receipt::{Receipt, Verdict};
 use crate::domain::task::Claimed;
+use crate::fail::Point;
 use crate::flow::{self, Hearing};
 use crate::heygen::wire::{self, Heard};
 use crate::store::{self, inbox};
@@ -28,7 +29,9 @@ pub(super) async fn run(work: &Work, tasks: Vec<Claimed>) -> store::Result<()> {
         batch.push((task, hearings));
     }
     let stamp = work.stamp();
+    work.fail.at(Point::ApplyRead).await;
     let done = work.db.write_behind(move |tx| flow::observe_many(tx, &batch, &stamp)).await?;
+    work.fail.at(Point::ApplyStored).await;
     let m = &work.metrics;
     for (by, n) in [
         ("moved", done.counts.moved),

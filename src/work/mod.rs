@@ -21,6 +21,7 @@ use crate::domain::pause::Reason;
 use crate::domain::step::Input;
 use crate::domain::task::{Claimed, Outcome};
 use crate::domain::time::Millis;
+use crate::fail::{FailPoints, Point};
 use crate::flow::{self, Changed, Stamp};
 use crate::heygen::client::Heygen;
 use crate::heygen::fault::Fault;
@@ -37,6 +38,7 @@ pub struct Inner {
     pub heygen: Heygen,
     pub metrics: Metrics,
     pub addresses: Addresses,
+    pub fail: FailPoints,
 }
 
 impl std::ops::Deref for Work {
@@ -77,6 +79,7 @@ impl Work {
     async fn conclude(&self, end: End) -> store::Result<()> {
         let stamp = self.stamp();
         let (found, before, after) = self.db.write_behind(move |tx| end.record(tx, &stamp)).await?;
+        self.fail.at(Point::RunStored).await;
         tell_pause(before, after);
         match found {
             None => {

@@ -8,6 +8,7 @@ use crate::domain::retry::poll_pause;
 use crate::domain::step::{Input, next_look};
 use crate::domain::task::{Claimed, Outcome};
 use crate::domain::time::Millis;
+use crate::fail::Point;
 use crate::heygen::failure::is_lack_of_credit;
 use crate::store::{self, job};
 
@@ -20,7 +21,9 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
         return work.conclude(End::of(task, Outcome::Done)).await;
     };
     let found_by = if job.details.refresh_asked { FoundBy::Refresh } else { FoundBy::Poll };
+    work.fail.at(Point::PollBegun).await;
     let seen = work.heygen.status(&job, found_by).await;
+    work.fail.at(Point::PollAnswered).await;
     let m = &work.metrics;
     m.count(&m.upstream_calls, if seen.is_ok() { "status_ok" } else { "status_fault" });
     let now = work.clock.now();
@@ -50,7 +53,10 @@ fn lesson_of(work: &Work, job: &Job, seen: &Observation) -> Option<Lesson> {
     is_lack_of_credit(failure).then(|| Lesson { answer, sent_at, jitter: work.jitter() })
 }
 
+/// Not before its end is expected, however early a hint made us ask.
 fn next_poll(job: &Job, now: Millis, jitter: f64) -> Millis {
-    let age = now.saturating_sub(job.details.accepted_at.unwrap_or(job.created_at));
-    next_look(job, now + poll_pause(age, job.details.least_poll_ms, jitter), now)
+    let since = job.details.accepted_at.unwrap_or(job.created_at);
+    let pause = poll_pause(now.saturating_sub(since), job.details.least_poll_ms, jitter);
+    let expected = since.saturating_add(job.details.first_poll_ms);
+    next_look(job, expected.max(now + pause), now)
 }

@@ -14,6 +14,7 @@ use super::{Work, apply, deadline, poll, submit, upkeep};
 use crate::domain::retry::{MAX_ATTEMPTS, backoff};
 use crate::domain::task::{Claimed, Lane, Outcome, TaskKind};
 use crate::domain::time::{Millis, SECOND};
+use crate::fail::Point;
 use crate::store::{self, task, upstream_limit};
 
 /// Tasks of the inbound lane claimed at once; each is about receipts that were accepted together.
@@ -188,6 +189,7 @@ impl Runner {
 
     async fn execute(&self, batch: Batch) {
         let Batch { lane, tasks, permit } = batch;
+        self.work.fail.at(Point::RunClaimed).await;
         for tasks in groups(tasks) {
             let ran = AssertUnwindSafe(self.dispatch(lane, tasks.clone())).catch_unwind().await;
             let why = match ran {

@@ -1,8 +1,8 @@
 //! Sends one job upstream, or finds out what became of sending it.
 //!
 //! The only place that pays. `submitting` is on disk before the call; a call whose outcome is open
-//! is repeated only with the same Idempotency-Key, and only while upstream surely honours it. A
-//! crash at any line leaves a state from which the next owner goes on here.
+//! is repeated only with the same Idempotency-Key, only where upstream is known to honour one, and
+//! only while it surely does. A crash at any line leaves a state from which the next owner goes on here.
 
 use super::{End, Lesson, Work};
 use crate::domain::job::{Failure, Job, Kind};
@@ -12,9 +12,11 @@ use crate::domain::retry::submit_backoff;
 use crate::domain::step::Input;
 use crate::domain::task::{Claimed, Lane, Outcome};
 use crate::domain::time::{HOUR, MINUTE, Millis, SECOND};
+use crate::fail::Point;
 use crate::flow::{self, Begun};
-use crate::heygen::client::{CREATE_TIMEOUT, addressed};
+use crate::heygen::client::CREATE_TIMEOUT;
 use crate::heygen::fault::Fault;
+use crate::heygen::kinds::{self, Repeat};
 use crate::heygen::wire::{self, Created};
 use crate::store::{self, webhook_secret};
 
@@ -28,6 +30,7 @@ const KEY_TRUSTED: Millis = 20 * HOUR;
 const CREDIT_PAUSE: Millis = 5 * MINUTE;
 /// Pages of the event log and of the lists that are searched for a job of unknown outcome.
 const SEARCH_PAGES: usize = 10;
+const SEARCH_AGAIN: Millis = 10 * MINUTE;
 
 pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
     let (claimed, stamp) = (task.clone(), work.stamp());
@@ -97,14 +100,15 @@ fn accepted(work: &Work, task: Claimed, job: &Job, created: Created) -> End {
 async fn resolve(work: &Work, task: Claimed, job: &Job, request: &str) -> store::Result<End> {
     let now = work.clock.now();
     let age = now.saturating_sub(job.details.sent_at.unwrap_or(job.created_at));
-    if age >= KEY_TRUSTED {
-        return Ok(match search(work, job).await {
-            Ok(Some(created)) => accepted(work, task, job, created),
-            Ok(None) => {
-                still_open(work, task, "neither HeyGen's event log nor its lists know it", 10 * MINUTE)
-            }
-            Err(fault) => still_open(work, task, &fault.why(), 10 * MINUTE),
-        });
+    let repeatable = kinds::route(job.kind).repeat != Repeat::Never;
+    if age >= KEY_TRUSTED || !repeatable {
+        let why = match search(work, job).await {
+            Ok(Some(created)) => return Ok(accepted(work, task, job, created)),
+            Ok(None) if repeatable => "neither HeyGen's event log nor its lists know it".to_owned(),
+            Ok(None) => for_a_person(job),
+            Err(fault) => fault.why(),
+        };
+        return Ok(still_open(work, task, &why, SEARCH_AGAIN));
     }
     let fault = match call(work, &task, job, request).await {
         Ok(created) => return Ok(accepted(work, task, job, created)),
@@ -124,6 +128,15 @@ async fn resolve(work: &Work, task: Claimed, job: &Job, request: &str) -> store:
     Ok(End { lesson, ..still_open(work, task, &why, wait) })
 }
 
+/// What the job's note says of a call that must not be repeated: what happened, and who decides.
+fn for_a_person(job: &Job) -> String {
+    const ADVICE: &str = "HeyGen is not known to honour a repeated call here, so it is not sent again. \
+                          Look there whether it was made: if it was not, `retry` it with \
+                          accept_second_charge.";
+    let note = job.details.note.as_deref().unwrap_or("the outcome is unknown");
+    if note.ends_with(ADVICE) { note.to_owned() } else { format!("{note}. {ADVICE}") }
+}
+
 fn still_open(work: &Work, task: Claimed, why: &str, wait: Millis) -> End {
     let at = work.clock.now() + wait;
     let why = why.to_owned();
@@ -135,27 +148,35 @@ async fn call(work: &Work, task: &Claimed, job: &Job, request: &str) -> Result<C
     let now = work.clock.now();
     let live = work.db.read(move |tx| webhook_secret::list_live(tx, now)).await;
     let live = live.map_err(|e| Fault::NotSent { why: format!("the store could not be read: {e}") })?;
-    // A registered endpoint hears of every job, signed; a callback on top would only be a double.
-    let address = if live.is_empty() { work.addresses.of_job(&job.id) } else { None };
+    let wants_url = kinds::wants_callback_url(job.kind, !live.is_empty());
+    let address = work.addresses.of_job(&job.id).filter(|_| wants_url);
+    let key = job.upstream_key();
     // Nothing that time could repair, and no reason for others to wait.
     let unreadable = |e| {
         Fault::Refused(Failure::ours("request_unreadable", format!("the stored request is unreadable: {e}")))
     };
-    let body = addressed(job.kind, request, &job.id, address.as_deref()).map_err(unreadable)?;
+    let body = serde_json::from_str(request).map_err(unreadable)?;
+    let outgoing = kinds::outgoing(job.kind, body, &job.id, &key, address.as_deref());
+    work.fail.at(Point::SendBegun).await;
     // The last look at the clock before the socket: a call that could outlive our lease is not begun.
     let limit = i64::try_from(CREATE_TIMEOUT.as_millis()).unwrap_or(i64::MAX);
     if work.clock.now().saturating_add(limit) > task.lease_until - MARGIN {
         return Err(Fault::NotSent { why: "the run was too slow to begin a call".to_owned() });
     }
-    let called = work.heygen.create(job.kind, body, &job.upstream_key()).await;
+    let called = work.heygen.create(job.kind, outgoing, &key).await;
+    work.fail.at(Point::SendAnswered).await;
     let m = &work.metrics;
     m.count(&m.upstream_calls, if called.is_ok() { "create_ok" } else { "create_fault" });
     called
 }
 
 /// Looks for the job in upstream's event log by its callback id, then in the list of its kind. What
-/// is found confirms it; what is not found proves nothing.
+/// is found confirms it; what is not found proves nothing. Without a callback id there is nothing to
+/// be found by.
 async fn search(work: &Work, job: &Job) -> Result<Option<Created>, Fault> {
+    if !kinds::route(job.kind).callback {
+        return Ok(None);
+    }
     let mut token = None;
     for _ in 0..SEARCH_PAGES {
         let page = work.heygen.events(token.as_deref()).await?;
@@ -177,12 +198,11 @@ async fn search(work: &Work, job: &Job) -> Result<Option<Created>, Fault> {
 /// The lists of translations echo the callback id; those of videos do not, and a title alone could
 /// be another's, so videos are confirmed by the event log only.
 async fn search_list(work: &Work, job: &Job) -> Result<Option<Created>, Fault> {
-    if job.kind != Kind::Translation {
-        return Ok(None);
-    }
+    let list = kinds::route(job.kind).list.filter(|_| job.kind == Kind::Translation);
+    let Some(list) = list else { return Ok(None) };
     let mut token = None;
     for _ in 0..SEARCH_PAGES {
-        let page = work.heygen.list(job.kind, token.as_deref()).await?;
+        let page = work.heygen.list(list, token.as_deref()).await?;
         let ours =
             page.items.iter().find(|item| item.get("callback_id").and_then(|v| v.as_str()) == Some(&job.id));
         if let Some(id) = ours.and_then(|item| item.get("id")).and_then(|id| id.as_str()) {

@@ -197,7 +197,7 @@ async fn every_problem_document_is_complete(fresh: &Fresh) {
     let description = app.get("/api/openapi.json").await.json();
     let codes = &description["components"]["schemas"]["Problem"]["properties"]["code"]["enum"];
     for kind in problem::Kind::ALL {
-        let answer = problem::Problem::new(*kind).json();
+        let answer = problem::Problem::new(*kind).json(None, None);
         for name in ["type", "title", "hint", "code"] {
             assert!(answer[name].as_str().is_some_and(|t| !t.is_empty()), "{name} of {}", kind.code());
         }
@@ -247,7 +247,7 @@ async fn the_metrics_count_what_happened(fresh: &Fresh) {
 async fn health_and_version_need_no_key(fresh: &Fresh) {
     let app = TestApp::new(fresh).await;
     make_key(&app, None).await;
-    for path in ["/livez", "/readyz", "/version", "/metrics", "/api/openapi.json", "/"] {
+    for path in ["/livez", "/readyz", "/version", "/metrics", "/errors", "/api/openapi.json", "/"] {
         app.get(path).await.expect(200);
     }
     let version = app.get("/version").await.json();

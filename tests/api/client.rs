@@ -68,6 +68,9 @@ impl Answer {
             assert!(body[name].as_str().is_some_and(|text| !text.is_empty()), "no {name} in {body}");
         }
         assert!(body["retryable"].is_boolean(), "no retryable in {body}");
+        assert_eq!(body["type"], format!("/errors#{code}"));
+        assert!(body["instance"].as_str().is_some_and(|path| path.starts_with('/')), "no instance in {body}");
+        assert_eq!(body["request_id"].as_str(), self.header("x-request-id"), "in {body}");
         if status == 503 {
             let seconds = self.header("retry-after").and_then(|v| v.parse::<u64>().ok());
             assert!(seconds.is_some_and(|s| s > 0), "a 503 says when to try again");

@@ -1,6 +1,8 @@
 //! Every trouble the sandbox can make of a job: it ends as it must, and is paid for once or not at
 //! all. The list is checked by the compiler, so a new fault has to be judged here.
 
+use reelhook::domain::job::{Kind, Output};
+use reelhook::heygen::kinds::{self, Repeat};
 use reelhook::heygen::sandbox::{Fault, Options};
 use serde_json::json;
 
@@ -11,7 +13,9 @@ cases! {
     every_fault_of_a_video_ends_as_it_must,
     every_fault_of_an_agent_ends_as_it_must,
     every_fault_of_a_translation_ends_as_it_must,
+    every_fault_of_every_other_kind_ends_as_it_must,
     every_fault_without_a_registered_endpoint_ends_as_it_must,
+    every_kind_tells_why_it_failed,
     an_open_outcome_is_shown_as_unknown_and_resent_with_the_same_key,
     a_crash_while_sending_is_resolved_with_the_same_key,
     a_crash_with_an_answer_lost_is_never_paid_twice,
@@ -24,16 +28,26 @@ type End = (&'static str, usize, Option<&'static str>);
 
 const DONE: End = ("completed", 1, None);
 
-fn end_of(fault: Fault) -> End {
+fn end_of(kind: Kind, fault: Fault) -> End {
     use Fault::*;
+    let route = kinds::route(kind);
+    let repeats = route.repeat != Repeat::Never;
     match fault {
         // Nothing was accepted, and what was answered says so for good.
         Refuse => ("failed", 0, Some("invalid_parameter")),
         // Nothing was accepted; it is tried again.
-        Error500 | Error503 | Error502Html | Error200 | HangBefore | ResetBefore | NoCredit | Rate
-        | RateBare => DONE,
-        // Accepted, and the answer was lost.
-        Error504After | Hang | ResetAfter | Truncated | Stall | Slow => DONE,
+        NoCredit | Rate | RateBare => DONE,
+        // Nothing was accepted, which nobody can know: tried again with the same key, or never.
+        Error500 | Error503 | Error502Html | Error200 | HangBefore | ResetBefore => match repeats {
+            true => DONE,
+            false => ("failed", 0, Some("outcome_unknown")),
+        },
+        // Accepted, and the answer was lost. Where it is not asked for again, a webhook may tell.
+        Error504After | Hang | ResetAfter | Truncated | Stall => match repeats || route.callback {
+            true => DONE,
+            false => ("failed", 1, Some("outcome_unknown")),
+        },
+        Slow => DONE,
         Fail => ("failed", 1, Some("rendering_failed")),
         FailCredit => ("failed", 1, Some("MOVIO_PAYMENT_INSUFFICIENT_CREDIT")),
         Stuck => ("failed", 1, Some("lost_upstream")),
@@ -46,71 +60,102 @@ fn end_of(fault: Fault) -> End {
     }
 }
 
-async fn every_fault(fresh: &Fresh, kind: &str, registered: bool) {
+async fn every_fault(fresh: &Fresh, kinds: &[Kind], registered: bool) {
     let mut app = TestApp::new(fresh).await;
     if registered {
         app.register().await;
     }
     let mut wrong = vec![];
-    for fault in Fault::ALL {
-        app.sandbox.script_next(vec![*fault]);
-        let mut body = new_job(kind, &format!("fault {fault}"));
-        body["deadline"] = json!(reelhook::domain::time::rfc3339(app.now() + 3_600_000));
-        let job = app.post("/api/jobs", &body).await.expect(202).json();
-        let id = job["id"].as_str().expect("an id").to_owned();
-        app.settle().await;
-        for _ in 0..40 {
-            if app.job(&id).await["finished_at"].is_string() {
-                break;
-            }
-            app.advance_s(100).await;
-        }
-        if *fault == Fault::FailCredit {
-            // As it must, it stops all others until somebody tops the wallet up.
-            app.post("/api/upstream/resume", &json!({})).await.expect(200);
-        }
-        // What comes after the end changes nothing.
-        app.advance_s(1_200).await;
-        let job = app.job(&id).await;
-        let found = (
-            job["state"].as_str().unwrap().to_owned(),
-            app.charges(&id),
-            job["failure"]["code"].as_str().map(str::to_owned),
-        );
-        let (state, charges, code) = end_of(*fault);
-        // Neither a session nor a translation tells a code (heygen-api.md 3.3).
-        let told = kind == "video" || !matches!(fault, Fault::Fail | Fault::FailCredit);
-        let code_fits = !told || found.2.as_deref() == code;
-        if (&*found.0, found.1) != (state, charges) || !code_fits {
-            wrong.push(format!("{fault}: {found:?} and not {:?}; {job}", end_of(*fault)));
-        }
-        let events = app.events(&id).await;
-        let ends =
-            events.iter().filter(|e| matches!(e.as_str(), "job.completed" | "job.failed" | "job.canceled"));
-        if ends.count() != 1 {
-            wrong.push(format!("{fault}: events {events:?}"));
-        }
-        if state == "completed" && !job["result"]["video_url"].is_string() {
-            wrong.push(format!("{fault}: completed without a file: {job}"));
+    for kind in kinds {
+        for fault in Fault::ALL {
+            wrong.extend(one_fault(&mut app, *kind, *fault).await);
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+async fn one_fault(app: &mut TestApp, kind: Kind, fault: Fault) -> Vec<String> {
+    let mut wrong = vec![];
+    app.sandbox.script_next(vec![fault]);
+    let mut body = new_job(kind.name(), &format!("fault {fault}"));
+    body["deadline"] = json!(reelhook::domain::time::rfc3339(app.now() + 3_600_000));
+    let job = app.post("/api/jobs", &body).await.expect(202).json();
+    let id = job["id"].as_str().expect("an id").to_owned();
+    app.settle().await;
+    for _ in 0..40 {
+        if app.job(&id).await["finished_at"].is_string() {
+            break;
+        }
+        app.advance_s(100).await;
+    }
+    if fault == Fault::FailCredit {
+        // As it must, it stops all others until somebody tops the wallet up.
+        app.post("/api/upstream/resume", &json!({})).await.expect(200);
+    }
+    // What comes after the end changes nothing.
+    app.advance_s(1_200).await;
+    let job = app.job(&id).await;
+    let found = (
+        job["state"].as_str().unwrap().to_owned(),
+        app.charges(&id),
+        job["failure"]["code"].as_str().map(str::to_owned),
+    );
+    let (state, charges, code) = end_of(kind, fault);
+    // Only these tell a code (heygen-api.md 3.3).
+    let told = matches!(kind, Kind::Video | Kind::Template | Kind::Avatar);
+    let code_fits = found.2.as_deref() == code || !told && matches!(fault, Fault::Fail | Fault::FailCredit);
+    if (&*found.0, found.1) != (state, charges) || !code_fits {
+        wrong.push(format!("{kind:?} {fault}: {found:?} and not {:?}; {job}", end_of(kind, fault)));
+    }
+    let events = app.events(&id).await;
+    let ends =
+        events.iter().filter(|e| matches!(e.as_str(), "job.completed" | "job.failed" | "job.canceled"));
+    if ends.count() != 1 {
+        wrong.push(format!("{kind:?} {fault}: events {events:?}"));
+    }
+    let result: Output = serde_json::from_value(job["result"].clone()).unwrap_or_default();
+    if state == "completed" && !result.completes(kind) {
+        wrong.push(format!("{kind:?} {fault}: completed without a file: {job}"));
+    }
+    wrong
+}
+
 async fn every_fault_of_a_video_ends_as_it_must(fresh: &Fresh) {
-    every_fault(fresh, "video", true).await;
+    every_fault(fresh, &[Kind::Video, Kind::Template], true).await;
 }
 
 async fn every_fault_of_an_agent_ends_as_it_must(fresh: &Fresh) {
-    every_fault(fresh, "video_agent", true).await;
+    every_fault(fresh, &[Kind::VideoAgent], true).await;
 }
 
 async fn every_fault_of_a_translation_ends_as_it_must(fresh: &Fresh) {
-    every_fault(fresh, "translation", true).await;
+    every_fault(fresh, &[Kind::Translation], true).await;
+}
+
+async fn every_fault_of_every_other_kind_ends_as_it_must(fresh: &Fresh) {
+    let own_cases = [Kind::Video, Kind::Template, Kind::VideoAgent, Kind::Translation];
+    let others: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| !own_cases.contains(kind)).collect();
+    every_fault(fresh, &others, true).await;
 }
 
 async fn every_fault_without_a_registered_endpoint_ends_as_it_must(fresh: &Fresh) {
-    every_fault(fresh, "video", false).await;
+    every_fault(fresh, &[Kind::Video], false).await;
+}
+
+/// An agent's session tells it in its messages, the others in a field (heygen-api.md 3).
+async fn every_kind_tells_why_it_failed(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    app.register().await;
+    let mut ids = vec![];
+    for kind in ["video", "video_agent", "translation"] {
+        app.sandbox.script_next(vec![Fault::FailCredit]);
+        ids.push(app.submit(kind, "no credit").await);
+    }
+    app.advance_s(120).await;
+    for id in &ids {
+        let failure = app.job(id).await["failure"].clone();
+        assert_eq!(failure["message"], "Insufficient credit. This operation requires 'api' credits.");
+    }
 }
 
 fn long_render(options: &mut Options) {

@@ -12,6 +12,7 @@ cases! {
     guide_000_registering_checks_the_probe_first,
     guide_000_doctor_says_what_is_wrong_and_what_to_do,
     guide_001_a_producer_approves_or_rejects,
+    guide_001_the_log_has_one_line_for_each_end_and_each_stranger,
     guide_003_chosen_events_are_registered,
     guide_003_the_callers_own_id_is_kept_echoed_and_found,
     guide_004_the_heygen_key_is_in_no_answer,
@@ -107,6 +108,30 @@ async fn guide_001_a_producer_approves_or_rejects(fresh: &Fresh) {
     assert_eq!(app.events(&ids[0]).await, ["job.held", "job.queued", "job.processing", "job.completed"]);
     assert_eq!(app.events(&ids[1]).await, ["job.held", "job.canceled"]);
     assert_eq!((app.charges(&ids[0]), app.charges(&ids[1])), (1, 0));
+}
+
+async fn guide_001_the_log_has_one_line_for_each_end_and_each_stranger(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    let secret = app.register().await;
+    let good = app.submit("video", "good #double").await;
+    let bad = app.submit("video", "bad #fail").await;
+    app.advance_s(120).await;
+    let foreign = json!({"event_type": "avatar_video.success", "event_data": {
+        "video_id": "no-reel-of-ours", "url": "https://files.heygen.ai/x.mp4",
+    }})
+    .to_string();
+    app.webhook(&[("signature", &signed(&secret, foreign.as_bytes()))], foreign.clone()).await.expect(200);
+    app.settle().await;
+    for (id, line) in [(&good, "job completed"), (&bad, "job failed")] {
+        let upstream = app.job(id).await["upstream_id"].as_str().unwrap().to_owned();
+        let lines = app.log(&[line, &format!("job_id={id}"), &format!("upstream_id=\"{upstream}\"")]);
+        assert_eq!(lines.len(), 1, "{line} in {:#?}", app.log(&[]));
+    }
+    let why = app.log(&["job failed", &bad, "why=\"The video could not be rendered.\""]);
+    assert_eq!(why.len(), 1, "{:#?}", app.log(&["job failed"]));
+    let strangers = app.log(&["no job has this upstream id", "upstream_id=\"no-reel-of-ours\""]);
+    assert_eq!(strangers.len(), 1, "{:#?}", app.log(&[]));
+    assert!(app.log(&[HEYGEN_KEY]).is_empty() && app.log(&[&secret]).is_empty(), "no credential is logged");
 }
 
 async fn guide_003_chosen_events_are_registered(fresh: &Fresh) {

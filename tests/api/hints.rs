@@ -8,6 +8,7 @@ use crate::database::Fresh;
 
 cases! {
     an_unsigned_delivery_to_a_jobs_address_causes_one_question,
+    a_hint_changes_nothing_of_when_the_end_is_expected,
     at_most_twenty_unsigned_deliveries_are_kept_per_job,
     a_finished_job_takes_no_hints,
     a_guessed_address_is_401_and_acts_on_nothing,
@@ -71,6 +72,26 @@ async fn an_unsigned_delivery_to_a_jobs_address_causes_one_question(fresh: &Fres
     assert_eq!(app.calls(&status), 2, "a minute later it is asked again");
     app.advance_s(RENDER_S + 300).await;
     assert_eq!(app.state(&id).await, "completed");
+}
+
+/// A video usually takes five minutes: asked for too early, it is not asked for every few seconds.
+async fn a_hint_changes_nothing_of_when_the_end_is_expected(fresh: &Fresh) {
+    let setup = Setup { sandbox: |o| o.render = 1_200_000..=1_200_000, ..Setup::default() };
+    let mut app = TestApp::with(fresh, setup).await;
+    let id = app.submit("video", "renders").await;
+    app.settle().await;
+    let status = format!("/v3/videos/{}", app.job(&id).await["upstream_id"].as_str().expect("accepted"));
+    app.advance_s(20).await;
+    app.call("POST", &app.address(&id), &[], "{}").await.expect(200);
+    app.settle().await;
+    assert_eq!(app.calls(&status), 1, "the hint");
+    app.advance_s(279).await;
+    assert_eq!(app.calls(&status), 1, "not before five minutes are over");
+    app.advance_s(1).await;
+    assert_eq!(app.calls(&status), 2, "and then as if there had been no hint");
+    app.advance_s(60).await;
+    assert!(app.calls(&status) > 2, "from then on by age");
+    app.leave_it();
 }
 
 async fn at_most_twenty_unsigned_deliveries_are_kept_per_job(fresh: &Fresh) {

@@ -77,8 +77,6 @@ async fn the_body_reaches_heygen_as_it_was_written(fresh: &Fresh) {
     app.settle().await;
     let mut expected: Value = serde_json::from_str(request).unwrap();
     expected["callback_id"] = json!(id);
-    let wanted = reelhook::heygen::client::addressed(reelhook::domain::job::Kind::Video, request, &id, None);
-    assert_eq!(serde_json::from_slice::<Value>(&wanted.unwrap()).unwrap(), expected);
     let hash = sha256(expected.to_string().as_bytes());
     let sent = app.sandbox.ledger().into_iter().find_map(|e| match e.what {
         What::Accepted { body_hash, callback_id, .. } => Some((body_hash, callback_id)),
@@ -88,7 +86,7 @@ async fn the_body_reaches_heygen_as_it_was_written(fresh: &Fresh) {
     app.advance_s(30).await;
 }
 
-fn sha256(bytes: &[u8]) -> String {
+pub fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest;
     hex::encode(sha2::Sha256::digest(bytes))
 }

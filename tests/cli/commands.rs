@@ -145,27 +145,24 @@ async fn a_busy_server_is_asked_again_with_the_same_key() {
 }
 
 #[tokio::test]
-async fn a_dry_run_checks_and_sends_nothing() {
-    let server = Canned::saying(500, json!({})).await;
-    let submit = ["job", "submit", "--dry-run", "--url", &server.url, "--kind", "video", "--request"];
-    let good = r#"{"type": "avatar", "avatar_id": "a", "script": "Hi"}"#;
-    let ran = run(&[&submit[..], &[good]].concat()).await.expect(0);
-    assert_eq!(ran.json()["method"], "POST");
-    assert_eq!(ran.json()["url"], format!("{}/api/jobs", server.url));
-    assert_eq!(ran.json()["body"]["request"]["avatar_id"], "a");
-    let ran = run(&[&submit[..], &[r#"{"type": "avatar"}"#]].concat()).await.expect(2);
-    let pointers: Vec<Value> =
-        ran.problem()["errors"].as_array().unwrap().iter().map(|e| e["pointer"].clone()).collect();
-    assert_eq!(pointers, ["/request/avatar_id", "/request/script"]);
-    let stranger = run(&[
-        "job",
-        "submit",
-        "--dry-run",
-        "--file",
-        r#"{"kind": "video_agent", "request": {"prompt": "p"}, "labls": {}}"#,
-    ]);
-    assert_eq!(stranger.await.expect(2).problem()["errors"][0]["pointer"], "/labls");
-    assert!(server.asked().is_empty());
+async fn a_dry_run_asks_what_would_be_sent() {
+    let would = json!({
+        "kind": "video", "method": "POST", "path": "/v3/videos", "body": {"type": "film"},
+        "errors": [{"pointer": "/request/type", "message": "must be one of avatar"}],
+    });
+    let server = Canned::saying(200, would.clone()).await;
+    let submit = ["job", "submit", "--dry-run", "--no-check", "--url", &server.url, "--kind", "video"];
+    let submit = [&submit[..], &["--request", r#"{"type": "film"}"#]].concat();
+    let ran = run(&submit).await.expect(0);
+    assert_eq!(ran.json(), would);
+    assert!(ran.err.contains("/request/type: must be one of avatar"), "{}", ran.err);
+    assert!(ran.err.contains("nothing was sent"), "{}", ran.err);
+    let table = run(&[&submit[..], &["--output", "table"]].concat()).await.expect(0);
+    assert!(table.out.starts_with("POST /v3/videos\n\n{"), "{}", table.out);
+    assert_eq!(server.lines(), ["POST /api/jobs?dry_run=true"; 2]);
+    let asked = &server.asked()[0];
+    assert_eq!(asked.header("idempotency-key"), None);
+    assert_eq!(asked.json(), json!({"kind": "video", "request": {"type": "film"}, "check": false}));
 }
 
 #[tokio::test]

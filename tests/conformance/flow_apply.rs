@@ -15,7 +15,7 @@ cases![
     several_jobs_of_a_batch_are_each_written_once,
     a_failure_only_heard_makes_the_poll_due,
     a_stranger_is_parked_published_and_later_released,
-    an_id_learned_in_the_same_batch_releases_what_it_parked,
+    an_id_learned_in_a_batch_makes_no_stranger_of_the_rest,
     a_parker_and_a_learner_that_race_never_miss_each_other,
     what_cannot_be_used_is_noted,
     without_its_lease_a_receipt_is_skipped,
@@ -185,20 +185,26 @@ async fn a_stranger_is_parked_published_and_later_released(store: Store) {
     assert_eq!(published(&store).await[1..], ["job.processing", "job.completed"]);
 }
 
-async fn an_id_learned_in_the_same_batch_releases_what_it_parked(store: Store) {
-    store.insert_job(&job_in(State::Submitting, 1)).await;
-    let mut heard = hear(&store, "vid_new", 0, &[Says::InProgress { progress: None }, caption()]).await;
-    // Only the first names our job; by it upstream's id is learned.
-    heard[0].job_id = Some(id("job_", 1));
-    let done = observe(&store, &heard, 1).await;
-    assert_eq!(done.moved + done.parked, 2);
-    if done.parked == 1 {
-        heard[1].task = store.claim_one(Lane::Inbound, 2).await;
-        assert_eq!(observe(&store, &heard[1..], 2).await.moved, 1);
+async fn an_id_learned_in_a_batch_makes_no_stranger_of_the_rest(store: Store) {
+    for (n, named) in [(1, 0), (2, 1)] {
+        store.insert_job(&job_in(State::Submitting, n)).await;
+        let about = format!("vid_{n}");
+        let mut heard = hear(
+            &store,
+            &about,
+            n * 10,
+            &[Says::InProgress { progress: None }, Says::InProgress { progress: None }],
+        )
+        .await;
+        heard[1 - named].says = caption();
+        // Only this one names our job; by it upstream's id is learned, before the other or behind it.
+        heard[named].job_id = Some(id("job_", n));
+        let done = observe(&store, &heard, u8::try_from(n).expect("small")).await;
+        assert_eq!(done, Counts { moved: 2, ..Counts::default() });
+        let job = store.job(&id("job_", n)).await;
+        assert_eq!(job.details.output.caption_url.as_deref(), Some("https://c"));
     }
-    let job = store.job(&id("job_", 1)).await;
-    assert_eq!(job.details.output.caption_url.as_deref(), Some("https://c"));
-    assert_eq!(store.count("SELECT COUNT(*) FROM receipt_note WHERE parked_under IS NOT NULL").await, 0);
+    assert_eq!(published(&store).await, ["job.processing"; 2], "nothing of HeyGen's own");
 }
 
 async fn a_parker_and_a_learner_that_race_never_miss_each_other(store: Store) {

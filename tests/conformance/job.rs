@@ -38,6 +38,13 @@ async fn a_job_reads_back_as_it_was_written(store: Store) {
     store.insert_job(&written).await;
     assert_eq!(store.job(&written.id).await, written);
     assert_eq!(store.read(|tx| job::find(tx, "job_none")).await, None);
+    // What looks empty is not absent.
+    let mut bare = full(2);
+    bare.details.metadata = Some(serde_json::json!({}));
+    bare.details.sent_at = Some(0);
+    bare.details.note = Some(String::new());
+    store.insert_job(&bare).await;
+    assert_eq!(store.job(&bare.id).await, bare);
     for (n, state) in State::ALL.into_iter().enumerate() {
         let written = job_in(state, 10 + u32::try_from(n).expect("small"));
         store.insert_job(&written).await;

@@ -44,10 +44,9 @@ async fn run(engine: &str, database: &str) {
     let mut dice = StdRng::seed_from_u64(seed);
     let (sandbox, upstream) = start_sandbox(seed).await;
     let mut seen = sandbox.listen();
-    let port = server::free_port().await;
-    let client = Arc::new(Client::new(port));
+    let client = Arc::new(Client::new(server::free_port().await));
     let ledger = Arc::new(Ledger::default());
-    let mut server = Server::start(database, port, &upstream).await;
+    let mut server = Server::start(database, &client, &upstream).await;
     server.register(&client).await;
     let callers: Vec<_> = (0..CALLERS)
         .map(|nth| tokio::spawn(oracle::submit_for_ever(client.clone(), ledger.clone(), nth)))
@@ -59,8 +58,8 @@ async fn run(engine: &str, database: &str) {
                 panic!("the sandbox ended");
             }
         }
-        server.kill().await;
-        server = Server::start(database, port, &upstream).await;
+        server.kill(&client).await;
+        server = Server::start(database, &client, &upstream).await;
         if nth % 50 == 49 {
             println!("{engine}: {} kills, {} jobs acknowledged", nth + 1, ledger.count());
         }
@@ -71,7 +70,7 @@ async fn run(engine: &str, database: &str) {
     }
     let jobs = ledger.jobs();
     let verdict = oracle::compare(&client, &jobs, &sandbox).await;
-    server.kill().await;
+    server.kill(&client).await;
     println!("{engine}: {kills} kills, {} jobs, seed {seed}: {verdict}", jobs.len());
     assert!(jobs.len() >= kills, "the load must be real: {} jobs in {kills} kills", jobs.len());
     assert!(verdict.is_clean(), "{engine}, seed {seed}: {verdict}");

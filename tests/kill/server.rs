@@ -10,14 +10,16 @@ use reelhook::net::{self, Call};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
 
 pub struct Server {
     child: Child,
 }
 
 impl Server {
-    /// Starts the binary and waits for the line that says it is ready.
-    pub async fn start(database: &str, port: u16, upstream: &str) -> Self {
+    /// Starts the binary, waits for the line that says it is ready, and lets the client know.
+    pub async fn start(database: &str, client: &Client, upstream: &str) -> Self {
+        let port = client.port;
         let mut child = Command::new(env!("CARGO_BIN_EXE_reelhook"))
             .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--database", database])
             .args(["--public-url", &format!("http://127.0.0.1:{port}"), "--heygen-url", upstream])
@@ -39,11 +41,13 @@ impl Server {
         }
         // Read on, or the pipe fills up and the server stands still.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        client.is_up.send_replace(true);
         Self { child }
     }
 
     /// SIGKILL, and gone when this returns.
-    pub async fn kill(mut self) {
+    pub async fn kill(mut self, client: &Client) {
+        client.is_up.send_replace(false);
         self.child.kill().await.unwrap();
     }
 
@@ -54,15 +58,15 @@ impl Server {
 }
 
 pub struct Client {
-    base: String,
+    port: u16,
     net: net::Client,
-    clock: Clock,
+    /// Whether the server says that it is ready.
+    is_up: watch::Sender<bool>,
 }
 
 impl Client {
     pub fn new(port: u16) -> Self {
-        let clock = Clock::real();
-        Self { base: format!("http://127.0.0.1:{port}"), net: net::Client::new(clock.clone(), false), clock }
+        Self { port, net: net::Client::new(Clock::real(), false), is_up: watch::Sender::new(false) }
     }
 
     pub async fn call(
@@ -78,7 +82,7 @@ impl Client {
         }
         let call = Call {
             method: method.parse().unwrap(),
-            url: format!("{}{path}", self.base),
+            url: format!("http://127.0.0.1:{}{path}", self.port),
             headers,
             body: body.map(|b| Bytes::from(b.to_string())).unwrap_or_default(),
             timeout: Duration::from_secs(90),
@@ -97,8 +101,8 @@ impl Client {
                     assert!(status < 300, "{method} {path}: {status} {body}");
                     return body;
                 }
-                // Down or busy: what a real caller does is wait a little.
-                _ => self.clock.sleep(Duration::from_millis(20)).await,
+                // Down: asked again when it is ready. Busy, or back already: at once.
+                _ => drop(self.is_up.subscribe().wait_for(|up| *up).await.unwrap()),
             }
         }
     }

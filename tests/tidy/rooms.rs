@@ -3,7 +3,7 @@
 use crate::source::Source;
 
 /// A room and what it may use besides itself and the leaves. `room::part` opens only that part.
-const ROOMS: [(&str, &[&str]); 14] = [
+const ROOMS: [(&str, &[&str]); 15] = [
     ("domain", &[]),
     ("store", &["domain"]),
     ("net", &["domain"]),
@@ -16,19 +16,21 @@ const ROOMS: [(&str, &[&str]); 14] = [
     ("http", &["domain", "flow", "store", "files", "heygen::catalog", "heygen::webhooks", "heygen::fault"]),
     ("clock", &["domain"]),
     ("config", &["domain"]),
+    ("fail", &[]),
     ("metrics", &["domain"]),
     ("app", &["*"]),
     ("cli", &["*"]),
 ];
 
 /// Everybody but `domain` may use these; they use nobody.
-const LEAVES: [&str; 3] = ["clock", "config", "metrics"];
+const LEAVES: [&str; 4] = ["clock", "config", "fail", "metrics"];
 
 /// Arrows of single files, each with its reason.
-const EXTRA: [(&str, &str, &str); 4] = [
+const EXTRA: [(&str, &str, &str); 5] = [
     ("src/store/", "net::causes", "words for a connection fault, which are the same everywhere"),
     ("src/http/mod.rs", "heygen::client", "holds the handle that look-ups and webhooks go through"),
-    ("src/http/input.rs", "heygen::kinds", "refuses before paying what upstream would refuse"),
+    ("src/http/input.rs", "heygen::kinds", "knows what of a kind may be asked, and where it goes"),
+    ("src/http/input.rs", "heygen::rules", "refuses before paying what upstream would refuse"),
     ("src/http/receipts.rs", "heygen::wire", "says what a body was taken to mean"),
 ];
 

@@ -43,7 +43,7 @@ pub fn sleeps(file: &Source) -> Vec<String> {
     if file.path.starts_with("tests/tidy/") {
         return vec![];
     }
-    let words = ["thread::sleep", "time::sleep", "sleep_ms("];
+    let words = ["::sleep(", ".sleep(", "sleep_ms("];
     let found = file.code().filter_map(|(n, line)| {
         let word = words.iter().find(|word| line.contains(**word))?;
         Some(file.at(n, &format!("`{word}`: wait for what must happen, or move the clock")))
@@ -200,6 +200,7 @@ mod tests {
 
         assert_eq!(found(sleeps, "tests/a.rs", "std::thread::sleep(x);"), 1);
         assert_eq!(found(sleeps, "tests/a.rs", "tokio::time::sleep(x).await;"), 1);
+        assert_eq!(found(sleeps, "tests/a.rs", "clock.sleep(x).await;"), 1);
 
         for (a, b) in LATER {
             assert_eq!(found(left_for_later, "src/a.rs", &format!("// {a}{b}")), 1);

@@ -1,5 +1,5 @@
-//! Tells the demo: a line for what the sandbox does, a line for what reelhook publishes, as they
-//! happen. It only listens; what it reads is the sandbox's ledger and reelhook's event log.
+//! Tells the demo: a line for what the sandbox does, a line for how each job ends, as they happen.
+//! It only listens; what it reads is the sandbox's ledger and reelhook's event log.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::play::Role;
+use crate::cli::output::{terminal_width, wrapped};
 use crate::clock::{Clock, Millis};
 use crate::heygen::sandbox::{Entry, Fault, Sandbox, What};
 use crate::store::{Db, event};
@@ -22,6 +23,9 @@ const BLUE: &str = "36";
 const DIM: &str = "2";
 const BOLD: &str = "1";
 
+/// The column in which what happened is told.
+const TEXT_AT: usize = 33;
+
 pub struct Narrator {
     teller: Arc<Teller>,
     db: Db,
@@ -31,12 +35,13 @@ struct Teller {
     clock: Clock,
     began: Millis,
     color: bool,
+    width: usize,
     known: Mutex<Known>,
 }
 
 #[derive(Default)]
 struct Known {
-    /// Names of the jobs, by our id.
+    /// Names of the jobs, by our id and by HeyGen's.
     names: HashMap<String, String>,
     /// The last event told.
     position: i64,
@@ -65,7 +70,8 @@ impl Narrator {
     pub fn start(clock: Clock, sandbox: &Sandbox, db: Db) -> Self {
         let began = clock.now();
         let color = std::io::stdout().is_terminal() && !crate::config::no_color();
-        let teller = Arc::new(Teller { clock, began, color, known: Mutex::default() });
+        let width = terminal_width().into();
+        let teller = Arc::new(Teller { clock, began, color, width, known: Mutex::default() });
         let (listener, mut entries) = (teller.clone(), sandbox.listen());
         tokio::spawn(async move {
             loop {
@@ -94,24 +100,24 @@ impl Narrator {
     }
 
     pub fn introduce(&self, role: &Role) {
-        self.teller.line("you", BLUE, role.name, &format!("submit a {}: {}", role.kind, role.story));
+        let kind = role.kind.replace('_', " ");
+        self.teller.line("you", BLUE, role.name, &format!("submit a {kind}: {}", role.story));
     }
 
     pub fn opening(&self, base: &str, upstream: &str, dir: &Path) {
         let t = &self.teller;
         say(&format!("\n  {}", t.paint(BOLD, "reelhook demo")));
-        say(&format!("  server    {base}   store {}", dir.join("demo.db").display()));
-        say(&format!("  sandbox   {upstream}   a fake HeyGen: no key, no network, no credits\n"));
+        say(&format!("  server    {base}"));
+        say(&format!("  store     {}", dir.join("demo.db").display()));
+        say(&format!("  sandbox   {upstream}, a fake HeyGen: no key, no credits\n"));
     }
 
-    pub fn registered(&self, answer: &Value) {
-        let took = answer["probe_ms"].as_u64().unwrap_or_default();
-        self.teller.line(
-            "reelhook",
-            GREEN,
-            "",
-            &format!("registered at HeyGen, which probed us in {took} ms; its webhook secret is stored"),
-        );
+    pub fn registered(&self) {
+        self.teller.line("reelhook", GREEN, "", "registered at HeyGen; its secret is kept");
+    }
+
+    pub fn submitted(&self) {
+        self.teller.line("reelhook", GREEN, "", "each was on disk before HeyGen heard of it");
     }
 
     pub fn closing(&self, base: &str, lines: &[Line], as_scripted: bool) {
@@ -171,6 +177,7 @@ impl Teller {
     fn line(&self, who: &str, color: &str, job: &str, what: &str) {
         let ms = self.clock.now().saturating_sub(self.began);
         let time = self.paint(DIM, &format!("{:>4}.{}s", ms / 1_000, ms % 1_000 / 100));
+        let what = wrapped(what, self.width, TEXT_AT);
         say(&format!("{time}  {}  {job:<13} {what}", self.paint(color, &format!("{who:<8}"))));
     }
 
@@ -204,11 +211,10 @@ impl Teller {
     }
 
     fn tell_event(&self, event_type: &str, job_id: Option<&str>, job: &Value) {
-        let name = self.name_of(job_id);
         let found_by = job["found_by"].as_str().unwrap_or("-");
         let (color, what) = match event_type {
-            "job.queued" => (GREEN, "on disk; will be sent when a slot is free".to_owned()),
-            "job.processing" => (GREEN, "HeyGen has it; waiting to hear".to_owned()),
+            // Told already: by whoever submitted it, and by HeyGen.
+            "job.queued" | "job.processing" => return,
             "job.completed" => (GREEN, format!("{}, found by {found_by}", self.paint(BOLD, "completed"))),
             "job.failed" => {
                 let why = job["failure"]["message"].as_str().unwrap_or("no reason given");
@@ -216,34 +222,43 @@ impl Teller {
             }
             other => (GREEN, other.to_owned()),
         };
-        self.line("reelhook", color, &name, &what);
+        self.line("reelhook", color, &self.name_of(job_id), &what);
     }
 
     fn tell_upstream(&self, entry: &Entry) {
+        let heygen = |callback_id: &Option<String>, color: &str, what: &str| {
+            self.line("HeyGen", color, &self.name_of(callback_id.as_deref()), what);
+        };
         match &entry.what {
-            What::Accepted { callback_id, faults, .. } => {
+            What::Accepted { callback_id, faults, ids, .. } => {
                 let name = self.name_of(callback_id.as_deref());
-                let what = if faults.contains(&Fault::ResetAfter) {
-                    "accepted and charged, but the connection broke before the answer"
+                self.known().names.extend(ids.iter().map(|id| (id.clone(), name.clone())));
+                let lost = faults.contains(&Fault::ResetAfter);
+                let what = if lost {
+                    "accepted, 1 credit charged; its answer is lost"
                 } else {
                     "accepted, 1 credit charged"
                 };
-                self.line("HeyGen", BLUE, &name, what);
+                heygen(callback_id, BLUE, what);
             }
             What::Replayed { callback_id, .. } => {
-                let name = self.name_of(callback_id.as_deref());
-                let what = "asked again with the same key: the first answer again, nothing charged";
-                self.line("HeyGen", BLUE, &name, what);
+                heygen(callback_id, BLUE, "same key again: its first answer, no charge");
+            }
+            What::Call { method, path, .. } if method == "GET" => {
+                let name = self.name_of(path.rsplit('/').next());
+                if !name.is_empty() {
+                    self.line("reelhook", GREEN, &name, "asks HeyGen how it stands");
+                }
             }
             What::Webhook { callback_id, event_type, forged, status, fault, id, .. } => {
                 let name = self.name_of(callback_id.as_deref());
                 let what = self.webhook(event_type, id, *forged, *status, fault.as_deref());
-                let who = if *forged { ("stranger", RED) } else { ("HeyGen", BLUE) };
-                self.line(who.0, who.1, &name, &what);
+                let (who, color) = if *forged { ("stranger", RED) } else { ("HeyGen", BLUE) };
+                self.line(who, color, &name, &what);
             }
             What::Refused { callback_id, status, code, .. } => {
-                let name = self.name_of(callback_id.as_deref());
-                self.line("HeyGen", YELLOW, &name, &format!("refused: {status:?} {code}"));
+                let status = status.map_or(String::new(), |status| format!(" {status}"));
+                heygen(callback_id, YELLOW, &format!("refused:{status} {code}"));
             }
             _ => {}
         }
@@ -258,19 +273,16 @@ impl Teller {
         fault: Option<&str>,
     ) -> String {
         let answer = match status {
-            Some(status) => format!("we answered {status}"),
+            Some(status) => format!("answered {status}"),
             None => format!("no answer ({})", fault.unwrap_or("unknown")),
         };
         if forged {
-            return format!("forged {event_type}: {answer} and changed nothing");
+            return format!("{event_type}, forged: {answer}");
         }
-        let times = {
-            let mut known = self.known();
-            let times = known.webhooks.entry(format!("{event_type} {id}")).or_default();
-            *times += 1;
-            *times
-        };
-        let again = if times > 1 { ", a duplicate: nothing new" } else { "" };
-        format!("webhook {event_type}, signed: {answer}{again}")
+        let mut known = self.known();
+        let times = known.webhooks.entry(format!("{event_type} {id}")).or_default();
+        *times += 1;
+        let how = if *times > 1 { "again" } else { "signed" };
+        format!("{event_type}, {how}: {answer}")
     }
 }

@@ -18,7 +18,7 @@ pub fn table(s: &Session, jobs: &[Value]) -> String {
         ("STATE", Fit::Whole),
         ("KIND", Fit::Whole),
         ("AGE", Fit::Number),
-        ("TITLE", Fit::Cut),
+        ("ABOUT", Fit::Cut),
     ];
     let row = |job: &Value| -> Vec<Shown> {
         let state = field(job, "state");
@@ -84,9 +84,11 @@ fn page(out: &Output, job: &Value, now: i64) -> String {
         ("reelhook", field(&job["failure"], "reelhook_does")),
         ("for the user", field(&job["failure"], "for_user")),
         ("canceled", field(job, "cancel_reason")),
-        ("found by", field(job, "found_by")),
+        ("found by", if state == "canceled" { String::new() } else { field(job, "found_by") }),
     ];
-    pairs.extend(links(&job["result"]));
+    let mut links = vec![];
+    flatten("", &job["result"], &mut links);
+    pairs.extend(links.iter().map(|(name, value)| (name.as_str(), value.clone())));
     if !job["late_result"].is_null() {
         pairs.push(("late result", field(job, "late_result")));
     }
@@ -116,11 +118,33 @@ fn waiting(waiting: &Value) -> String {
     }
 }
 
-/// The links and figures of a result, by the names they have in the answer.
-fn links(result: &Value) -> Vec<(&str, String)> {
-    let all = result.as_object().into_iter().flatten();
-    all.map(|(name, value)| {
-        (name.as_str(), if value.is_null() { String::new() } else { field(result, name) })
-    })
-    .collect()
+/// The links and figures of a result, by the names they have in the answer: `clips.0.video_url`.
+fn flatten(name: &str, value: &Value, found: &mut Vec<(String, String)>) {
+    let inner = |part: &str| if name.is_empty() { part.to_owned() } else { format!("{name}.{part}") };
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(part, v)| flatten(&inner(part), v, found)),
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(n, v)| flatten(&inner(&n.to_string()), v, found));
+        }
+        Value::Null => {}
+        Value::String(text) => found.push((clean(name), clean(text))),
+        other => found.push((clean(name), other.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nested_results_have_a_line_for_each_link() {
+        let mut found = vec![];
+        let result = serde_json::json!({"duration_s": 4.0, "gif_url": null, "layers": {"mask": "https://m"},
+            "clips": [{"video_url": "https://c"}]});
+        flatten("", &result, &mut found);
+        let lines: Vec<(&str, &str)> = found.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let wanted =
+            [("duration_s", "4.0"), ("layers.mask", "https://m"), ("clips.0.video_url", "https://c")];
+        assert_eq!(lines, wanted);
+    }
 }

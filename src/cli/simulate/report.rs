@@ -11,9 +11,11 @@ use tokio::task::JoinHandle;
 use super::load::{Load, Told};
 use super::tally::Tally;
 use super::{Args, Session};
-use crate::cli::output::{Format, Paint, clean, shorten};
+use crate::cli::output::{Format, Paint, clean, shorten, wrapped};
 use crate::cli::{CliError, Exit, Result};
 
+/// A longer name of an event is cut.
+const LONGEST_NAME: usize = 34;
 const REDRAW: Duration = Duration::from_millis(200);
 
 /// Tells the answers one by one, or draws a bar, until the work is done. Returns the answers.
@@ -82,8 +84,10 @@ fn tell(s: &Session, load: &Load, one: &Told, answers: &mut Vec<Value>) {
             let good = matches!(&one.outcome, Ok((200..=299, _)));
             let status = status.as_u64().map_or("---".to_owned(), |code| code.to_string());
             let status = s.out.paint(&status, if good { Paint::Good } else { Paint::Bad });
-            let room = usize::from(s.out.width).saturating_sub(54).max(10);
-            let line = format!("{status}  {ms:>8.2} ms  {:34}  {}", shorten(name, 34), shorten(&said, room));
+            let names = load.maker.templates.iter().map(|t| t.name.chars().count());
+            let widest = names.max().unwrap_or(0).min(LONGEST_NAME);
+            let said = wrapped(&said, s.out.width.into(), widest + 20);
+            let line = format!("{status}  {ms:>8.2} ms  {:widest$}  {said}", shorten(name, widest));
             s.out.text(line.trim_end());
         }
         Format::Json => {}
@@ -116,6 +120,8 @@ pub fn finish(
         }
     }
     match s.out.format {
+        // One answer was told already.
+        Format::Table if tally.sent() == 1 && load.told.is_some() => {}
         Format::Table => s.out.text(&summary(s, tally, seconds)),
         Format::Json => s.out.text(&format!("{report:#}")),
         Format::Ndjson => {

@@ -1,5 +1,5 @@
-//! The three calls that create jobs. Under one lock: key, body, scripted trouble, limit, credits,
-//! and then the job, its charge and the stored answer together. Only the answer waits outside.
+//! The calls that create jobs, one per kind. Under one lock: key, body, scripted trouble, limit,
+//! credits, and then the job, its charge and the stored answer together. Only the answer waits outside.
 //!
 //! A client job that is refused keeps what trouble it has left, so that a second try gets on.
 
@@ -7,19 +7,21 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, StatusCode};
+use axum::routing::{MethodRouter, post};
+use http::{HeaderMap, StatusCode, Uri};
 use serde_json::{Value, json};
 
 use super::answer::{Problem, broken, gateway_page, json_answer, stalled, whole_body};
 use super::events::Step;
 use super::faults::{self, Stage};
 use super::idempotency::{self, Earlier};
-use super::jobs::{Job, JobKind};
+use super::jobs::Job;
 use super::ledger::What;
-use super::validate::{self, Route};
 use super::world::World;
-use super::{Fault, PRICE, Sandbox};
+use super::{Fault, PRICE, Sandbox, validate};
 use crate::clock::Millis;
+use crate::domain::job::Kind;
+use crate::heygen::kinds::{self, Repeat};
 
 /// HeyGen's own client allows for this long: the p99 of a create call.
 const SLOW_MS: i64 = 31_000;
@@ -37,7 +39,9 @@ enum Reply {
 
 /// One attempt, read but not judged.
 struct Attempt {
-    route: Route,
+    kind: Kind,
+    /// With what stands for the names in braces.
+    path: String,
     key: Option<String>,
     body_hash: String,
     body: Value,
@@ -46,8 +50,8 @@ struct Attempt {
 
 impl Attempt {
     /// One whose body is too long or broke off.
-    fn unread(route: Route, now: Millis) -> Self {
-        Self { route, key: None, body_hash: String::new(), body: Value::Null, now }
+    fn unread(kind: Kind, path: &str, now: Millis) -> Self {
+        Self { kind, path: path.to_owned(), key: None, body_hash: String::new(), body: Value::Null, now }
     }
 
     fn text(&self, name: &str) -> Option<String> {
@@ -61,28 +65,33 @@ impl Attempt {
     /// What makes two attempts tries of one job: the client's own id, else the body. Not the key,
     /// which a careful client changes after a refusal.
     fn client(&self) -> String {
-        let name = self.callback_id().unwrap_or_else(|| self.body_hash.clone());
-        format!("{} {name}", self.route.path())
+        let mut bare = self.body.clone();
+        if let (Repeat::Field(name), Some(fields)) = (kinds::route(self.kind).repeat, bare.as_object_mut()) {
+            fields.remove(name);
+        }
+        let name = self.callback_id().unwrap_or_else(|| idempotency::body_hash(bare.to_string().as_bytes()));
+        format!("{} {name}", self.path)
+    }
+
+    /// Where the key counts; nowhere on a route that is not known to honour one.
+    fn scope(&self) -> Option<String> {
+        let honours = kinds::route(self.kind).repeat != Repeat::Never;
+        self.key.as_ref().filter(|_| honours).map(|key| idempotency::scope(&self.path, key))
     }
 }
 
-pub async fn video(State(sandbox): State<Sandbox>, headers: HeaderMap, body: Read) -> Response {
-    sandbox.create(Route::Videos, &headers, body).await
-}
-
-pub async fn agent(State(sandbox): State<Sandbox>, headers: HeaderMap, body: Read) -> Response {
-    sandbox.create(Route::Agents, &headers, body).await
-}
-
-pub async fn translation(State(sandbox): State<Sandbox>, headers: HeaderMap, body: Read) -> Response {
-    sandbox.create(Route::Translations, &headers, body).await
+/// The create call of a kind.
+pub fn of(kind: Kind) -> MethodRouter<Sandbox> {
+    post(move |State(sandbox): State<Sandbox>, uri: Uri, headers: HeaderMap, body: Read| async move {
+        sandbox.create(kind, uri.path(), &headers, body).await
+    })
 }
 
 impl Sandbox {
-    async fn create(&self, route: Route, headers: &HeaderMap, body: Read) -> Response {
+    async fn create(&self, kind: Kind, path: &str, headers: &HeaderMap, body: Read) -> Response {
         let reply = match whole_body(body) {
-            Ok(body) => self.decide(route, headers, &body),
-            Err(problem) => self.refuse(&Attempt::unread(route, self.now()), problem),
+            Ok(body) => self.decide(kind, path, headers, &body),
+            Err(problem) => self.refuse(&Attempt::unread(kind, path, self.now()), problem),
         };
         self.sync();
         self.wake();
@@ -96,22 +105,23 @@ impl Sandbox {
         }
     }
 
-    fn decide(&self, route: Route, headers: &HeaderMap, bytes: &[u8]) -> Reply {
-        let body = serde_json::from_slice(bytes).unwrap_or(Value::Null);
-        let body_hash = idempotency::body_hash(bytes);
-        let mut attempt = Attempt { route, key: None, body_hash, body, now: self.now() };
-        attempt.key = match idempotency::key(headers) {
-            Ok(key) => key,
-            Err(problem) => return self.refuse(&attempt, problem),
+    fn decide(&self, kind: Kind, path: &str, headers: &HeaderMap, bytes: &[u8]) -> Reply {
+        let body: Value = serde_json::from_slice(bytes).unwrap_or(Value::Null);
+        let (body_hash, now) = (idempotency::body_hash(bytes), self.now());
+        let mut attempt = Attempt { kind, path: path.to_owned(), key: None, body_hash, body, now };
+        attempt.key = match (kinds::route(kind).repeat, idempotency::key(headers)) {
+            // There the header is ignored (heygen-api.md 2.8).
+            (Repeat::Field(name), _) => attempt.text(name),
+            (_, Ok(key)) => key,
+            (_, Err(problem)) => return self.refuse(&attempt, problem),
         };
         let mut world = self.world();
         if let Some(reply) = self.again(&mut world, &attempt) {
             return reply;
         }
-        let kind = match validate::kind_of(route, &attempt.body) {
-            Ok(kind) => kind,
-            Err(problem) => return self.refuse(&attempt, problem),
-        };
+        if let Err(problem) = validate::body(kind, &attempt.body) {
+            return self.refuse(&attempt, problem);
+        }
         let mut faults = self.faults_of(&mut world, &attempt);
         if let Some(place) = faults.iter().position(|f| f.stage() == Stage::Before) {
             let fault = faults.remove(place);
@@ -122,19 +132,17 @@ impl Sandbox {
             world.keep_try(attempt.client(), faults);
             return self.refuse(&attempt, problem);
         }
-        self.accept(&mut world, &attempt, kind, faults)
+        self.accept(&mut world, &attempt, &faults)
     }
 
     /// The answer that an earlier call with this key got, or gets.
     fn again(&self, world: &mut World, attempt: &Attempt) -> Option<Reply> {
-        let key = attempt.key.clone()?;
-        let path = attempt.route.path();
-        match world.earlier(&idempotency::scope(path, &key), &attempt.body_hash, attempt.now) {
+        match world.earlier(&attempt.scope()?, &attempt.body_hash, attempt.now) {
             Earlier::None => None,
             Earlier::Running => Some(self.refuse(attempt, Problem::busy())),
             Earlier::Answered { status, value, same_body } => {
-                let callback_id = attempt.callback_id();
-                self.note(What::Replayed { route: path.to_owned(), key, callback_id, same_body });
+                let (route, key) = (attempt.path.clone(), attempt.key.clone().unwrap_or_default());
+                self.note(What::Replayed { route, key, callback_id: attempt.callback_id(), same_body });
                 Some(Reply::Now(json_answer(status, &value)))
             }
         }
@@ -160,8 +168,7 @@ impl Sandbox {
 
     /// The account's own limits.
     fn lacks(&self, world: &World, attempt: &Attempt) -> Option<Problem> {
-        let jobs = validate::languages(&attempt.body).map_or(1, |list| list.len());
-        let jobs = if attempt.route == Route::Translations { jobs } else { 1 };
+        let jobs = validate::languages(&attempt.body).len().max(1);
         let (running, first_done) = world.unfinished(attempt.now);
         if running + jobs > self.0.options.concurrency {
             let wait_ms = first_done.map_or(30_000, |at| at - attempt.now);
@@ -172,46 +179,40 @@ impl Sandbox {
         (world.balance < cost).then(|| no_credit(world.balance, cost))
     }
 
-    fn accept(&self, world: &mut World, attempt: &Attempt, kind: JobKind, faults: Vec<Fault>) -> Reply {
-        let languages = match kind {
-            JobKind::Translation => validate::languages(&attempt.body).unwrap_or_default(),
-            _ => Vec::new(),
-        };
-        let jobs: Vec<Job> = match kind {
-            JobKind::Translation => {
-                languages.into_iter().map(|l| self.new_job(attempt, kind, &faults, Some(l))).collect()
-            }
-            _ => vec![self.new_job(attempt, kind, &faults, None)],
+    fn accept(&self, world: &mut World, attempt: &Attempt, faults: &[Fault]) -> Reply {
+        let languages = validate::languages(&attempt.body);
+        let jobs: Vec<Job> = match languages.is_empty() {
+            true => vec![self.new_job(attempt, faults, None)],
+            false => languages.into_iter().map(|l| self.new_job(attempt, faults, Some(l))).collect(),
         };
         self.note(What::Accepted {
-            route: attempt.route.path().to_owned(),
-            kind,
+            route: attempt.path.clone(),
+            kind: attempt.kind,
             key: attempt.key.clone(),
             body_hash: attempt.body_hash.clone(),
             callback_id: attempt.callback_id(),
             title: attempt.text("title"),
             ids: jobs.iter().map(|job| job.id.clone()).collect(),
-            faults: faults.clone(),
+            faults: faults.to_vec(),
         });
-        let value = answer(&jobs, attempt);
+        let value = json!({ "data": self.answer(&jobs, attempt) });
         for job in jobs {
             self.charge(world, attempt, &job);
             begin(world, job);
         }
         let slow = faults.contains(&Fault::Slow);
         let ready_at = if slow { attempt.now + SLOW_MS } else { attempt.now };
-        if let Some(key) = &attempt.key {
-            let scope = idempotency::scope(attempt.route.path(), key);
+        if let Some(scope) = attempt.scope() {
             world.remember(&scope, &attempt.body_hash, &value, attempt.now, ready_at);
         }
-        spoiled(&faults, &value, ready_at)
+        spoiled(faults, &value, ready_at)
     }
 
     fn charge(&self, world: &mut World, attempt: &Attempt, job: &Job) {
         world.balance -= PRICE;
         self.note(What::Charged {
             id: job.id.clone(),
-            route: attempt.route.path().to_owned(),
+            route: attempt.path.clone(),
             key: attempt.key.clone(),
             callback_id: attempt.callback_id(),
             title: job.title.clone(),
@@ -221,28 +222,59 @@ impl Sandbox {
         });
     }
 
-    fn new_job(&self, attempt: &Attempt, kind: JobKind, faults: &[Fault], language: Option<String>) -> Job {
-        let agent = kind == JobKind::VideoAgent;
-        // The one kind of video whose call takes no callback fields.
-        let told = kind != JobKind::CinematicAvatar;
+    fn new_job(&self, attempt: &Attempt, faults: &[Fault], language: Option<String>) -> Job {
+        let (kind, body) = (attempt.kind, &attempt.body);
+        let agent = kind == Kind::VideoAgent;
+        let told = body.as_object().is_some_and(|fields| kinds::takes_callback(kind, fields));
         let fault = |fault| faults.contains(&fault);
-        let wants_captions = attempt.body.get("caption").is_some_and(|c| c.is_object() || *c == json!(true))
-            || attempt.body.get("enable_caption") == Some(&json!(true));
+        let wants_captions = body.get("caption").is_some_and(|c| c.is_object() || *c == json!(true))
+            || body.get("enable_caption") == Some(&json!(true));
+        let title = attempt.text("title").or_else(|| attempt.text("name"));
+        let layers = validate::texts(body, "layers");
         Job {
             id: if agent { format!("sess_{}", self.new_id()) } else { self.new_id() },
             video_id: agent.then(|| self.new_id()),
             kind,
-            title: attempt.text("title"),
+            family: family(kind, body),
+            title: title.or_else(|| attempt.text("voice_name")),
             callback_id: attempt.callback_id().filter(|_| told),
             callback_url: attempt.text("callback_url").filter(|_| told),
             folder_id: attempt.text("folder_id"),
             language,
+            layers: if layers.is_empty() { vec!["foreground".to_owned()] } else { layers },
             captions: wants_captions,
             created_at: attempt.now,
             render_ms: self.render_ms(),
             faults: faults.to_vec(),
             get_500_left: if fault(Fault::Get500) { GET_500_TIMES } else { 0 },
             cuts_left: u32::from(fault(Fault::FileCut)),
+        }
+    }
+
+    /// What an accepted call is answered; where nobody documented it (AI clipping, background
+    /// removal), the resource itself.
+    fn answer(&self, jobs: &[Job], attempt: &Attempt) -> Value {
+        let Some(job) = jobs.first() else { return Value::Null };
+        let ids: Vec<&str> = jobs.iter().map(|job| job.id.as_str()).collect();
+        let resource = || job.shown(self.links(), attempt.now);
+        match job.kind {
+            Kind::Video => json!({
+                "video_id": job.id,
+                "status": "waiting",
+                "output_format": attempt.text("output_format").unwrap_or_else(|| "mp4".to_owned()),
+            }),
+            Kind::VideoAgent => json!({
+                "session_id": job.id,
+                "status": "generating",
+                "video_id": job.video_id,
+                "created_at": job.created_at.div_euclid(1_000),
+            }),
+            Kind::Translation => json!({ "video_translation_ids": ids }),
+            Kind::Proofread => json!({ "proofread_ids": ids, "status": "processing" }),
+            Kind::Lipsync => json!({ "lipsync_id": job.id }),
+            Kind::VoiceClone => json!({ "voice_clone_id": job.id }),
+            Kind::Avatar => json!({ "avatar_group": null, "avatar_item": resource() }),
+            Kind::Template | Kind::AiClipping | Kind::BackgroundRemoval => resource(),
         }
     }
 
@@ -280,7 +312,7 @@ impl Sandbox {
 
     fn note_refused(&self, attempt: &Attempt, status: Option<StatusCode>, code: &str, fault: Option<Fault>) {
         self.note(What::Refused {
-            route: attempt.route.path().to_owned(),
+            route: attempt.path.clone(),
             key: attempt.key.clone(),
             body_hash: attempt.body_hash.clone(),
             callback_id: attempt.callback_id(),
@@ -304,27 +336,12 @@ fn begin(world: &mut World, job: Job) {
     }
 }
 
-/// What an accepted call is answered.
-fn answer(jobs: &[Job], attempt: &Attempt) -> Value {
-    let Some(job) = jobs.first() else { return Value::Null };
-    let data = match job.kind {
-        JobKind::Translation => {
-            let ids: Vec<&str> = jobs.iter().map(|job| job.id.as_str()).collect();
-            json!({ "video_translation_ids": ids })
-        }
-        JobKind::VideoAgent => json!({
-            "session_id": job.id,
-            "status": "generating",
-            "video_id": job.video_id,
-            "created_at": job.created_at.div_euclid(1_000),
-        }),
-        _ => json!({
-            "video_id": job.id,
-            "status": "waiting",
-            "output_format": attempt.text("output_format").unwrap_or_else(|| "mp4".to_owned()),
-        }),
-    };
-    json!({ "data": data })
+/// What the names of a job's events begin with. Which ones tell of v3's avatars is not documented.
+fn family(kind: Kind, body: &Value) -> Option<&'static str> {
+    match (kind, body["type"].as_str()) {
+        (Kind::Avatar, Some("digital_twin")) => Some("instant_avatar"),
+        _ => kinds::route(kind).events.first().copied(),
+    }
 }
 
 /// The answer of an accepted call, after scripted trouble with it.

@@ -57,7 +57,8 @@ struct Said<'a> {
 impl<'a> Said<'a> {
     fn of(event_type: &str, data: &'a Value) -> Self {
         let first = |names: &[&str]| names.iter().map(|name| &data[*name]).find(|v| !v.is_null());
-        let id_name = if data["video_translate_id"].is_null() { "video_id" } else { "video_translate_id" };
+        const IDS: [&str; 5] = ["video_translate_id", "video_id", "lipsync_id", "proofread_id", "avatar_id"];
+        let id_name = IDS.into_iter().find(|name| !data[*name].is_null()).unwrap_or("id");
         Self {
             success: event_type.ends_with(".success"),
             id_name,

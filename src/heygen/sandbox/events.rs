@@ -12,6 +12,7 @@ use super::media::File;
 use super::world::World;
 use super::{Fault, Sandbox, dialect};
 use crate::clock::Millis;
+use crate::domain::job::Kind;
 
 /// Seen on real traffic between a video's event and its captions'.
 const CAPTION_LAG_MS: i64 = 12_000;
@@ -76,6 +77,10 @@ impl Sandbox {
         } else if job.has_captions() && done {
             world.schedule(at + CAPTION_LAG_MS, Step::Captions(number));
         }
+        if job.family.is_none() && job.callback_url.is_none() {
+            // Nobody can be told.
+            return;
+        }
         let event = if done { self.success(job, at) } else { self.failure(job) };
         let lag = if job.has(Fault::Reorder) { REORDER_MS } else { 0 };
         self.tell(world, job, event, at, lag);
@@ -87,7 +92,6 @@ impl Sandbox {
         let event_id = format!("evt_{}", self.new_id());
         let number = world.number();
         let (id, callback_id) = (job.id.clone(), job.callback_id.clone());
-        self.note(What::Event { event_id: event_id.clone(), event_type: event_type.clone(), id: id.clone() });
         let body = dialect::body(&job.faults, &event_type, &event_data, &event_id, at).to_string();
         let event = Logged { number, event_id, event_type, event_data, created_at: at, id };
         if !job.has(Fault::Lost) {
@@ -95,7 +99,15 @@ impl Sandbox {
             let first = Delivery::new(Some(&event), &event.event_type, &event.id, callback_id, body);
             fan_out(world, job, &first, due, Seal::of(&job.faults));
         }
-        world.add_event(event);
+        // What is no event of HeyGen's list is none of its log either.
+        if job.family.is_some() {
+            self.note(What::Event {
+                event_id: event.event_id.clone(),
+                event_type: event.event_type.clone(),
+                id: event.id.clone(),
+            });
+            world.add_event(event);
+        }
     }
 
     /// A delivery that HeyGen did not send: somebody claims that the job failed.
@@ -108,25 +120,26 @@ impl Sandbox {
 
     fn success(&self, job: &Job, at: Millis) -> (String, Value) {
         let links = self.links();
-        let url = match () {
+        let link = |file: File| match () {
             () if job.has(Fault::NoLink) => None,
-            () if job.has(Fault::DeadLink) => Some(links.dead(job.file_id(), File::Video, at)),
-            () => Some(links.live(job.file_id(), File::Video, at)),
+            () if job.has(Fault::DeadLink) => Some(links.dead(job.file_id(), file, at)),
+            () => Some(links.live(job.file_id(), file, at)),
         };
-        let data = match job.kind.family() {
-            "video_translate" => json!({
+        let url = link(File::Video);
+        let data = match job.kind {
+            Kind::Translation => json!({
                 "video_translate_id": job.id,
                 "url": url,
                 "output_language": job.language,
                 "callback_id": job.callback_id,
             }),
-            "video_agent" => json!({
+            Kind::VideoAgent => json!({
                 "session_id": job.id,
                 "video_id": job.video_id,
                 "url": url,
                 "callback_id": job.callback_id,
             }),
-            _ => json!({
+            Kind::Video | Kind::Template => json!({
                 "video_id": job.id,
                 "url": url,
                 "gif_download_url": links.live(&job.id, File::Gif, at),
@@ -135,28 +148,47 @@ impl Sandbox {
                 "folder_id": job.folder_id,
                 "callback_id": job.callback_id,
             }),
+            Kind::Lipsync => json!({ "lipsync_id": job.id, "url": url, "callback_id": job.callback_id }),
+            // The resource as its status route shows it (heygen-api.md 5.8).
+            Kind::AiClipping => job.as_clipping(links, at, link),
+            _ => thing(job),
         };
-        (format!("{}.success", job.kind.family()), data)
+        (name(job, "success"), data)
     }
 
     fn failure(&self, job: &Job) -> (String, Value) {
         let message = job.failure().map_or("The video could not be rendered.", |f| f.message);
-        let data = match job.kind.family() {
-            "video_translate" => json!({
+        let data = match job.kind {
+            Kind::Translation => json!({
                 "video_translate_id": job.id,
                 "message": message,
                 "output_language": job.language,
                 "callback_id": job.callback_id,
             }),
-            "video_agent" => json!({
+            Kind::VideoAgent => json!({
                 "session_id": job.id,
                 "video_id": job.video_id,
                 "msg": message,
                 "callback_id": job.callback_id,
             }),
-            _ => json!({ "video_id": job.id, "msg": message, "callback_id": job.callback_id }),
+            Kind::Video | Kind::Template => {
+                json!({ "video_id": job.id, "msg": message, "callback_id": job.callback_id })
+            }
+            Kind::Lipsync => json!({ "lipsync_id": job.id, "msg": message, "callback_id": job.callback_id }),
+            Kind::AiClipping => json!({
+                "id": job.id,
+                "status": "failed",
+                "clips": [],
+                "failure_message": message,
+                "callback_id": job.callback_id,
+            }),
+            _ => {
+                let mut data = thing(job);
+                data["message"] = json!(message);
+                data
+            }
         };
-        (format!("{}.fail", job.kind.family()), data)
+        (name(job, "fail"), data)
     }
 
     fn captions(&self, job: &Job, at: Millis) -> (String, Value) {
@@ -178,9 +210,24 @@ impl Sandbox {
     }
 }
 
+/// The name of an event. HeyGen's list has none for lipsyncs, and what their callback says is not
+/// documented: here it is a name nobody can subscribe to.
+fn name(job: &Job, end: &str) -> String {
+    format!("{}.{end}", job.family.unwrap_or(job.kind.name()))
+}
+
+/// What events say of things that are no videos; only their names are documented.
+fn thing(job: &Job) -> Value {
+    match job.kind {
+        Kind::Proofread => json!({ "proofread_id": job.id }),
+        _ => json!({ "avatar_id": job.id }),
+    }
+}
+
 /// One delivery per endpoint that wants the event, and one to the job's own address on top.
 fn fan_out(world: &mut World, job: &Job, delivery: &Delivery, due: Millis, seal: Seal) {
-    let wanted = world.endpoints.values().filter(|e| e.wants(&delivery.event_type, &job.id));
+    let endpoints = world.endpoints.values().filter(|_| job.family.is_some());
+    let wanted = endpoints.filter(|e| e.wants(&delivery.event_type, &job.id));
     let mut targets: Vec<Delivery> = wanted
         .map(|e| Delivery { endpoint_id: Some(e.id.clone()), url: e.url.clone(), seal, ..delivery.clone() })
         .collect();

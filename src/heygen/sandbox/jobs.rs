@@ -4,37 +4,12 @@
 //! Never decides about webhooks; see `events`.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Fault;
 use super::media::{File, LENGTH_S, Links};
 use crate::clock::Millis;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum JobKind {
-    Avatar,
-    Image,
-    Studio,
-    CinematicAvatar,
-    VideoAgent,
-    Translation,
-}
-
-impl JobKind {
-    pub fn is_video(self) -> bool {
-        !matches!(self, JobKind::VideoAgent | JobKind::Translation)
-    }
-
-    /// What its event names begin with.
-    pub fn family(self) -> &'static str {
-        match self {
-            JobKind::VideoAgent => "video_agent",
-            JobKind::Translation => "video_translate",
-            _ => "avatar_video",
-        }
-    }
-}
+use crate::domain::job::Kind;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -46,15 +21,17 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// Each kind has its own words for the same course.
-    pub fn word(self, kind: JobKind) -> &'static str {
+    /// Each kind has its own words for the same course (heygen-api.md 3.3).
+    pub fn word(self, kind: Kind) -> &'static str {
         match (self, kind) {
+            (Phase::Completed, Kind::VoiceClone) => "complete",
             (Phase::Completed, _) => "completed",
             (Phase::Failed, _) => "failed",
-            (Phase::Pending, JobKind::VideoAgent) => "thinking",
-            (Phase::Processing, JobKind::VideoAgent) => "generating",
+            (Phase::Pending, Kind::VideoAgent) => "thinking",
+            (Phase::Processing, Kind::VideoAgent) => "generating",
+            (_, Kind::Avatar | Kind::VoiceClone | Kind::Proofread) => "processing",
             (Phase::Pending, _) => "pending",
-            (Phase::Processing, JobKind::Translation) => "running",
+            (Phase::Processing, Kind::Translation | Kind::Lipsync | Kind::AiClipping) => "running",
             (Phase::Processing, _) => "processing",
         }
     }
@@ -69,17 +46,21 @@ pub struct Failure {
 
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// What its status route takes: video id, session id or translation id.
+    /// What its status route takes: the id of a video, a session, a look.
     pub id: String,
     /// A video agent's video has an id of its own.
     pub video_id: Option<String>,
-    pub kind: JobKind,
+    pub kind: Kind,
+    /// What its event names begin with; none for what has no event.
+    pub family: Option<&'static str>,
     pub title: Option<String>,
     pub callback_id: Option<String>,
     pub callback_url: Option<String>,
     pub folder_id: Option<String>,
-    /// Of a translation.
+    /// Of a translation or a proofread.
     pub language: Option<String>,
+    /// Of a background removal: those asked for.
+    pub layers: Vec<String>,
     /// The body asked for captions.
     pub captions: bool,
     pub created_at: Millis,
@@ -126,6 +107,11 @@ impl Job {
         now.saturating_sub(self.created_at).clamp(0, self.render_ms)
     }
 
+    /// Percent of what is not finished.
+    fn progress(&self, now: Millis) -> i64 {
+        (self.elapsed(now) * 99 / self.render_ms.max(1)).min(99)
+    }
+
     /// The id its files are kept under.
     pub fn file_id(&self) -> &str {
         self.video_id.as_deref().unwrap_or(&self.id)
@@ -141,6 +127,18 @@ impl Job {
         self.phase(now) == Phase::Completed && self.done_at().is_some_and(|done| now >= done + soon)
     }
 
+    /// As its own status route shows it.
+    pub fn shown(&self, links: &Links, now: Millis) -> Value {
+        match self.kind {
+            Kind::Video | Kind::Template => self.as_video(links, now),
+            Kind::VideoAgent => self.as_session(now),
+            Kind::Translation | Kind::Lipsync => self.as_translation(links, now),
+            Kind::AiClipping => self.as_clipping(links, now, |file| Some(links.live(&self.id, file, now))),
+            Kind::BackgroundRemoval => self.as_removal(links, now),
+            Kind::Avatar | Kind::VoiceClone | Kind::Proofread => self.as_thing(now),
+        }
+    }
+
     /// As `GET /v3/videos/{video_id}` shows it; an agent's video looks like any other.
     pub fn as_video(&self, links: &Links, now: Millis) -> Value {
         let phase = self.phase(now);
@@ -150,7 +148,7 @@ impl Job {
         let caption = |file: File| link(file).filter(|_| self.has_captions());
         let failure = self.failure().filter(|_| ended);
         // A video's words, also for the video of an agent.
-        let status = phase.word(JobKind::Avatar);
+        let status = phase.word(Kind::Video);
         json!({
             "id": self.file_id(),
             "title": self.title,
@@ -174,11 +172,8 @@ impl Job {
     /// As `GET /v3/video-agents/{session_id}` shows it.
     pub fn as_session(&self, now: Millis) -> Value {
         let phase = self.phase(now);
-        let progress = match phase {
-            Phase::Completed => 100,
-            _ => (self.elapsed(now) * 99 / self.render_ms.max(1)).min(99),
-        };
-        let failure = self.failure().filter(|_| phase == Phase::Failed);
+        let progress = if phase == Phase::Completed { 100 } else { self.progress(now) };
+        let failure = self.failed(phase);
         let messages: Vec<Value> =
             failure.iter().map(|f| json!({ "role": "model", "content": f.message })).collect();
         json!({
@@ -192,12 +187,12 @@ impl Job {
         })
     }
 
-    /// As `GET /v3/video-translations/{id}` shows it.
+    /// As `GET /v3/video-translations/{id}` and `GET /v3/lipsyncs/{id}` show it.
     pub fn as_translation(&self, links: &Links, now: Millis) -> Value {
         let phase = self.phase(now);
         let done = phase == Phase::Completed;
         let link = |file: File| done.then(|| links.live(&self.id, file, now));
-        let failure = self.failure().filter(|_| phase == Phase::Failed);
+        let failure = self.failed(phase);
         json!({
             "id": self.id,
             "title": self.title,
@@ -211,5 +206,86 @@ impl Job {
             "duration": done.then_some(LENGTH_S),
             "failure_message": failure.map(|f| f.message),
         })
+    }
+
+    /// As `GET /v3/ai-clipping/{job_id}` and its events show it; two clips of each video.
+    pub fn as_clipping(&self, links: &Links, now: Millis, link: impl Fn(File) -> Option<String>) -> Value {
+        let phase = self.phase(now);
+        let done = phase == Phase::Completed;
+        let clip = |n: u32, file: File| {
+            json!({
+                "id": format!("{}-{n}", self.id),
+                "status": "completed",
+                "title": format!("Clip {n}"),
+                "aspect_ratio": "portrait",
+                "duration_seconds": LENGTH_S,
+                "video_url": link(file),
+                "thumbnail_url": links.live(&self.id, File::Thumbnail, now),
+                "virality_score": 70 + n,
+                "failure_message": null,
+            })
+        };
+        let clips = if done { vec![clip(1, File::Video), clip(2, File::Captioned)] } else { vec![] };
+        json!({
+            "id": self.id,
+            "title": self.title,
+            "status": phase.word(self.kind),
+            "progress": if done { 100 } else { self.progress(now) },
+            "clips": clips,
+            "callback_id": self.callback_id,
+            "source_duration": done.then_some(LENGTH_S),
+            "failure_message": self.failed(phase).map(|f| f.message),
+        })
+    }
+
+    /// As `GET /v3/background-removals/{id}` shows it.
+    fn as_removal(&self, links: &Links, now: Millis) -> Value {
+        let phase = self.phase(now);
+        let done = phase == Phase::Completed;
+        let link = |name: &String| (name.clone(), json!(links.live(&self.id, File::of_layer(name), now)));
+        let layers: Map<String, Value> = self.layers.iter().filter(|_| done).map(link).collect();
+        json!({
+            "id": self.id,
+            "title": self.title,
+            "status": phase.word(self.kind),
+            "layers": layers,
+            "duration": done.then_some(LENGTH_S),
+            "error": self.failed(phase).map(|f| f.message),
+        })
+    }
+
+    /// As the status routes of what makes no file show it.
+    fn as_thing(&self, now: Millis) -> Value {
+        let phase = self.phase(now);
+        let failure = self.failed(phase);
+        let status = phase.word(self.kind);
+        match self.kind {
+            Kind::Avatar => json!({
+                "id": self.id,
+                "name": self.title,
+                "status": status,
+                "supported_api_engines": ["avatar_iv"],
+                "error": failure.map(|f| json!({ "code": f.code, "message": f.message })),
+            }),
+            Kind::VoiceClone => json!({
+                "voice_id": self.id,
+                "name": self.title,
+                "status": status,
+                // The sandbox has no sound of its own.
+                "preview_audio_url": null,
+                "failure_message": failure.map(|f| f.message),
+            }),
+            _ => json!({
+                "id": self.id,
+                "title": self.title,
+                "status": status,
+                "output_language": self.language,
+                "failure_message": failure.map(|f| f.message),
+            }),
+        }
+    }
+
+    fn failed(&self, phase: Phase) -> Option<Failure> {
+        self.failure().filter(|_| phase == Phase::Failed)
     }
 }

@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 use super::Fault;
-use super::jobs::{JobKind, Phase};
+use super::jobs::Phase;
 use crate::clock::Millis;
+use crate::domain::job::Kind;
 
 /// Entries kept in memory; the file keeps all.
 const KEPT: usize = 250_000;
@@ -37,7 +38,7 @@ pub enum What {
     /// A create call was accepted; from here on its jobs exist and are paid for.
     Accepted {
         route: String,
-        kind: JobKind,
+        kind: Kind,
         key: Option<String>,
         body_hash: String,
         callback_id: Option<String>,
@@ -69,7 +70,7 @@ pub enum What {
     /// A stored answer was given again.
     Replayed { route: String, key: String, callback_id: Option<String>, same_body: bool },
     /// A job ended at `done_at`; `at` is only when the sandbox came round to it.
-    Ended { id: String, kind: JobKind, callback_id: Option<String>, phase: Phase, done_at: Millis },
+    Ended { id: String, kind: Kind, callback_id: Option<String>, phase: Phase, done_at: Millis },
     /// An event entered the event log.
     Event { event_id: String, event_type: String, id: String },
     /// One try of one delivery, and how it was answered.

@@ -28,10 +28,22 @@ pub enum File {
     Captions,
     Thumbnail,
     Gif,
+    Foreground,
+    Mask,
+    Background,
 }
 
 impl File {
-    pub const ALL: [File; 5] = [File::Video, File::Captioned, File::Captions, File::Thumbnail, File::Gif];
+    pub const ALL: [File; 8] = [
+        File::Video,
+        File::Captioned,
+        File::Captions,
+        File::Thumbnail,
+        File::Gif,
+        File::Foreground,
+        File::Mask,
+        File::Background,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -40,12 +52,24 @@ impl File {
             File::Captions => "captions.srt",
             File::Thumbnail => "thumb.jpg",
             File::Gif => "preview.gif",
+            File::Foreground => "foreground.mp4",
+            File::Mask => "mask.mp4",
+            File::Background => "background.mp4",
+        }
+    }
+
+    /// The layer of a background removal that has this name.
+    pub fn of_layer(name: &str) -> File {
+        match name {
+            "mask" => File::Mask,
+            "background" => File::Background,
+            _ => File::Foreground,
         }
     }
 
     fn content_type(self) -> &'static str {
         match self {
-            File::Video | File::Captioned => "video/mp4",
+            File::Video | File::Captioned | File::Foreground | File::Mask | File::Background => "video/mp4",
             File::Captions => "application/x-subrip",
             File::Thumbnail => "image/jpeg",
             File::Gif => "image/gif",
@@ -55,7 +79,9 @@ impl File {
     /// The bytes of this file for one job.
     pub fn bytes(self, id: &str) -> Bytes {
         match self {
-            File::Video => marked(include_bytes!("assets/video.mp4"), id),
+            File::Video | File::Foreground | File::Mask | File::Background => {
+                marked(include_bytes!("assets/video.mp4"), id)
+            }
             File::Captioned => marked(include_bytes!("assets/captioned.mp4"), id),
             File::Captions => Bytes::from_static(include_bytes!("assets/captions.srt")),
             File::Thumbnail => Bytes::from_static(include_bytes!("assets/thumb.jpg")),

@@ -33,7 +33,7 @@ use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinSet;
 
 pub use self::faults::{Fault, Stage, UnknownFault};
-pub use self::jobs::{JobKind, Phase};
+pub use self::jobs::Phase;
 pub use self::ledger::{Entry, Tally, What};
 pub use self::media::File;
 pub use self::options::Options;

@@ -3,20 +3,23 @@
 //! Every call but the creations and the files, which have entries of their own, is noted here.
 //! v1, v2 and all that v3 does not have answer 404.
 
+use std::collections::HashSet;
+
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, RawQuery, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, patch, post};
+use axum::routing::{MethodRouter, delete, get, patch, post};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::answer::{Problem, Query, data};
-use super::jobs::{Job, JobKind};
+use super::jobs::Job;
 use super::ledger::What;
-use super::validate::Route;
 use super::world::World;
 use super::{Sandbox, catalog, control, create, endpoints, media};
+use crate::domain::job::Kind;
+use crate::heygen::kinds;
 
 /// Bodies may carry pictures as base64.
 const BODY_BYTES: usize = 16 * 1024 * 1024;
@@ -24,15 +27,21 @@ const BODY_BYTES: usize = 16 * 1024 * 1024;
 const IDS: usize = 100;
 
 pub fn router(sandbox: &Sandbox) -> Router {
-    Router::new()
-        .route("/v3/videos", post(create::video).get(list_videos))
+    let mut jobs = Router::new();
+    let mut shown = HashSet::new();
+    for kind in Kind::ALL {
+        let route = kinds::route(kind);
+        jobs = jobs.route(route.create, create::of(kind));
+        if shown.insert(route.status) {
+            jobs = jobs.route(&route.status.replace("{}", "{id}"), status_of(route.status));
+        }
+    }
+    jobs.route("/v3/videos", get(list_videos))
         .route("/v3/videos/statuses", get(video_statuses))
-        .route("/v3/videos/{id}", get(video).delete(delete_video))
-        .route("/v3/video-agents", post(create::agent))
-        .route("/v3/video-agents/{id}", get(session))
-        .route("/v3/video-translations", post(create::translation).get(list_translations))
+        .route("/v3/videos/{id}", delete(delete_video))
+        .route("/v3/video-translations", get(list_translations))
         .route("/v3/video-translations/statuses", get(translation_statuses))
-        .route("/v3/video-translations/{id}", get(translation))
+        .route("/v3/lipsyncs/statuses", get(lipsync_statuses))
         .route("/v3/users/me", get(catalog::me))
         .route("/v3/avatars", get(catalog::avatars))
         .route("/v3/avatars/looks", get(catalog::looks))
@@ -86,8 +95,13 @@ async fn gate(State(sandbox): State<Sandbox>, request: Request, next: Next) -> R
 }
 
 fn is_create(method: &Method, path: &str) -> bool {
-    let routes = [Route::Videos, Route::Agents, Route::Translations];
-    method == Method::POST && routes.iter().any(|route| route.path() == path)
+    // A word in braces stands for any one word.
+    let is_route = |route: &str| {
+        let same =
+            |(word, given): (&str, &str)| word == given || (word.starts_with('{') && !given.is_empty());
+        route.split('/').count() == path.split('/').count() && route.split('/').zip(path.split('/')).all(same)
+    };
+    method == Method::POST && Kind::ALL.into_iter().any(|kind| is_route(kinds::route(kind).create))
 }
 
 impl Sandbox {
@@ -128,32 +142,26 @@ fn fail_on_purpose(world: &mut World, id: &str) -> Result<(), Problem> {
     }
 }
 
-async fn video(State(sandbox): State<Sandbox>, Path(id): Path<String>) -> Shown {
-    let mut world = sandbox.world();
-    fail_on_purpose(&mut world, &id)?;
-    let job = world.job(&id).filter(|job| is_video_id(job, &id)).ok_or_else(no_video)?;
-    Ok(data(job.as_video(sandbox.links(), sandbox.now())))
-}
-
-async fn session(State(sandbox): State<Sandbox>, Path(id): Path<String>) -> Shown {
-    let mut world = sandbox.world();
-    fail_on_purpose(&mut world, &id)?;
-    let job = world.job(&id).filter(|job| job.kind == JobKind::VideoAgent && job.id == id);
-    let job = job.ok_or_else(|| Problem::not_found("resource_not_found", "There is no such session."))?;
-    Ok(data(job.as_session(sandbox.now())))
-}
-
-async fn translation(State(sandbox): State<Sandbox>, Path(id): Path<String>) -> Shown {
-    let mut world = sandbox.world();
-    fail_on_purpose(&mut world, &id)?;
-    let job = world.job(&id).filter(|job| job.kind == JobKind::Translation);
-    let job = job.ok_or_else(|| Problem::not_found("resource_not_found", "There is no such translation."))?;
-    Ok(data(job.as_translation(sandbox.links(), sandbox.now())))
+/// The status route of the kinds that have this one; an agent's video is asked for as a video.
+fn status_of(path: &'static str) -> MethodRouter<Sandbox> {
+    get(move |State(sandbox): State<Sandbox>, Path(id): Path<String>| async move {
+        let mut world = sandbox.world();
+        fail_on_purpose(&mut world, &id)?;
+        let (links, now) = (sandbox.links(), sandbox.now());
+        let is_video = path == kinds::route(Kind::Video).status;
+        let shown = match world.job(&id) {
+            Some(job) if is_video && is_video_id(job, &id) => job.as_video(links, now),
+            Some(job) if job.id == id && kinds::route(job.kind).status == path => job.shown(links, now),
+            _ if is_video => return Err(no_video()),
+            _ => return Err(Problem::not_found("resource_not_found", "There is no such job.")),
+        };
+        Ok(data(shown))
+    })
 }
 
 /// A video's own id, or that of an agent's video; a session or translation id is neither.
 fn is_video_id(job: &Job, id: &str) -> bool {
-    job.kind.is_video() || job.video_id.as_deref() == Some(id)
+    matches!(job.kind, Kind::Video | Kind::Template) || job.video_id.as_deref() == Some(id)
 }
 
 fn no_video() -> Problem {
@@ -173,13 +181,13 @@ async fn delete_video(State(sandbox): State<Sandbox>, Path(id): Path<String>) ->
 async fn list_videos(State(sandbox): State<Sandbox>, RawQuery(query): RawQuery) -> Shown {
     let query = Query::parse(query.as_deref());
     let show = |job: &Job| job.as_video(sandbox.links(), sandbox.now());
-    list(&sandbox, &query, |job| job.kind != JobKind::Translation, show)
+    list(&sandbox, &query, |job| is_video_id(job, job.file_id()), show)
 }
 
 async fn list_translations(State(sandbox): State<Sandbox>, RawQuery(query): RawQuery) -> Shown {
     let query = Query::parse(query.as_deref());
-    let show = |job: &Job| job.as_translation(sandbox.links(), sandbox.now());
-    list(&sandbox, &query, |job| job.kind == JobKind::Translation, show)
+    let show = |job: &Job| job.shown(sandbox.links(), sandbox.now());
+    list(&sandbox, &query, |job| job.kind == Kind::Translation, show)
 }
 
 fn list(
@@ -207,10 +215,16 @@ async fn video_statuses(State(sandbox): State<Sandbox>, RawQuery(query): RawQuer
 
 async fn translation_statuses(State(sandbox): State<Sandbox>, RawQuery(query): RawQuery) -> Shown {
     let query = Query::parse(query.as_deref());
-    statuses(&sandbox, &query, "video_translation_ids", |job, _| job.kind == JobKind::Translation)
+    statuses(&sandbox, &query, "video_translation_ids", |job, _| job.kind == Kind::Translation)
 }
 
-/// One short line per id. The translations' lines too call the id `video_id`, as HeyGen's batches do.
+async fn lipsync_statuses(State(sandbox): State<Sandbox>, RawQuery(query): RawQuery) -> Shown {
+    let query = Query::parse(query.as_deref());
+    statuses(&sandbox, &query, "lipsync_ids", |job, _| job.kind == Kind::Lipsync)
+}
+
+/// One short line per id. Those of translations and lipsyncs too call the id `video_id`, as HeyGen's
+/// batches do.
 fn statuses(sandbox: &Sandbox, query: &Query, param: &str, wanted: impl Fn(&Job, &str) -> bool) -> Shown {
     let (ids, batches) = (query.list(param), query.list("batch_ids"));
     if !(1..=IDS).contains(&(ids.len() + batches.len())) {
@@ -225,7 +239,7 @@ fn statuses(sandbox: &Sandbox, query: &Query, param: &str, wanted: impl Fn(&Job,
         None => json!({ "video_id": id, "status": "not_found" }),
         Some(job) => {
             let phase = job.phase(now);
-            let kind = if job.kind == JobKind::VideoAgent { JobKind::Avatar } else { job.kind };
+            let kind = if job.kind == Kind::VideoAgent { Kind::Video } else { job.kind };
             let failure = job.failure().filter(|_| phase == super::Phase::Failed);
             let error = failure.map(|f| json!({ "code": f.code, "message": f.message }));
             json!({ "video_id": id, "status": phase.word(kind), "error": error })

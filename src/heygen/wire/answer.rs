@@ -5,16 +5,15 @@
 
 use std::borrow::Cow;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::error::error_inside;
 use super::family::{Ending, Standing, standing};
 use super::loose::{self, Fields, first};
-use crate::domain::job::{FoundBy, Kind, Observation, Output, Says};
+use crate::domain::job::{Failure, FoundBy, Kind, Observation, Output, Says};
+use crate::heygen::kinds;
 
 const VIDEO_IDS: &[&str] = &["video_id", "videoId"];
-const TRANSLATION_IDS: &[&str] =
-    &["video_translation_ids", "video_translate_ids", "video_translation_id", "video_translate_id"];
 
 /// Upstream accepted a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,16 +28,17 @@ pub struct Created {
 pub fn read_created(kind: Kind, body: &[u8]) -> Result<Created, String> {
     let root = root(body)?;
     let part = part(&root);
-    let video = first(&part, VIDEO_IDS, loose::id);
-    let (wanted, upstream_id, upstream_video_id) = match kind {
-        // Templates answer with the whole video, whose id is `id` (heygen-api.md 2.4).
-        Kind::Video => ("video_id", video.or_else(|| data_id(&root)), None),
+    let ids = kinds::route(kind).ids;
+    let wanted = ids.first().copied().unwrap_or("id");
+    let named = first(&part, ids, first_id);
+    let (upstream_id, upstream_video_id) = match kind {
         // v1 gave an agent's video no session (heygen-api.md 2.11).
         Kind::VideoAgent => {
-            ("session_id", first(&part, &["session_id"], loose::id).or_else(|| video.clone()), video)
+            let video = first(&part, VIDEO_IDS, loose::id);
+            (named.or_else(|| video.clone()), video)
         }
-        // One per language, and a job asks for one language.
-        Kind::Translation => ("video_translation_ids", first(&part, TRANSLATION_IDS, first_id), None),
+        // Templates answer with the whole video, whose id is `id` (heygen-api.md 2.4).
+        _ => (named.or_else(|| data_id(&root)), None),
     };
     match (upstream_id, error_inside(&root)) {
         // An id is worth more than an error beside it: something was made, and may cost.
@@ -70,7 +70,9 @@ fn read_status_fields(kind: Kind, root: &Fields, found_by: FoundBy) -> Result<Ob
     let (upstream_id, upstream_video_id) = references(kind, &part);
     let says = match standing(&status) {
         Standing::Ended(Ending::Success) => finished(kind, &part),
-        Standing::Ended(Ending::Failure) => Says::Failed { failure: loose::failure(&part), confirmed: true },
+        Standing::Ended(Ending::Failure) => {
+            Says::Failed { failure: failure(kind, &status, &part), confirmed: true }
+        }
         // Upstream's lists of statuses disagree; what is neither end goes on (heygen-api.md 3.1).
         Standing::Running | Standing::Other => in_progress(&part),
     };
@@ -78,7 +80,8 @@ fn read_status_fields(kind: Kind, root: &Fields, found_by: FoundBy) -> Result<Ob
 }
 
 /// A link wins over an `error` beside it: such videos were made, some watermarked (heygen-api.md
-/// 3.2). Without one the job is not finished for us: an agent's session never has it, its video does.
+/// 3.2). Without the file it is for a job is not finished for us: an agent's session never has it,
+/// its video does.
 fn finished(kind: Kind, part: &Fields) -> Says {
     let mut output = loose::files(part);
     if kind == Kind::Translation {
@@ -86,7 +89,19 @@ fn finished(kind: Kind, part: &Fields) -> Says {
     }
     // The only file there is, and it was paid for.
     output.video_url = output.video_url.or_else(|| output.captioned_video_url.clone());
-    if output.has_file() { Says::Completed(Box::new(output)) } else { in_progress(part) }
+    if output.completes(kind) { Says::Completed(Box::new(output)) } else { in_progress(part) }
+}
+
+/// An agent's session has no field for the reason, but its messages (heygen-api.md 3.3): the last that
+/// is not the caller's own.
+fn failure(kind: Kind, status: &str, part: &Fields) -> Failure {
+    let mut failure = loose::failure_after(status, part);
+    if kind == Kind::VideoAgent && loose::failure_text(part).is_none() {
+        let messages = part.get("messages").and_then(Value::as_array).into_iter().flatten().rev();
+        let said = messages.filter_map(Value::as_object).filter(|m| m.get("role") != Some(&json!("user")));
+        failure.message = said.filter_map(loose::spoken).next().unwrap_or(failure.message);
+    }
+    failure
 }
 
 fn in_progress(part: &Fields) -> Says {
@@ -95,16 +110,15 @@ fn in_progress(part: &Fields) -> Says {
 
 fn references(kind: Kind, part: &Fields) -> (Option<String>, Option<String>) {
     let id = || first(part, &["id"], loose::id);
-    let video = first(part, VIDEO_IDS, loose::id);
+    let named = first(part, kinds::route(kind).ids, loose::id);
     match kind {
-        Kind::Video => (video.or_else(id), None),
         // Asked for by its session or, once that is known, by its video: only the latter has files.
         Kind::VideoAgent => {
+            let video = first(part, VIDEO_IDS, loose::id);
             let is_video = Output::default() != loose::files(part) || part.contains_key("video_url");
-            let session = first(part, &["session_id"], loose::id);
-            (session, video.or_else(|| id().filter(|_| is_video)))
+            (named, video.or_else(|| id().filter(|_| is_video)))
         }
-        Kind::Translation => (first(part, TRANSLATION_IDS, loose::id).or_else(id), None),
+        _ => (named.or_else(id), None),
     }
 }
 

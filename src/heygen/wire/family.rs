@@ -50,6 +50,8 @@ pub enum Role {
 /// The words after which a name says an end. Whole words: one is cut off, and the rest is the family.
 const SUCCESS: &[&str] = &["succeeded", "succeed", "success", "completed", "complete", "finished", "done"];
 const FAILURE: &[&str] = &["failure", "failed", "fail", "error"];
+/// Statuses of what ended without a result, and no words of any event (heygen-api.md 3.3).
+const GONE: &[&str] = &["cancelled", "canceled", "deleted"];
 /// Statuses of work that goes on (heygen-api.md 3.1, 3.3).
 const RUNNING: &[&str] = &[
     "waiting",
@@ -59,6 +61,7 @@ const RUNNING: &[&str] = &[
     "running",
     "generating",
     "rendering",
+    "pendingconsent",
     "thinking",
     "reviewing",
     "waitingforinput",
@@ -69,13 +72,17 @@ const RUNNING: &[&str] = &[
 
 impl Family {
     pub fn role(self, kind: Kind) -> Role {
+        use Kind::{Avatar, Lipsync, Proofread, Template, Translation, Video, VideoAgent};
         match (self, kind) {
-            (Self::Generic, _)
-            | (Self::AvatarVideo, Kind::Video)
-            | (Self::VideoAgent, Kind::VideoAgent)
-            | (Self::VideoTranslate, Kind::Translation) => Role::Outcome,
-            (Self::AvatarVideoGif, Kind::Video | Kind::VideoAgent) => Role::Gif,
-            (Self::AvatarVideoCaption, Kind::Video | Kind::VideoAgent) => Role::Caption,
+            (Self::Generic, Video | VideoAgent | Template | Translation | Lipsync)
+            | (Self::AvatarVideo, Video | Template)
+            | (Self::VideoAgent, VideoAgent)
+            | (Self::VideoTranslate, Translation)
+            | (Self::AiClipping, Kind::AiClipping)
+            | (Self::ProofreadCreation, Proofread)
+            | (Self::InstantAvatar | Self::PhotoAvatarGeneration, Avatar) => Role::Outcome,
+            (Self::AvatarVideoGif, Video | VideoAgent | Template) => Role::Gif,
+            (Self::AvatarVideoCaption, Video | VideoAgent | Template) => Role::Caption,
             _ => Role::Aside,
         }
     }
@@ -167,6 +174,7 @@ pub fn standing(status: &str) -> Standing {
     let joined = joined(status);
     match split(&joined) {
         ("", Some(ending)) => Standing::Ended(ending),
+        _ if GONE.contains(&joined.as_str()) => Standing::Ended(Ending::Failure),
         _ if RUNNING.contains(&joined.as_str()) => Standing::Running,
         _ => Standing::Other,
     }
@@ -192,6 +200,7 @@ fn split(joined: &str) -> (&str, Option<Ending>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::heygen::kinds;
 
     /// heygen-api.md 5.8, all thirty.
     const CATALOGUE: [&str; 30] = [
@@ -228,21 +237,18 @@ mod tests {
     ];
 
     #[test]
-    fn every_event_has_a_family_and_ends_at_most_its_own_kind() {
+    fn every_event_has_a_family_and_ends_the_kinds_that_name_it() {
         for name in CATALOGUE {
             let (family, _) = classify(name);
             assert!(!matches!(family, Family::Unknown | Family::Generic), "{name}");
-            let ends: Vec<_> =
-                Kind::ALL.into_iter().filter(|kind| family.role(*kind) == Role::Outcome).collect();
-            let expected = match name.split('.').next() {
-                _ if name.contains("preflight") => vec![],
-                Some("avatar_video") => vec![Kind::Video],
-                Some("video_agent") => vec![Kind::VideoAgent],
-                Some("video_translate") => vec![Kind::Translation],
-                _ => vec![],
-            };
-            assert_eq!(ends, expected, "{name}");
+            let stem = name.strip_suffix(".success").or(name.strip_suffix(".fail")).unwrap_or(name);
+            for kind in Kind::ALL {
+                let named = kinds::route(kind).events.contains(&stem);
+                assert_eq!(family.role(kind) == Role::Outcome, named, "{name}, {kind:?}");
+            }
         }
+        let known = |stem: &&str| CATALOGUE.contains(&format!("{stem}.success").as_str());
+        assert!(Kind::ALL.into_iter().all(|kind| kinds::route(kind).events.iter().all(known)));
     }
 
     #[test]
@@ -273,6 +279,9 @@ mod tests {
         assert_eq!(standing("COMPLETED"), Standing::Ended(Ending::Success));
         assert_eq!(standing("failed"), Standing::Ended(Ending::Failure));
         assert_eq!(standing("waiting_for_input"), Standing::Running);
+        assert_eq!(standing("Cancelled"), Standing::Ended(Ending::Failure));
+        assert_eq!(standing("deleted"), Standing::Ended(Ending::Failure));
+        assert_eq!(standing("pending_consent"), Standing::Running);
         assert_eq!(standing("enabled"), Standing::Other);
         assert_eq!(standing("video.completed"), Standing::Other);
     }

@@ -19,7 +19,9 @@ const EVENT_TYPE: &[&str] = &["event_type", "event", "type"];
 const SESSION_ID: &[&str] = &["session_id"];
 const TRANSLATION_ID: &[&str] = &["video_translation_id", "video_translate_id"];
 const VIDEO_ID: &[&str] = &["video_id", "videoId", "video_uuid"];
-const OTHER_ID: &[&str] = &["render_id", "task_id"];
+/// Names of what was made, and never of what it was made from.
+const OTHER_ID: &[&str] =
+    &["render_id", "task_id", "lipsync_id", "background_removal_id", "voice_clone_id", "proofread_id"];
 
 /// What a webhook body or event-log entry says, before we know whose it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -218,8 +220,9 @@ impl Heard {
         let role = if is_known { self.family.role(kind) } else { Role::Aside };
         match (role, self.ending) {
             (Role::Outcome, Some(Ending::Success)) => match self.output(kind) {
-                output if output.has_file() => Says::Completed(Box::new(output)),
-                // Public code met successes without a usable link (heygen-api.md 5.6).
+                output if output.has_file(kind) => Says::Completed(Box::new(output)),
+                // Public code met successes without a usable link (heygen-api.md 5.6). What makes no
+                // file has none to show for it, and what its events hold is not documented: asked for.
                 _ => Says::Hint,
             },
             // A refund was had for a forged failure (heygen-api.md 8): upstream is asked first.
@@ -267,9 +270,10 @@ impl Heard {
             .filter(|_| is_mine && self.upstream_ids.first() == self.named.own.as_ref());
         let video = self.named.video.clone();
         match kind {
-            Kind::Video => (video.or(own), None),
+            Kind::Video | Kind::Template => (video.or(own), None),
             Kind::VideoAgent => (self.named.session.clone(), video),
             Kind::Translation => (self.named.translation.clone().or(own), None),
+            _ => (own, None),
         }
     }
 
@@ -277,7 +281,11 @@ impl Heard {
     pub fn summary(&self) -> String {
         let event = self.event_type.as_deref().unwrap_or("no event type");
         let id = self.upstream_ids.first().map(|id| format!(" {id}")).unwrap_or_default();
-        let has_file = self.files.has_file() || self.audio_url.is_some();
+        let files = &self.files;
+        let has_file = files.video_url.is_some()
+            || self.audio_url.is_some()
+            || !files.clips.is_empty()
+            || !files.layers.is_empty();
         let ending = match self.ending {
             Some(Ending::Success) if has_file => " succeeded, with a file",
             Some(Ending::Success) => " succeeded, no file named",

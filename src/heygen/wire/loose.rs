@@ -4,11 +4,12 @@
 //! here knows what a field means, and nothing is cut short that is later compared.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use url::Url;
 
-use crate::domain::job::{Failure, Output};
+use crate::domain::job::{Clip, Failure, Output};
 
 pub type Fields = Map<String, Value>;
 
@@ -16,6 +17,8 @@ pub type Fields = Map<String, Value>;
 const MAX_ID: usize = 255;
 const MAX_LINK: usize = 8_192;
 const MAX_CODE: usize = 100;
+/// Layers or clips of one job that are kept.
+const MAX_FILES: usize = 100;
 pub const MAX_MESSAGE: usize = 500;
 
 /// The spellings of one file link (heygen-api.md 7.1). A share page is not a file.
@@ -23,6 +26,7 @@ const VIDEO: &[&str] = &["video_url", "url", "video_download_url", "download_url
 const CAPTIONED: &[&str] = &["captioned_video_url", "video_url_caption"];
 const CAPTION: &[&str] = &["caption_url", "subtitle_url", "srt_caption_url", "vtt_caption_url"];
 const GIF: &[&str] = &["gif_download_url", "gif_url"];
+const DURATION: &[&str] = &["duration", "duration_seconds"];
 const PAGE: &[&str] = &["video_page_url", "video_share_page_url", "share_url"];
 
 const MESSAGE: &[&str] =
@@ -101,6 +105,7 @@ pub fn percent(value: &Value) -> Option<u8> {
 
 /// Every link and figure about files, whatever they are worth to the reader. `audio_url` is also
 /// the name of an input (heygen-api.md 2.1), so it is left to those who know that it is a result.
+/// Of layers and clips only those count that have a link.
 pub fn files(fields: &Fields) -> Output {
     Output {
         video_url: first(fields, VIDEO, link),
@@ -110,7 +115,44 @@ pub fn files(fields: &Fields) -> Output {
         thumbnail_url: first(fields, &["thumbnail_url"], link),
         gif_url: first(fields, GIF, link),
         page_url: first(fields, PAGE, link),
-        duration_s: first(fields, &["duration", "duration_seconds"], number),
+        preview_audio_url: first(fields, &["preview_audio_url"], link),
+        duration_s: first(fields, DURATION, number),
+        layers: first(fields, &["layers"], layers).unwrap_or_default(),
+        clips: first(fields, &["clips"], clips).unwrap_or_default(),
+    }
+}
+
+fn layers(value: &Value) -> Option<BTreeMap<String, String>> {
+    let named = object(value)?;
+    let all = named.iter().filter_map(|(name, value)| Some((cut(name, MAX_CODE), link(value)?)));
+    Some(all.take(MAX_FILES).collect())
+}
+
+fn clips(value: &Value) -> Option<Vec<Clip>> {
+    let all = value.as_array()?.iter().filter_map(|item| {
+        let clip = item.as_object()?;
+        let short = |name| first(clip, &[name], scalar).and_then(|text| message(&text));
+        Some(Clip {
+            id: first(clip, &["id"], id),
+            title: short("title"),
+            aspect_ratio: short("aspect_ratio"),
+            video_url: first(clip, VIDEO, link)?,
+            thumbnail_url: first(clip, &["thumbnail_url"], link),
+            duration_s: first(clip, DURATION, number),
+            virality_score: first(clip, &["virality_score"], number),
+        })
+    });
+    Some(all.take(MAX_FILES).collect())
+}
+
+/// Why something ended with this status without being finished; the message is never empty.
+pub fn failure_after(status: &str, fields: &Fields) -> Failure {
+    let failure = failure(fields);
+    let silent = failure.code.is_none() && failure_text(fields).is_none();
+    // `cancelled` and `deleted` say why by themselves (heygen-api.md 3.3).
+    match message(status).filter(|_| silent && !status.eq_ignore_ascii_case("failed")) {
+        Some(word) => Failure { message: format!("HeyGen reports it as {word}."), ..failure },
+        None => failure,
     }
 }
 
@@ -127,6 +169,18 @@ pub fn failure(fields: &Fields) -> Failure {
 /// The same in upstream's own words, if it has any.
 pub fn failure_text(fields: &Fields) -> Option<String> {
     first(fields, MESSAGE, words)
+}
+
+/// What a message of a conversation says. Neither its name nor its shape is documented.
+pub fn spoken(message: &Fields) -> Option<String> {
+    let part = |value: &Value| match value {
+        Value::Object(inner) => inner.get("text").and_then(words),
+        other => words(other),
+    };
+    first(message, &["content", "text", "message"], |value| match value {
+        Value::Array(parts) => parts.iter().find_map(part),
+        other => part(other),
+    })
 }
 
 /// Upstream's code for a failure. An `error` that is a text is words, not a code.

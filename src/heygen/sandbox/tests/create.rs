@@ -1,6 +1,8 @@
 //! Creating jobs: validation, keys, limits, credits, and the walk to the end.
 
 use super::*;
+use crate::domain::job::Kind;
+use crate::heygen::kinds;
 
 #[tokio::test]
 async fn a_video_walks_from_waiting_to_completed() {
@@ -67,6 +69,115 @@ async fn a_translation_is_one_job_per_language() {
     assert_eq!(words, ["completed", "completed", "not_found"]);
 }
 
+/// Where the id stands in the answer, where it is asked for, and the words of its course: by hand, as
+/// HeyGen documents them, so that the table of kinds is held against something.
+const COURSES: [(Kind, &str, &str, [&str; 3]); 10] = [
+    (Kind::Video, "/video_id", "/v3/videos/", ["pending", "processing", "completed"]),
+    (Kind::VideoAgent, "/session_id", "/v3/video-agents/", ["thinking", "generating", "completed"]),
+    (
+        Kind::Translation,
+        "/video_translation_ids/0",
+        "/v3/video-translations/",
+        ["pending", "running", "completed"],
+    ),
+    (Kind::Template, "/id", "/v3/videos/", ["pending", "processing", "completed"]),
+    (Kind::Lipsync, "/lipsync_id", "/v3/lipsyncs/", ["pending", "running", "completed"]),
+    (Kind::AiClipping, "/id", "/v3/ai-clipping/", ["pending", "running", "completed"]),
+    (Kind::BackgroundRemoval, "/id", "/v3/background-removals/", ["pending", "processing", "completed"]),
+    (Kind::Avatar, "/avatar_item/id", "/v3/avatars/looks/", ["processing", "processing", "completed"]),
+    (Kind::VoiceClone, "/voice_clone_id", "/v3/voices/", ["processing", "processing", "complete"]),
+    (
+        Kind::Proofread,
+        "/proofread_ids/0",
+        "/v3/video-translations/proofreads/",
+        ["processing", "processing", "completed"],
+    ),
+];
+
+/// The call that reelhook makes for the example of a kind.
+fn call_of(kind: Kind, key: &str) -> (String, Value) {
+    let request = kinds::example(kind).as_object().unwrap().clone();
+    let sent = kinds::outgoing(kind, request, "job_1", key, None);
+    (sent.path, Value::Object(sent.body))
+}
+
+#[tokio::test]
+async fn every_kind_walks_its_own_course() {
+    for (kind, id, path, words) in COURSES {
+        for (title, last) in [("fine", words[2]), ("#fail", "failed")] {
+            let rig = rig().await;
+            let (create, mut body) = call_of(kind, "k");
+            body["title"] = json!(title);
+            let (status, answer) = rig.post(&create, body).await;
+            assert_eq!(status, 200, "{kind:?} {answer}");
+            let id = answer["data"].pointer(id).and_then(Value::as_str).expect("an id").to_owned();
+            let shown = async || rig.get(&format!("{path}{id}")).await.1["data"].clone();
+            assert_eq!(shown().await["status"], words[0], "{kind:?}");
+            rig.pass(2).await;
+            assert_eq!(shown().await["status"], words[1], "{kind:?}");
+            rig.pass(3).await;
+            let end = shown().await;
+            assert_eq!(end["status"], last, "{kind:?}");
+            for link in links(&end) {
+                let file = rig.call(Method::GET, &link, &[], "").await.unwrap();
+                assert_eq!(file.status, 200, "{kind:?} {link}");
+            }
+            let makes_links = kind.makes_file() && kind != Kind::VideoAgent && title == "fine";
+            assert_eq!(!links(&end).is_empty(), makes_links, "{kind:?} {end}");
+            assert_eq!(rig.sandbox.charges().len(), 1, "{kind:?}");
+            assert_eq!(rig.get(&format!("{path}nobody")).await.0, 404);
+        }
+    }
+}
+
+/// Every link to a file at any depth.
+fn links(value: &Value) -> Vec<String> {
+    match value {
+        Value::String(text) if text.contains("/files/") => vec![text.clone()],
+        Value::Array(items) => items.iter().flat_map(links).collect(),
+        Value::Object(fields) => fields.values().flat_map(links).collect(),
+        _ => vec![],
+    }
+}
+
+#[tokio::test]
+async fn a_repeated_call_is_known_by_what_its_route_goes_by() {
+    for kind in Kind::ALL {
+        let rig = rig().await;
+        let (path, body) = call_of(kind, "k1");
+        let first = rig.keyed(&path, "k1", body.clone()).await.unwrap();
+        let again = rig.keyed(&path, "k1", body).await.unwrap();
+        let is_known = kinds::route(kind).repeat != kinds::Repeat::Never;
+        assert_eq!(first.body == again.body, is_known, "{kind:?}");
+        assert_eq!(rig.sandbox.tally().accepted, if is_known { 1 } else { 2 }, "{kind:?}");
+        let charged = rig.count(|w| matches!(w, What::Charged { .. }));
+        assert_eq!(charged, if is_known { 1 } else { 2 }, "{kind:?}");
+        assert_eq!(
+            rig.sandbox.tally().paid_twice,
+            usize::from(!is_known),
+            "{kind:?}: and the ledger says so"
+        );
+    }
+    // Where the key is a field of the body, the header is nothing.
+    let rig = rig().await;
+    let (path, one) = call_of(Kind::BackgroundRemoval, "k1");
+    let (_, two) = call_of(Kind::BackgroundRemoval, "k2");
+    rig.keyed(&path, "same", one).await.unwrap();
+    rig.keyed(&path, "same", two).await.unwrap();
+    assert_eq!(rig.sandbox.tally().accepted, 2);
+}
+
+#[tokio::test]
+async fn the_statuses_of_lipsyncs_come_together() {
+    let rig = rig().await;
+    let (path, body) = call_of(Kind::Lipsync, "k");
+    let id = rig.post(&path, body).await.1["data"]["lipsync_id"].as_str().unwrap().to_owned();
+    rig.pass(5).await;
+    let (_, body) = rig.get(&format!("/v3/lipsyncs/statuses?lipsync_ids={id},nobody")).await;
+    let words: Vec<_> = body["data"].as_array().unwrap().iter().map(|line| line["status"].clone()).collect();
+    assert_eq!(words, ["completed", "not_found"]);
+}
+
 #[tokio::test]
 async fn what_is_missing_is_named() {
     let rig = rig().await;
@@ -80,7 +191,7 @@ async fn what_is_missing_is_named() {
         ("/v3/videos", json!({ "type": "cinematic_avatar", "prompt": "x" }), "avatar_id"),
         ("/v3/videos", avatar(json!({ "callback_url": "not one" })), "callback_url"),
         ("/v3/video-agents", json!({}), "prompt"),
-        ("/v3/video-translations", json!({ "video": {} }), "output_languages"),
+        ("/v3/video-translations", json!({ "video": { "asset_id": "v" } }), "output_languages"),
         ("/v3/video-translations", json!({ "output_languages": ["French"] }), "video"),
         ("/v3/videos", json!([]), "body"),
     ];
@@ -177,7 +288,7 @@ async fn each_job_is_charged_until_the_wallet_is_empty() {
     let wallet = async || rig.get("/v3/users/me").await.1["data"]["wallet"]["remaining_balance"].clone();
     rig.video(json!({})).await;
     assert_eq!(wallet().await, json!(1.0));
-    let two = json!({ "video": {}, "output_languages": ["French", "German"] });
+    let two = json!({ "video": { "asset_id": "v" }, "output_languages": ["French", "German"] });
     let (status, body) = rig.post("/v3/video-translations", two).await;
     assert_eq!((status, &body["error"]["code"]), (402, &json!("insufficient_credit")));
     rig.video(json!({})).await;

@@ -3,6 +3,7 @@
 mod create;
 mod faults;
 mod reading;
+mod rules;
 mod webhooks;
 
 use std::collections::VecDeque;

@@ -32,7 +32,7 @@ async fn each_kind_has_its_own_event() {
     let (receiver, at) = Receiver::start().await;
     rig.register(&format!("{at}/hook"), Value::Null).await;
     rig.post("/v3/video-agents", json!({ "prompt": "x", "callback_id": "a" })).await;
-    let body = json!({ "video": {}, "output_languages": ["French"], "title": "#fail" });
+    let body = json!({ "video": { "asset_id": "v" }, "output_languages": ["French"], "title": "#fail" });
     rig.post("/v3/video-translations", body).await;
     rig.pass(5).await;
     let got: Vec<Value> = receiver.take().iter().map(Got::json).collect();
@@ -41,6 +41,45 @@ async fn each_kind_has_its_own_event() {
     assert!(got[0]["event_data"]["video_id"].is_string());
     assert_eq!(got[1]["event_type"], "video_translate.fail");
     assert!(got[1]["event_data"]["message"].is_string());
+}
+
+#[tokio::test]
+async fn each_kind_is_told_of_where_heygen_tells_of_it() {
+    use crate::domain::job::Kind;
+    use crate::heygen::kinds;
+    // The event, and whether an endpoint and the job's own address hear of it; heygen-api.md 2 and 5.8.
+    let told = |kind| match kind {
+        Kind::Video | Kind::Template => ("avatar_video.success", true, true),
+        Kind::VideoAgent => ("video_agent.success", true, true),
+        Kind::Translation => ("video_translate.success", true, true),
+        Kind::AiClipping => ("ai_clipping.success", true, true),
+        Kind::Proofread => ("proofread_creation.success", true, false),
+        Kind::Avatar => ("photo_avatar_generation.success", true, false),
+        Kind::Lipsync => ("lipsync.success", false, true),
+        Kind::BackgroundRemoval | Kind::VoiceClone => ("", false, false),
+    };
+    for kind in Kind::ALL {
+        let rig = rig().await;
+        let (receiver, at) = Receiver::start().await;
+        let (_, secret) = rig.register(&format!("{at}/hook"), Value::Null).await;
+        let request = kinds::example(kind).as_object().unwrap().clone();
+        let url = format!("{at}/job");
+        let sent = kinds::outgoing(kind, request, "job_1", "job_1-0", Some(&url));
+        assert_eq!(rig.post(&sent.path, Value::Object(sent.body)).await.0, 200);
+        rig.pass(5).await;
+        let (event, endpoint, own) = told(kind);
+        let got = receiver.take();
+        assert!(got.iter().all(|one| one.event() == event), "{kind:?}");
+        let signed = got.iter().filter(|one| one.is_signed("signature", &secret)).count();
+        assert_eq!((signed, got.len() - signed), (usize::from(endpoint), usize::from(own)), "{kind:?}");
+        let (_, log) = rig.get("/v3/webhooks/events").await;
+        assert_eq!(log["data"].as_array().unwrap().len(), usize::from(endpoint), "{kind:?}");
+    }
+    let rig = rig().await;
+    let twin = json!({ "type": "digital_twin", "name": "n", "file": { "asset_id": "a" } });
+    rig.post("/v3/avatars", twin).await;
+    rig.pass(5).await;
+    assert_eq!(rig.get("/v3/webhooks/events").await.1["data"][0]["event_type"], "instant_avatar.success");
 }
 
 #[tokio::test]

@@ -1,0 +1,366 @@
+//! What upstream is documented to refuse in a create call, as a table per kind, and the one reader of
+//! it. Unknown fields, and all that nobody documented, are let through; nothing here is our own wish.
+//!
+//! Our check before paying and the sandbox share this table: both are one reading of one document
+//! (heygen-api.md 1.3 and 2), and neither could prove the other right.
+
+use serde_json::{Map, Value};
+
+use crate::domain::job::Kind;
+
+use Rule::{Also, May, Needs, One};
+use Shape::{Any, Asset, Even, List, Number, Object, OneOf, Switch, Text, Type};
+
+type Fields = Map<String, Value>;
+
+/// What is asked of one object of a request.
+#[derive(Debug, Clone, Copy)]
+pub enum Rule {
+    /// The field must be there; null is as good as absent.
+    Needs(&'static str, Shape),
+    /// If the field is there, it is like this.
+    May(&'static str, Shape),
+    /// Exactly one of these fields is there.
+    One(&'static [&'static str]),
+    /// These, too.
+    Also(&'static [Rule]),
+}
+
+/// What a field may be.
+#[derive(Debug, Clone, Copy)]
+pub enum Shape {
+    Any,
+    /// A text of so many characters at least and at most.
+    Text(usize, usize),
+    /// One of these words or numbers.
+    OneOf(&'static [&'static str]),
+    /// Bounds included.
+    Number(f64, f64),
+    /// Even and whole, bounds included.
+    Even(i64, i64),
+    Switch,
+    /// A file, named in one of these ways: the words of its `type`.
+    Asset(&'static [&'static str]),
+    /// A list of so many at least and at most.
+    List(usize, usize, &'static Shape),
+    Object(&'static [Rule]),
+    /// A word that decides what else the object around it holds.
+    Type(&'static [(&'static str, &'static [Rule])]),
+}
+
+const ANY_TEXT: Shape = Text(1, usize::MAX);
+/// The asset union of v3 (heygen-api.md 1.3).
+const FILE: Shape = Asset(&["url", "asset_id", "base64"]);
+const LINK: Shape = Asset(&["url", "asset_id"]);
+const MODE: Rule = May("mode", OneOf(&["speed", "precision"]));
+const DYNAMIC_DURATION: Rule = May("enable_dynamic_duration", Switch);
+
+const VIDEO: &[Rule] = &[Needs(
+    "type",
+    Type(&[
+        ("avatar", AVATAR_VIDEO),
+        ("image", IMAGE_VIDEO),
+        ("studio", STUDIO),
+        ("cinematic_avatar", CINEMATIC),
+    ]),
+)];
+
+/// What videos of an avatar and of an image have in common.
+const SPOKEN: &[Rule] = &[
+    One(&["script", "audio_url", "audio_asset_id"]),
+    May("script", Text(1, 5_000)),
+    May("aspect_ratio", OneOf(&["16:9", "9:16", "4:5", "5:4", "1:1", "auto"])),
+    May("resolution", OneOf(&["4k", "1080p", "720p"])),
+    May("fit", OneOf(&["contain", "cover"])),
+    May("background", Object(&[Needs("type", OneOf(&["color", "image"]))])),
+    May("output_format", OneOf(&["mp4", "webm"])),
+    May("expressiveness", OneOf(&["high", "medium", "low"])),
+    May(
+        "voice_settings",
+        Object(&[
+            May("speed", Number(0.5, 1.5)),
+            May("pitch", Number(-50.0, 50.0)),
+            May("volume", Number(0.0, 1.0)),
+        ]),
+    ),
+    May("watermark", Object(&[Needs("image", FILE)])),
+];
+
+const AVATAR_VIDEO: &[Rule] = &[
+    Needs("avatar_id", ANY_TEXT),
+    Also(SPOKEN),
+    May("engine", Object(&[Needs("type", OneOf(&["avatar_iii", "avatar_iv", "avatar_v"]))])),
+];
+
+const IMAGE_VIDEO: &[Rule] = &[Needs("image", FILE), Also(SPOKEN)];
+
+const STUDIO: &[Rule] = &[Needs("scenes", List(1, 50, &Object(&[])))];
+
+const CINEMATIC: &[Rule] = &[
+    Needs("prompt", Text(1, 10_000)),
+    Needs("avatar_id", List(1, 3, &ANY_TEXT)),
+    // 3 videos and 9 images; which of them a file is, its name need not tell.
+    May("references", List(0, 12, &FILE)),
+    May("duration", Number(4.0, 15.0)),
+    May("auto_duration", Switch),
+    May("enhance_prompt", Switch),
+    May("aspect_ratio", OneOf(&["16:9", "9:16", "1:1"])),
+    May("resolution", OneOf(&["720p", "1080p"])),
+];
+
+const VIDEO_AGENT: &[Rule] = &[
+    Needs("prompt", Text(1, 10_000)),
+    May("mode", OneOf(&["generate", "chat"])),
+    May("orientation", OneOf(&["landscape", "portrait"])),
+    May("files", List(0, 20, &FILE)),
+    May("incognito_mode", Switch),
+];
+
+const TEMPLATE: &[Rule] = &[
+    Needs("variables", Object(&[])),
+    May("caption", Switch),
+    May("subtitles", Object(&[Needs("preset_name", ANY_TEXT)])),
+    May("dimension", Object(&[Needs("width", Even(128, 4_096)), Needs("height", Even(128, 4_096))])),
+    May("fps", OneOf(&["25", "30", "60"])),
+    May("include_gif", Switch),
+    May("enable_sharing", Switch),
+];
+
+const TRANSLATION: &[Rule] = &[
+    Needs("video", LINK),
+    Needs("output_languages", List(1, usize::MAX, &ANY_TEXT)),
+    MODE,
+    May("srt_role", OneOf(&["input", "output"])),
+    May("fps_mode", OneOf(&["vfr", "cfr", "passthrough"])),
+    DYNAMIC_DURATION,
+];
+
+const PROOFREAD: &[Rule] = &[
+    Needs("video", LINK),
+    Needs("output_languages", List(1, usize::MAX, &ANY_TEXT)),
+    Needs("title", ANY_TEXT),
+];
+
+const LIPSYNC: &[Rule] = &[Needs("video", LINK), Needs("audio", LINK), MODE, DYNAMIC_DURATION];
+
+const AI_CLIPPING: &[Rule] = &[
+    Needs("video", FILE),
+    May(
+        "output_settings",
+        Object(&[
+            May("aspect_ratio", OneOf(&["landscape", "portrait", "square"])),
+            May("duration_types", List(0, usize::MAX, &OneOf(&["30", "60", "180", "long"]))),
+            May("prompt", Text(0, 500)),
+        ]),
+    ),
+];
+
+/// How `layers` are written is not documented, so they are let through.
+const BACKGROUND_REMOVAL: &[Rule] = &[Needs("video", FILE)];
+
+const AVATAR: &[Rule] =
+    &[Needs("type", Type(&[("photo", SHOT), ("digital_twin", SHOT), ("prompt", PROMPTED)]))];
+
+const SHOT: &[Rule] = &[Needs("name", ANY_TEXT), Needs("file", FILE)];
+
+const PROMPTED: &[Rule] =
+    &[Needs("name", ANY_TEXT), Needs("prompt", ANY_TEXT), May("reference_images", List(0, 3, &Any))];
+
+const VOICE_CLONE: &[Rule] =
+    &[Needs("voice_name", ANY_TEXT), Needs("audio", FILE), May("remove_background_noise", Switch)];
+
+/// The table.
+pub fn of(kind: Kind) -> &'static [Rule] {
+    match kind {
+        Kind::Video => VIDEO,
+        Kind::VideoAgent => VIDEO_AGENT,
+        Kind::Translation => TRANSLATION,
+        Kind::Template => TEMPLATE,
+        Kind::Lipsync => LIPSYNC,
+        Kind::AiClipping => AI_CLIPPING,
+        Kind::BackgroundRemoval => BACKGROUND_REMOVAL,
+        Kind::Avatar => AVATAR,
+        Kind::VoiceClone => VOICE_CLONE,
+        Kind::Proofread => PROOFREAD,
+    }
+}
+
+/// A place in a request and what is wrong there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// A JSON Pointer into the request.
+    pub pointer: String,
+    pub message: String,
+}
+
+impl Mistake {
+    pub fn at(name: &str, message: impl Into<String>) -> Self {
+        Self { pointer: format!("/{name}"), message: message.into() }
+    }
+}
+
+/// Everything in a request that upstream would refuse.
+pub fn check(kind: Kind, request: &Fields) -> Vec<Mistake> {
+    let mut found = vec![];
+    look(of(kind), request, "", &mut found);
+    found
+}
+
+/// What is wrong with one object, which stands at `place`.
+fn look(rules: &[Rule], fields: &Fields, place: &str, found: &mut Vec<Mistake>) {
+    let given = |name: &str| fields.get(name).filter(|value| !value.is_null());
+    for rule in rules {
+        let wrong = match rule {
+            Also(more) => {
+                look(more, fields, place, found);
+                continue;
+            }
+            Needs(name, shape) | May(name, shape) => match given(name) {
+                Some(value) => {
+                    fit(shape, value, &format!("{place}/{name}"), found);
+                    if let (Type(cases), Some(word)) = (shape, value.as_str()) {
+                        let case = cases.iter().find(|(name, _)| *name == word);
+                        case.into_iter().for_each(|(_, more)| look(more, fields, place, found));
+                    }
+                    continue;
+                }
+                None if matches!(rule, May(..)) => continue,
+                None => (*name, format!("is required: {}", wanted(shape))),
+            },
+            One(names) => match names.iter().filter(|name| given(name).is_some()).count() {
+                1 => continue,
+                count => (names[0], format!("exactly one of {} is needed; {count} are given", list(names))),
+            },
+        };
+        found.push(Mistake { pointer: format!("{place}/{}", wrong.0), message: wrong.1 });
+    }
+}
+
+/// What is wrong with one value, which stands at `place`.
+fn fit(shape: &Shape, value: &Value, place: &str, found: &mut Vec<Mistake>) {
+    let fits = match shape {
+        Any => true,
+        Text(least, most) => {
+            value.as_str().is_some_and(|text| (*least..=*most).contains(&text.chars().count()))
+        }
+        OneOf(words) => word(value).is_some_and(|word| words.contains(&word.as_str())),
+        Number(least, most) => value.as_f64().is_some_and(|n| (*least..=*most).contains(&n)),
+        Even(least, most) => value.as_i64().is_some_and(|n| (*least..=*most).contains(&n) && n % 2 == 0),
+        Switch => value.is_boolean(),
+        Asset(ways) => value.as_object().is_some_and(|fields| names_a_file(ways, fields)),
+        List(least, most, each) => match value.as_array() {
+            Some(items) if (*least..=*most).contains(&items.len()) => {
+                let at = |(n, item)| fit(each, item, &format!("{place}/{n}"), found);
+                items.iter().enumerate().for_each(at);
+                true
+            }
+            _ => false,
+        },
+        Object(rules) => match value.as_object() {
+            Some(fields) => {
+                look(rules, fields, place, found);
+                true
+            }
+            None => false,
+        },
+        Type(cases) => value.as_str().is_some_and(|word| cases.iter().any(|(name, _)| *name == word)),
+    };
+    if !fits {
+        let size = match (shape, value) {
+            (Text(..), Value::String(text)) => format!("has {} characters; ", text.chars().count()),
+            (List(..), Value::Array(items)) => format!("has {} items; ", items.len()),
+            _ => String::new(),
+        };
+        let message = format!("{size}must be {}", wanted(shape));
+        found.push(Mistake { pointer: place.to_owned(), message });
+    }
+}
+
+/// A word, or a number as it is written.
+fn word(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned).or_else(|| value.as_number().map(ToString::to_string))
+}
+
+/// `type` may be left out where one of the fields says what it is.
+fn names_a_file(ways: &[&str], fields: &Fields) -> bool {
+    let holds = |way: &str| {
+        let name = if way == "base64" { "data" } else { way };
+        fields.get(name).and_then(Value::as_str).is_some_and(|text| !text.is_empty())
+    };
+    match fields.get("type").filter(|value| !value.is_null()) {
+        Some(named) => named.as_str().is_some_and(|way| ways.contains(&way) && holds(way)),
+        None => ways.iter().any(|way| holds(way)),
+    }
+}
+
+/// The shape in words.
+fn wanted(shape: &Shape) -> String {
+    match shape {
+        Any => "any value".to_owned(),
+        Text(_, usize::MAX) => "a text that is not empty".to_owned(),
+        Text(least, most) => format!("a text of {least} to {most} characters"),
+        OneOf(words) => format!("one of {}", words.join(", ")),
+        Number(least, most) => format!("a number from {least} to {most}"),
+        Even(least, most) => format!("an even number from {least} to {most}"),
+        Switch => "true or false".to_owned(),
+        Asset(ways) => {
+            let shown = ways.iter().map(|way| match *way {
+                "base64" => r#"{"type": "base64", "media_type": …, "data": …}"#.to_owned(),
+                way => format!(r#"{{"type": "{way}", "{way}": …}}"#),
+            });
+            format!("a file: {}", shown.collect::<Vec<_>>().join(" or "))
+        }
+        List(least, usize::MAX, each) => format!("a list of {least} or more, each {}", wanted(each)),
+        List(least, most, each) => format!("a list of {least} to {most}, each {}", wanted(each)),
+        Object(_) => "an object".to_owned(),
+        Type(cases) => {
+            let words: Vec<&str> = cases.iter().map(|(word, _)| *word).collect();
+            format!("one of {}", words.join(", "))
+        }
+    }
+}
+
+/// `a, b and c`.
+fn list(names: &[&str]) -> String {
+    match names.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
+        None => String::new(),
+    }
+}
+
+/// The rules as a list for people.
+pub fn markdown(rules: &[Rule]) -> String {
+    let mut page = String::new();
+    lines(rules, "", &mut page);
+    page
+}
+
+fn lines(rules: &[Rule], indent: &str, page: &mut String) {
+    let deeper = format!("{indent}  ");
+    for rule in rules {
+        let (name, shape, needed) = match rule {
+            Needs(name, shape) => (name, shape, ", required"),
+            May(name, shape) => (name, shape, ""),
+            One(names) => {
+                page.push_str(&format!("{indent}- exactly one of {}\n", list(names)));
+                continue;
+            }
+            Also(more) => {
+                lines(more, indent, page);
+                continue;
+            }
+        };
+        page.push_str(&format!("{indent}- `{name}`{needed}: {}\n", wanted(shape)));
+        match shape {
+            Object(rules) => lines(rules, &deeper, page),
+            Type(cases) => {
+                for (word, more) in *cases {
+                    page.push_str(&format!("{deeper}- with `{word}`:\n"));
+                    lines(more, &format!("{deeper}  "), page);
+                }
+            }
+            _ => {}
+        }
+    }
+}
