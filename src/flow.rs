@@ -11,6 +11,7 @@ use crate::domain::event::{Event, EventType, upstream_type};
 use crate::domain::ids;
 use crate::domain::job::{Details, Job, Kind, Observation, Priority, State};
 use crate::domain::job_json::job_json;
+use crate::domain::limit::{LOOK, LOOK_EVERY};
 use crate::domain::receipt::Note;
 use crate::domain::step::{Change, Input, Refused, step};
 use crate::domain::task::{Claimed, Lane, Outcome, TaskKind, TaskOp};
@@ -238,7 +239,10 @@ pub fn begin_send(tx: &mut Tx, claimed: &Claimed, stamp: &Stamp) -> Result<Begun
         return Ok(Begun::NotNow);
     }
     if fresh {
-        limit.count(stamp.now);
+        if limit.count(stamp.now) {
+            // If it does not find out, the next look lets another one try.
+            task::apply(tx, LOOK, TaskOp::Add(TaskKind::Upkeep, stamp.now + LOOK_EVERY))?;
+        }
         upstream_limit::put(tx, &limit)?;
     }
     let job = match step(&found, input, stamp.now) {

@@ -99,5 +99,5 @@ fn submission(out: &Output, state: &Value) -> String {
             words = words + before + &text;
         }
     }
-    words
+    if paused["opened"] == true { words + ", and the next job finds out whether it is over" } else { words }
 }

@@ -58,6 +58,8 @@ fn a_malformed_setting_says_its_name_source_and_fix() {
 fn every_bound_is_met_from_both_sides() {
     let bounds = [
         ("slots", 1, 10_000),
+        ("daily-jobs", 1, 1_000_000),
+        ("daily-credits", 1, 1_000_000_000),
         ("first-poll", 1, 86_400),
         ("poll-pause", 1, 86_400),
         ("drain", 1, 600),

@@ -16,6 +16,7 @@ pub const GROWS_AFTER: Millis = MINUTE;
 
 /// The subject of the duty that looks the account up; its task is there while somebody wants the look.
 pub const LOOK: &str = "account";
+pub const LOOK_EVERY: Millis = MINUTE;
 
 /// Thousandths of a credit or of a dollar, whichever the account counts in.
 pub type Milli = i64;
@@ -148,14 +149,11 @@ impl Limit {
         if self.today.day == day { self.today } else { Today { day, ..Today::default() } }
     }
 
-    /// One job is about to be sent.
-    pub fn count(&mut self, now: Millis) {
+    /// One job is about to be sent. Whether it is the one that finds out whether a pause is over.
+    pub fn count(&mut self, now: Millis) -> bool {
         self.today = self.today_at(now);
         self.today.jobs += 1;
-        if let Some(pause) = &mut self.pause {
-            // The one that was let through to find out.
-            pause.opened = false;
-        }
+        self.pause.as_mut().is_some_and(|pause| std::mem::take(&mut pause.opened))
     }
 
     /// One that was counted when it was sent was definitely not taken.
@@ -221,9 +219,10 @@ impl Limit {
         self.pause.take().is_some()
     }
 
-    /// Whether the account is to be looked up.
+    /// Whether the account is to be looked up. While a job may go and find out, that is what ends it.
     pub fn wants_look(&self) -> bool {
-        self.daily_credits.is_some() || self.pause.as_ref().is_some_and(|pause| pause.reason.wants_look())
+        let may_end = |pause: &Pause| pause.reason.wants_look() && !pause.opened;
+        self.daily_credits.is_some() || self.pause.as_ref().is_some_and(may_end)
     }
 
     /// The key works, and the account has this balance, if upstream tells one.

@@ -229,6 +229,8 @@ fn upstream() -> Value {
                 "reason": {"enum": reasons}, "what": text(), "fix": text(),
                 "by": {"type": ["string", "null"], "description": "The API key of who paused, or `local`."},
                 "note": maybe("string"), "since": time(),
+                "opened": {"type": "boolean",
+                    "description": "A look at the account found nothing wrong: the next job finds out whether it is over."},
                 "next_look_at": {"type": ["string", "null"], "format": "date-time",
                     "description": "When the account is looked up next, which may end the pause."}}},
             "today": {"type": "object", "description": "Of the day, UTC.", "properties": {

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::problem::{self, Kind, Problem, Result};
 use super::{Http, openapi};
+use crate::domain::pause::Reason;
 use crate::domain::task::Lane;
 use crate::store::{Tx, job, task, upstream_limit};
 
@@ -56,9 +57,16 @@ pub async fn metrics(State(http): State<Http>) -> Result<Response> {
             .into_iter()
             .map(|lane| Ok((lane, task::backlog(tx, lane, now)?.0)))
             .collect::<crate::store::Result<_>>()?;
-        Ok((due, job::count_open(tx)?))
+        let limit = upstream_limit::get(tx)?;
+        Ok((due, job::count_open(tx)?, upstream_limit::slots_in_use(tx, now)?, limit))
     };
-    let (due, open) = http.db.read(read).await?;
+    let (due, open, in_use, limit) = http.db.read(read).await?;
+    http.metrics.set(&http.metrics.upstream_slots, "in_use", in_use);
+    http.metrics.set(&http.metrics.upstream_slots, "bound", limit.bound(now));
+    for reason in Reason::ALL {
+        let is_it = limit.pause.as_ref().is_some_and(|pause| pause.reason == *reason);
+        http.metrics.set(&http.metrics.submission_paused, reason.name(), i64::from(is_it));
+    }
     for (lane, count) in due {
         http.metrics.set(&http.metrics.tasks_due, lane.name(), count);
     }

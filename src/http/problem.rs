@@ -228,7 +228,7 @@ impl From<store::Error> for Problem {
 pub fn markdown() -> String {
     let mut page = String::from(
         "# Errors\n\n\
-         Generated from `src/http/problem.rs` by `scripts/generate`; do not edit.\n\n\
+         Generated from `src/http/problem.rs` and `src/heygen/failure.rs` by `scripts/generate`; do not edit.\n\n\
          Every answer that is not a success is a problem document (RFC 9457, `application/problem+json`) with\n\
          `type` (the row of the table below, on the server itself), `title`, `status`, `code`, `retryable`, `hint`, `request_id`, `instance`\n\
          (the path that was called), and where they apply `detail`, `errors` (places in the request, each with\n\
@@ -251,11 +251,10 @@ pub fn markdown() -> String {
     }
     page.push_str(
         "\n## Why a job failed\n\n\
-         A failed job carries HeyGen's own `code` and `message` in `failure`. Three codes are ours:\n\n\
+         A failed job carries HeyGen's own `code` and `message` in `failure`. Two codes are ours:\n\n\
          | code | what it means |\n| --- | --- |\n\
          | `lost_upstream` | HeyGen accepted the job and reported no end before the job's deadline. It may have been charged. |\n\
-         | `outcome_unknown` | The job was sent, and nothing ever confirmed that HeyGen accepted it. It may have been charged. |\n\
-         | `request_unreadable` | The stored request is damaged. Nothing was sent. |\n",
+         | `outcome_unknown` | The job was sent, and nothing ever confirmed that HeyGen accepted it. It may have been charged. |\n",
     );
     page
 }

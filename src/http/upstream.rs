@@ -80,7 +80,8 @@ pub async fn state(http: &Http) -> Result<Value> {
             "by": pause.by,
             "note": pause.note,
             "since": rfc3339(pause.since),
-            "next_look_at": look_at.filter(|_| pause.reason.wants_look()).map(rfc3339),
+            "opened": pause.opened,
+            "next_look_at": look_at.filter(|_| limit.wants_look()).map(rfc3339),
         })
     });
     Ok(json!({

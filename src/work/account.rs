@@ -2,14 +2,12 @@
 //! call costs nothing, and no job is risked to find out.
 
 use super::{Work, tell_pause};
-use crate::domain::limit::LOOK;
+use crate::domain::limit::{LOOK, LOOK_EVERY};
 use crate::domain::task::{Claimed, Outcome, TaskKind, TaskOp};
-use crate::domain::time::{MINUTE, Millis};
+use crate::domain::time::Millis;
 use crate::heygen::account::balance;
 use crate::heygen::fault::Fault;
 use crate::store::{self, Tx, task, upstream_limit};
-
-const LOOK_EVERY: Millis = MINUTE;
 
 /// Has the account looked up at once.
 pub fn add(tx: &mut Tx, now: Millis) -> store::Result<()> {

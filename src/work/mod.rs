@@ -1,7 +1,7 @@
 //! The runner, and one file per kind of task. Work knows the network and the store; it decides
 //! nothing about jobs, which is for `domain::step` alone.
 
-pub mod account;
+mod account;
 mod apply;
 mod deadline;
 mod poll;

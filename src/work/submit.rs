@@ -5,7 +5,7 @@
 //! only while it surely does. A crash at any line leaves a state from which the next owner goes on here.
 
 use super::{End, Lesson, Work};
-use crate::domain::job::{Failure, Job, Kind};
+use crate::domain::job::{Job, Kind};
 use crate::domain::limit::Answer;
 use crate::domain::pause::Reason;
 use crate::domain::retry::submit_backoff;
@@ -151,10 +151,7 @@ async fn call(work: &Work, task: &Claimed, job: &Job, request: &str) -> Result<C
     let wants_url = kinds::wants_callback_url(job.kind, !live.is_empty());
     let address = work.addresses.of_job(&job.id).filter(|_| wants_url);
     let key = job.upstream_key();
-    // Nothing that time could repair, and no reason for others to wait.
-    let unreadable = |e| {
-        Fault::Refused(Failure::ours("request_unreadable", format!("the stored request is unreadable: {e}")))
-    };
+    let unreadable = |e| Fault::NotSent { why: format!("the stored request is unreadable: {e}") };
     let body = serde_json::from_str(request).map_err(unreadable)?;
     let outgoing = kinds::outgoing(job.kind, body, &job.id, &key, address.as_deref());
     work.fail.at(Point::SendBegun).await;

@@ -17,6 +17,7 @@ cases! {
     retry_after_is_waited_for_as_told,
     a_429_without_retry_after_backs_off,
     a_refusal_ends_failed_with_heygens_own_words,
+    what_heygen_refuses_of_a_request_of_ours_says_what_it_means,
     an_outage_of_an_hour_loses_and_doubles_nothing,
 }
 
@@ -197,6 +198,13 @@ async fn a_refusal_ends_failed_with_heygens_own_words(fresh: &Fresh) {
     assert_eq!(job["failure"]["code"], "invalid_parameter");
     let message = job["failure"]["message"].as_str().unwrap();
     assert!(message.contains("refused on purpose") && message.contains("avatar_id"), "{message}");
+    let failure = &job["failure"];
+    assert_eq!(failure["class"], "fix_input");
+    for said in ["for_user", "advice", "reelhook_does"] {
+        assert!(failure[said].as_str().is_some_and(|text| !text.is_empty()), "{said}: {failure}");
+    }
+    let event = app.get(&format!("/api/jobs/{id}/events")).await.expect(200).json()["data"][1].clone();
+    assert_eq!(event["data"]["failure"], *failure, "as it was published");
     assert_eq!(job["found_by"], "submit");
     app.advance_s(3_600).await;
     assert_eq!((app.charges(&id), app.keys_sent(&id).len()), (0, 1), "no is no");
@@ -218,4 +226,15 @@ async fn an_outage_of_an_hour_loses_and_doubles_nothing(fresh: &Fresh) {
     app.sandbox.set_offline(false);
     app.advance_s(180).await;
     all_completed_once(&app, &ids).await;
+}
+
+async fn what_heygen_refuses_of_a_request_of_ours_says_what_it_means(fresh: &Fresh) {
+    let app = TestApp::new(fresh).await;
+    let upstream =
+        app.post("/api/webhooks", &json!({"events": ["no.such.event"]})).await.json()["upstream"].clone();
+    assert_eq!((&upstream["code"], &upstream["class"]), (&json!("invalid_parameter"), &json!("fix_input")));
+    assert!(upstream["advice"].as_str().is_some_and(|text| text.contains("message")), "{upstream}");
+    app.sandbox.revoke_key(true);
+    let upstream = app.post("/api/webhooks", &json!({})).await.problem(502, "upstream")["upstream"].clone();
+    assert_eq!((&upstream["code"], &upstream["class"]), (&json!("unauthorized"), &json!("wait")));
 }

@@ -11,6 +11,7 @@ cases! {
     a_thousand_jobs_under_a_revoked_key_wait_and_all_complete_after_its_repair,
     a_thousand_jobs_without_credit_wait_and_all_complete_after_a_top_up,
     jobs_that_fail_for_credit_after_they_were_taken_stop_the_rest,
+    a_pause_nobody_waits_behind_is_opened_by_a_look,
     a_job_too_dear_for_the_wallet_does_not_hold_up_the_cheap_ones,
     an_operator_pauses_says_why_and_resumes,
     a_pause_outlives_a_restart_and_the_answers_of_what_was_sent,
@@ -101,6 +102,7 @@ async fn a_thousand_jobs_under_a_revoked_key_wait_and_all_complete_after_its_rep
     assert_eq!((creates(&app), open_jobs(&app, "queued").await), (sent, MANY), "no job is risked");
     let waiting = app.job(&ids[MANY - 1]).await["waiting"].clone();
     assert_eq!((&waiting["reason"], &waiting["until"]), (&json!("heygen_key_refused"), &json!(null)));
+    assert!((app.metric("reelhook_submission_paused{by=\"heygen_key_refused\"}").await - 1.0).abs() < 0.1);
     app.sandbox.revoke_key(false);
     all_complete(&mut app, &ids).await;
 }
@@ -153,6 +155,32 @@ async fn jobs_that_fail_for_credit_after_they_were_taken_stop_the_rest(fresh: &F
     assert_eq!(upstream(&app).await["paused"], json!(null));
     for id in ids.iter().filter(|id| !failed.contains(id)) {
         assert_eq!(app.state(id).await, "completed");
+    }
+}
+
+async fn a_pause_nobody_waits_behind_is_opened_by_a_look(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    app.register().await;
+    app.sandbox.revoke_key(true);
+    let id = app.submit("video", "first").await;
+    app.settle().await;
+    app.post(&format!("/api/jobs/{id}/cancel"), &json!({})).await.expect(200);
+    app.sandbox.revoke_key(false);
+    app.advance_s(120).await;
+    let paused = upstream(&app).await["paused"].clone();
+    assert_eq!((&paused["opened"], &paused["next_look_at"]), (&json!(true), &json!(null)));
+    let looks = app.calls("/v3/users/me");
+    app.advance_s(3_600).await;
+    assert_eq!(app.calls("/v3/users/me"), looks, "it is the next job's turn");
+    // One that does not find out: the look goes on, and lets the next one try.
+    app.sandbox.script_next(vec![Fault::HangBefore]);
+    let ids = submit_many(&app, 3).await;
+    app.settle().await;
+    assert_eq!(open_jobs(&app, "queued").await, 2, "one goes to find out");
+    app.advance_s(300).await;
+    assert_eq!(upstream(&app).await["paused"], json!(null));
+    for id in ids {
+        assert_eq!((app.state(&id).await, app.charges(&id)), ("completed".to_owned(), 1));
     }
 }
 

@@ -98,7 +98,7 @@ fn room_is_what_is_free_opened_and_left_of_the_day() {
 #[test]
 fn a_full_day_waits_for_midnight_utc() {
     let mut limit = Limit { daily_jobs: Some(2), ..Limit::default() };
-    limit.count(NOW);
+    assert!(!limit.count(NOW));
     assert_eq!(limit.wait(NOW), None);
     limit.count(NOW);
     assert_eq!(limit.wait(NOW).map(|w| (w.reason, w.until)), Some(("daily_jobs", Some(DAY_ENDS))));
@@ -150,8 +150,9 @@ fn a_look_that_finds_nothing_wrong_lets_one_job_find_out() {
         assert_eq!(limit.room(0, 0, NOW), 0);
         limit.looked(Some(1), NOW + 10);
         assert_eq!((limit.room(0, 0, NOW + 10), limit.room(0, 1, NOW + 10)), (1, 0), "{reason:?}");
-        limit.count(NOW + 10);
-        assert_eq!(limit.room(1, 0, NOW + 10), 0, "and only one");
+        assert!(!limit.wants_look(), "the job tells more than a look");
+        assert!(limit.count(NOW + 10));
+        assert_eq!((limit.room(1, 0, NOW + 10), limit.wants_look()), (0, true), "and only one");
         learn(&mut limit, Answer::Blocked(reason), 0, NOW + 10);
         let since = limit.pause.as_ref().map(|p| (p.since, p.opened));
         assert_eq!(since, Some((NOW, false)), "the same pause goes on");
