@@ -50,13 +50,13 @@ points! {
 }
 
 #[cfg(any(debug_assertions, feature = "fail-points"))]
-type Hook = dyn Fn(Point) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
+type Action = dyn Fn(Point) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
 
 /// What happens at the fail points of one app: nothing, unless a test wants something.
 #[derive(Clone, Default)]
 pub struct FailPoints {
     #[cfg(any(debug_assertions, feature = "fail-points"))]
-    hook: Option<Arc<Hook>>,
+    action: Option<Arc<Action>>,
 }
 
 impl FailPoints {
@@ -69,17 +69,17 @@ impl FailPoints {
 
     #[cfg(any(debug_assertions, feature = "fail-points"))]
     pub async fn at(&self, point: Point) {
-        if let Some(hook) = &self.hook {
-            hook(point).await;
+        if let Some(action) = &self.action {
+            action(point).await;
         }
     }
 
-    /// Every point waits for what `hook` makes of it.
+    /// Every point waits for what `action` makes of it.
     #[cfg(any(debug_assertions, feature = "fail-points"))]
     pub fn new(
-        hook: impl Fn(Point) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync + 'static,
+        action: impl Fn(Point) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync + 'static,
     ) -> Self {
-        Self { hook: Some(Arc::new(hook)) }
+        Self { action: Some(Arc::new(action)) }
     }
 
     /// Ends the process, as hard as a signal does, when a point is reached for the n-th time:

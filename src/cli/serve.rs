@@ -53,29 +53,47 @@ pub async fn run(given: &Given) -> Result<Exit> {
 /// Told once SIGTERM or Ctrl-C arrives. A second Ctrl-C ends the process at once.
 pub fn stop_signal() -> watch::Receiver<bool> {
     let (tell, told) = watch::channel(false);
+    // Listened for from here on: one that came before the task below has its first turn would end
+    // the process hard.
+    let mut signals = Signals::listen();
     tokio::spawn(async move {
-        asked_to_stop().await;
+        signals.next().await;
         let _ = tell.send(true);
-        asked_to_stop().await;
+        signals.next().await;
         std::process::exit(i32::from(Exit::Interrupted.code()));
     });
     told
 }
 
-async fn asked_to_stop() {
-    let interrupted = tokio::signal::ctrl_c();
+/// SIGTERM and Ctrl-C; where the system gives neither, nobody can ask.
+struct Signals {
     #[cfg(unix)]
-    {
+    streams: Vec<tokio::signal::unix::Signal>,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn listen() -> Self {
         use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminated) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = interrupted => {}
-                _ = terminated.recv() => {}
-            }
-            return;
-        }
+        let kinds = [SignalKind::terminate(), SignalKind::interrupt()];
+        Self { streams: kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect() }
     }
-    let _ = interrupted.await;
+
+    #[cfg(unix)]
+    async fn next(&mut self) {
+        let all = self.streams.iter_mut().map(|stream| Box::pin(stream.recv()));
+        futures_util::future::select_all(all).await;
+    }
+
+    #[cfg(not(unix))]
+    fn listen() -> Self {
+        Self {}
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) {
+        let _ = tokio::signal::ctrl_c().await;
+    }
 }
 
 fn log(config: &Config) -> Result<()> {

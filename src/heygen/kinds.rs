@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::client::path_segment;
 use super::rules::{self, Mistake};
 use crate::domain::job::Kind;
+use crate::domain::time::MINUTE;
 
 pub struct Route {
     /// A name in braces is a field of the request that goes into the path and not into the body.
@@ -260,15 +261,18 @@ pub fn markdown() -> String {
             Repeat::Field(name) => format!("the same `{name}`, which reelhook sets"),
             Repeat::Never => "never: after an answer that was lost, a person decides".to_owned(),
         };
+        let asked = match is_told(kind, true, true) {
+            true => format!("after {} min, if nothing was told", kind.usual_time() / MINUTE),
+            false => "at once, then ever less often".to_owned(),
+        };
         page.push_str(&format!(
             "\n## `{}`\n\n\
              | | |\n| --- | --- |\n\
              | created by | `POST {}` |\n| asked for by | `GET {}` |\n| its end is told by | {told} |\n\
-             | repeated with | {repeat} |\n| asked for first after | {} min |\n\n```json\n{}\n```\n\n{}",
+             | repeated with | {repeat} |\n| first asked for | {asked} |\n\n```json\n{}\n```\n\n{}",
             kind.name(),
             route.create,
             route.status.replace("{}", "{upstream_id}"),
-            kind.usual_time() / crate::domain::time::MINUTE,
             json!({"kind": kind.name(), "request": example(kind)}),
             rules::markdown(rules::of(kind)),
         ));

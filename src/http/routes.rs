@@ -31,8 +31,13 @@ const PAGE: [(&str, &str); 2] =
     [("limit", "Rows of a page, 1 to 200; 50 by default."), ("cursor", "`next_cursor` of the page before.")];
 const WAIT: [(&str, &str); 1] =
     [("wait", "Seconds to wait for the end, 0 to 60. `Prefer: wait=30` does the same.")];
-const SUBMIT: [(&str, &str); 2] =
-    [WAIT[0], ("dry_run", "`true`: answer 200 with what would be sent to HeyGen; store and send nothing.")];
+const SUBMIT: [(&str, &str); 2] = [
+    WAIT[0],
+    (
+        "dry_run",
+        "`true`: store and send nothing; answer 200 with the `kind`, `method`, `path` and `body` of the call to HeyGen, and with the `errors` of a check that was left out.",
+    ),
+];
 const JOB_LIST: [(&str, &str); 9] = [
     PAGE[0],
     PAGE[1],

@@ -104,8 +104,8 @@ async fn resolve(work: &Work, task: Claimed, job: &Job, request: &str) -> store:
     if age >= KEY_TRUSTED || !repeatable {
         let why = match search(work, job).await {
             Ok(Some(created)) => return Ok(accepted(work, task, job, created)),
-            Ok(None) if repeatable => "neither HeyGen's event log nor its lists know it".to_owned(),
-            Ok(None) => for_a_person(job),
+            _ if !repeatable => for_a_person(job),
+            Ok(None) => "neither HeyGen's event log nor its lists know it".to_owned(),
             Err(fault) => fault.why(),
         };
         return Ok(still_open(work, task, &why, SEARCH_AGAIN));
@@ -134,7 +134,10 @@ fn for_a_person(job: &Job) -> String {
                           Look there whether it was made: if it was not, `retry` it with \
                           accept_second_charge.";
     let note = job.details.note.as_deref().unwrap_or("the outcome is unknown");
-    if note.ends_with(ADVICE) { note.to_owned() } else { format!("{note}. {ADVICE}") }
+    if note.ends_with(ADVICE) {
+        return note.to_owned();
+    }
+    format!("{}. {ADVICE}", note.trim_end_matches('.'))
 }
 
 fn still_open(work: &Work, task: Claimed, why: &str, wait: Millis) -> End {

@@ -92,8 +92,8 @@ async fn one_fault(app: &mut TestApp, kind: Kind, fault: Fault) -> Vec<String> {
         // As it must, it stops all others until somebody tops the wallet up.
         app.post("/api/upstream/resume", &json!({})).await.expect(200);
     }
-    // What comes after the end changes nothing.
-    app.advance_s(1_200).await;
+    // What comes after the end changes nothing: late ones in ten minutes, others within one.
+    app.advance_s(if fault == Fault::Late { 1_200 } else { 90 }).await;
     let job = app.job(&id).await;
     let found = (
         job["state"].as_str().unwrap().to_owned(),

@@ -148,7 +148,7 @@ async fn guide_003_chosen_events_are_registered(fresh: &Fresh) {
     app.post("/api/webhooks", &json!({})).await.expect(200);
     let list = app.get("/api/webhooks").await.expect(200).json();
     assert_eq!(list["data"][0]["events"], json!(null), "all again");
-    app.post("/api/webhooks", &json!({"events": ["no.such.event"]})).await.problem(502, "upstream");
+    app.post("/api/webhooks", &json!({"events": ["no.such.event"]})).await.problem(422, "upstream_refused");
 }
 
 async fn guide_003_the_callers_own_id_is_kept_echoed_and_found(fresh: &Fresh) {

@@ -76,7 +76,8 @@ async fn a_job_is_submitted_once_found_and_canceled() {
     let ran = server.run(&bad).await.expect(2);
     assert_eq!(ran.problem()["errors"][0]["pointer"], "/request/avatar_id");
     let dry = [&bad[..], &["--dry-run"]].concat();
-    assert_eq!(server.run(&dry).await.expect(2).problem(), ran.problem(), "refused as the submit is");
+    let refused = server.run(&dry).await.expect(2).problem();
+    assert_eq!(refused["errors"], ran.problem()["errors"], "refused as the submit is");
     let dry = [&dry[..], &["--no-check"]].concat();
     let would = server.run(&dry).await.expect(0).json();
     assert_eq!((&would["path"], &would["body"]["type"]), (&"/v3/videos".into(), &"avatar".into()));

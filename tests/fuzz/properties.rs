@@ -232,6 +232,8 @@ async fn call(app: &App, method: &str, path: &str, key: &str, body: &[u8]) -> (u
         .uri(format!("http://127.0.0.1{path}"))
         .header(header::HOST, "127.0.0.1")
         .header(header::CONTENT_TYPE, "application/json")
+        // Given, so that two answers to one request are the same to the byte.
+        .header("x-request-id", "req_fuzz")
         .extension(ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 9))));
     if !key.is_empty() {
         request = request.header("idempotency-key", key);

@@ -1,14 +1,15 @@
 //! What was acknowledged, kept outside the process under test, and the comparison at the end.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use base64::Engine;
 use reelhook::domain::receipt::{Verdict as Judged, dedup_key};
-use reelhook::heygen::sandbox::{Fault, Sandbox, What};
-use serde_json::{Value, json};
+use reelhook::heygen::sandbox::{Entry, Fault, Tally, What};
+use serde_json::json;
 
+use crate::ground::Ground;
 use crate::server::Client;
 
 /// Jobs the server acknowledged.
@@ -65,53 +66,32 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    pub fn is_clean(&self) -> bool {
-        let zero = [
-            self.lost_jobs,
-            self.stuck,
-            self.double_jobs,
-            self.paid_twice,
-            self.lost_receipts,
-            self.wrong_final,
-            self.dup_effects,
-        ];
-        zero.iter().all(|n| *n == 0)
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} acknowledged receipts, lost_receipts {}, lost_jobs {}, stuck {}, double_jobs {}, paid_twice {}, \
-             wrong_final {}, dup_effects {}",
-            self.receipts,
-            self.lost_receipts,
-            self.lost_jobs,
-            self.stuck,
-            self.double_jobs,
-            self.paid_twice,
-            self.wrong_final,
-            self.dup_effects
-        )
+    /// What must be zero.
+    pub fn zeros(&self) -> [(&'static str, usize); 7] {
+        [
+            ("lost_jobs", self.lost_jobs),
+            ("stuck", self.stuck),
+            ("double_jobs", self.double_jobs),
+            ("paid_twice", self.paid_twice),
+            ("lost_events", self.lost_receipts),
+            ("wrong_final", self.wrong_final),
+            ("dup_effects", self.dup_effects),
+        ]
     }
 }
 
 /// Waits for every job's end over the API, then compares the sets.
-pub async fn compare(client: &Client, jobs: &[String], sandbox: &Sandbox) -> Verdict {
+pub async fn compare(ground: &Ground, jobs: &[String]) -> Verdict {
     let mut verdict = Verdict::default();
     let mut ended_as = vec![];
     for id in jobs {
-        let ended = wait_for_end(client, id).await;
+        let ended = ground.end_of(id).await;
         ended_as.push((id, ended["state"].as_str().unwrap_or("none").to_owned()));
-        let events = client.insist("GET", &format!("/api/jobs/{id}/events"), None, None).await;
-        let ends = events["data"].as_array().unwrap().iter();
-        let ends =
-            ends.filter(|e| matches!(e["type"].as_str(), Some("job.completed" | "job.failed"))).count();
-        verdict.dup_effects += ends.saturating_sub(1);
+        verdict.dup_effects += ground.ends_told(id).await.saturating_sub(1);
     }
     // Read after the wait: what a killed process left behind may have been accepted only then.
-    let failing = failing_upstream(sandbox);
+    let ledger = ground.ledger();
+    let failing = failing_upstream(&ledger);
     for (id, state) in ended_as {
         match state.as_str() {
             "completed" => verdict.wrong_final += usize::from(failing.contains(id)),
@@ -119,38 +99,40 @@ pub async fn compare(client: &Client, jobs: &[String], sandbox: &Sandbox) -> Ver
             _ => verdict.stuck += 1,
         }
     }
-    let charges = sandbox.charges();
-    verdict.paid_twice = charges.values().map(|n| n - 1).sum();
+    let Tally { charges, paid_twice, .. } = Tally::of(&ledger);
+    verdict.paid_twice = paid_twice;
     verdict.lost_jobs = jobs.iter().filter(|id| !charges.contains_key(*id)).count();
     let unique: HashSet<&String> = jobs.iter().collect();
     // A job that was made but never acknowledged would be charged under an id no caller has.
     verdict.double_jobs = charges.keys().filter(|id| !unique.contains(id)).count();
-    receipts(&mut verdict, sandbox, client).await;
+    receipts(&mut verdict, &ledger, &ground.client).await;
     verdict
 }
 
 /// The jobs that the sandbox was told to fail.
-fn failing_upstream(sandbox: &Sandbox) -> HashSet<String> {
-    let accepted = sandbox.ledger().into_iter().filter_map(|entry| match entry.what {
+fn failing_upstream(ledger: &[Entry]) -> HashSet<String> {
+    let accepted = ledger.iter().filter_map(|entry| match &entry.what {
         What::Accepted { callback_id: Some(id), faults, .. } => Some((id, faults)),
         _ => None,
     });
-    accepted.filter(|(_, faults)| faults.contains(&Fault::Fail)).map(|(id, _)| id).collect()
-}
-
-async fn wait_for_end(client: &Client, id: &str) -> Value {
-    // Four minutes: longer than the longest lease a killed process can leave behind.
-    for _ in 0..4 {
-        let job = client.insist("GET", &format!("/api/jobs/{id}?wait=60"), None, None).await;
-        if matches!(job["state"].as_str(), Some("completed" | "failed" | "canceled")) {
-            return job;
-        }
-    }
-    Value::Null
+    accepted.filter(|(_, faults)| faults.contains(&Fault::Fail)).map(|(id, _)| id.clone()).collect()
 }
 
 /// Every webhook that was answered 2xx must be in the store, by its exact bytes.
-async fn receipts(verdict: &mut Verdict, sandbox: &Sandbox, client: &Client) {
+async fn receipts(verdict: &mut Verdict, ledger: &[Entry], client: &Client) {
+    let kept = kept(client).await;
+    for entry in ledger {
+        let What::Webhook { body, status: Some(200..=299), forged: false, .. } = &entry.what else {
+            continue;
+        };
+        verdict.receipts += 1;
+        let key = dedup_key(Judged::Signed, None, body.as_bytes());
+        verdict.lost_receipts += usize::from(!kept.contains(&key));
+    }
+}
+
+/// What makes each of the signed receipts in the store itself.
+pub async fn kept(client: &Client) -> HashSet<[u8; 16]> {
     let mut kept = HashSet::new();
     let mut cursor = String::new();
     loop {
@@ -159,18 +141,13 @@ async fn receipts(verdict: &mut Verdict, sandbox: &Sandbox, client: &Client) {
         for row in page["data"].as_array().unwrap() {
             let id = row["id"].as_str().unwrap();
             let receipt = client.insist("GET", &format!("/api/receipts/{id}"), None, None).await;
-            let body = receipt["body"].as_str().unwrap().as_bytes().to_vec();
+            let body = base64::engine::general_purpose::STANDARD;
+            let body = body.decode(receipt["body_base64"].as_str().unwrap()).unwrap();
             kept.insert(dedup_key(Judged::Signed, None, &body));
         }
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
-            None => break,
+            None => return kept,
         }
-    }
-    for entry in sandbox.ledger() {
-        let What::Webhook { body, status: Some(200..=299), forged: false, .. } = entry.what else { continue };
-        verdict.receipts += 1;
-        let key = dedup_key(Judged::Signed, None, body.as_bytes());
-        verdict.lost_receipts += usize::from(!kept.contains(&key));
     }
 }

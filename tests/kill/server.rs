@@ -2,6 +2,7 @@
 //! asking while it is down.
 
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,17 +15,31 @@ use tokio::sync::watch;
 
 pub struct Server {
     child: Child,
+    is_up: watch::Sender<bool>,
 }
 
 impl Server {
     /// Starts the binary, waits for the line that says it is ready, and lets the client know.
-    pub async fn start(database: &str, client: &Client, upstream: &str) -> Self {
+    pub async fn start(database: &str, client: &Client, upstream: &str, variables: &[(&str, &str)]) -> Self {
+        Self::try_start(database, client, upstream, variables)
+            .await
+            .unwrap_or_else(|said| panic!("the server ended before it was ready:\n{said}"))
+    }
+
+    /// The same, or what it said when it ended instead.
+    pub async fn try_start(
+        database: &str,
+        client: &Client,
+        upstream: &str,
+        variables: &[(&str, &str)],
+    ) -> Result<Self, String> {
         let port = client.port;
         let mut child = Command::new(env!("CARGO_BIN_EXE_reelhook"))
             .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--database", database])
             .args(["--public-url", &format!("http://127.0.0.1:{port}"), "--heygen-url", upstream])
             .args(["--heygen-api-key", "any", "--slots", "10000", "--first-poll", "1", "--poll-pause", "1"])
             .env_clear()
+            .envs(variables.iter().copied())
             .stderr(Stdio::piped())
             .stdout(Stdio::null())
             .kill_on_drop(true)
@@ -36,18 +51,34 @@ impl Server {
             match lines.next_line().await.unwrap() {
                 Some(line) if line.contains("reelhook is ready") => break,
                 Some(line) => said.push(line),
-                None => panic!("the server ended before it was ready:\n{}", said.join("\n")),
+                None => return Err(said.join("\n")),
             }
         }
         // Read on, or the pipe fills up and the server stands still.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         client.is_up.send_replace(true);
-        Self { child }
+        Ok(Self { child, is_up: client.is_up.clone() })
+    }
+
+    /// Waits until it has ended by itself, as it does at a fail point.
+    pub async fn ended(mut self) {
+        let status = self.child.wait().await.unwrap();
+        self.is_up.send_replace(false);
+        assert!(!status.success(), "it ended, and not at a fail point");
+    }
+
+    /// SIGTERM; returns once it has ended, which it must do in order.
+    pub async fn terminate(mut self) {
+        self.is_up.send_replace(false);
+        let id = self.child.id().expect("it runs").to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
+        let status = self.child.wait().await.unwrap();
+        assert!(status.success(), "it ended in order: {status}");
     }
 
     /// SIGKILL, and gone when this returns.
-    pub async fn kill(mut self, client: &Client) {
-        client.is_up.send_replace(false);
+    pub async fn kill(mut self) {
+        self.is_up.send_replace(false);
         self.child.kill().await.unwrap();
     }
 
@@ -76,21 +107,46 @@ impl Client {
         key: Option<&str>,
         body: Option<&Value>,
     ) -> Result<(u16, Value), net::Fault> {
-        let mut headers = net::headers([("content-type", "application/json")]);
-        if let Some(key) = key {
-            headers.insert("idempotency-key", key.parse().unwrap());
-        }
+        let body = body.map(|b| Bytes::from(b.to_string())).unwrap_or_default();
+        let key = key.map(|key| ("idempotency-key", key));
+        let answer = self.raw(method, path, key, body).await?;
+        let body = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+        Ok((answer.status.as_u16(), body))
+    }
+
+    /// One call with at most one header of its own, byte for byte.
+    pub async fn raw(
+        &self,
+        method: &str,
+        path: &str,
+        header: Option<(&'static str, &str)>,
+        body: Bytes,
+    ) -> Result<net::Answer, net::Fault> {
         let call = Call {
             method: method.parse().unwrap(),
             url: format!("http://127.0.0.1:{}{path}", self.port),
-            headers,
-            body: body.map(|b| Bytes::from(b.to_string())).unwrap_or_default(),
+            headers: net::headers([("content-type", "application/json")].into_iter().chain(header)),
+            body,
             timeout: Duration::from_secs(90),
             max_body_bytes: 64 << 20,
         };
-        let answer = self.net.call(call).await?;
-        let body = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
-        Ok((answer.status.as_u16(), body))
+        self.net.call(call).await
+    }
+
+    /// A webhook as HeyGen would send it, signed by whoever knows `secret`. How it was answered.
+    pub async fn hook(&self, body: impl Into<Bytes>, secret: &str) -> u16 {
+        let body = body.into();
+        let signature = reelhook::domain::signature::sign(secret, &body);
+        let answer = self.raw("POST", "/webhooks/heygen", Some(("signature", &signature)), body).await;
+        answer.map_or(0, |answer| answer.status.as_u16())
+    }
+
+    /// A number of the metrics page; 0 when it is not there.
+    pub async fn metric(&self, line: &str) -> f64 {
+        let page = self.raw("GET", "/metrics", None, Bytes::new()).await.unwrap();
+        let page = String::from_utf8_lossy(&page.body).into_owned();
+        let all = page.lines().filter_map(|l| l.strip_prefix(line)?.rsplit_once(' ')?.1.parse::<f64>().ok());
+        all.sum()
     }
 
     /// Asks until the server, which may be down or starting, answers what is not a 5xx.
@@ -120,7 +176,8 @@ pub async fn fresh_postgres() -> String {
         let server = variable("REELHOOK_TEST_POSTGRES")
             .expect("REELHOOK_TEST_POSTGRES names no server; run scripts/test, which starts one");
         let mut client = postgres::Client::connect(&server, postgres::NoTls).unwrap();
-        let name = format!("kill_{}", std::process::id());
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let name = format!("kill_{}_{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         client.batch_execute(&format!("DROP DATABASE IF EXISTS {name}")).unwrap();
         client.batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
         let mut url = url::Url::parse(&server).unwrap();

@@ -294,10 +294,8 @@ impl Sim {
     fn answered(&mut self, what: &str, status: u16, body: &Bytes) {
         self.say(format_args!("{what:.40}: {status}"));
         assert!(status < 500 || status == 503, "{what:.40}: {status} {}", String::from_utf8_lossy(body));
-        if let (Some(body), 200) = (what.strip_prefix("webhook "), status) {
-            if !body.is_empty() {
-                self.oracle.receipts.insert(hex::decode(body).expect("hex").into());
-            }
+        if let (Some(body), 200) = (what.strip_prefix("webhook ").filter(|b| !b.is_empty()), status) {
+            self.oracle.receipts.insert(hex::decode(body).expect("hex").into());
         }
         if let (Some(nth), 202) = (what.strip_prefix("submit "), status) {
             let made: Value = serde_json::from_slice(body).expect("a job");

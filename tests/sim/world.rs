@@ -54,9 +54,11 @@ pub struct Run {
     handle: JoinHandle<Done>,
 }
 
-/// Runs that stopped at a point, each with what lets it go on.
+/// Where a run stopped, and what lets it go on.
+type Stop = (Point, oneshot::Sender<()>);
+
 #[derive(Clone, Default)]
-struct Stopped(Arc<Mutex<BTreeMap<Id, (Point, oneshot::Sender<()>)>>>);
+struct Stopped(Arc<Mutex<BTreeMap<Id, Stop>>>);
 
 pub struct World {
     /// True time, which the sandbox goes by.

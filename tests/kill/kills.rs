@@ -1,0 +1,113 @@
+//! Killed hard under load, at random and at every fail point: nothing acknowledged is lost, no job is
+//! lost, nothing is paid twice.
+
+use std::sync::Arc;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use reelhook::fail::Point;
+use reelhook::heygen::sandbox::{Fault, Options};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinHandle;
+
+use crate::ground::{Engine, Ground, injections};
+use crate::oracle::{self, Ledger, Verdict};
+use crate::server;
+
+/// Random kills in the ordinary test run.
+const SHORT: usize = 12;
+/// Jobs submitted at the same time.
+const CALLERS: usize = 3;
+
+/// After a seeded number of things the sandbox saw.
+pub async fn at_random(engine: Engine) {
+    let kills = server::number("KILLS").unwrap_or(SHORT);
+    let ground = Ground::new(engine, troubled).await;
+    let mut dice = StdRng::seed_from_u64(ground.seed);
+    let mut seen = ground.sandbox.listen();
+    let mut server = ground.serve().await;
+    server.register(&ground.client).await;
+    let (ledger, callers) = callers(&ground);
+    for nth in 0..kills {
+        let after = dice.random_range(1..60);
+        for _ in 0..after {
+            if matches!(seen.recv().await, Err(RecvError::Closed)) {
+                panic!("the sandbox ended");
+            }
+        }
+        server.kill().await;
+        server = ground.serve().await;
+        if nth % 50 == 49 {
+            println!("{engine:?}: {} kills, {} jobs acknowledged", nth + 1, ledger.count());
+        }
+    }
+    let (jobs, verdict) = end(&ground, &ledger, callers).await;
+    server.kill().await;
+    report(&ground, "B01-B03 at random", kills, jobs, &verdict);
+}
+
+/// Each point some times, one process after another, all on one store and under one load.
+pub async fn at_fail_points(engine: Engine) {
+    // A row has five points or so; together they make up its injections.
+    let each = injections().div_ceil(5);
+    let ground = Ground::new(engine, troubled).await;
+    let mut dice = StdRng::seed_from_u64(ground.seed);
+    let server = ground.serve().await;
+    server.register(&ground.client).await;
+    server.kill().await;
+    let (ledger, callers) = callers(&ground);
+    for point in Point::ALL {
+        for _ in 0..each {
+            let at = format!("{}:{}", point.name(), dice.random_range(1..8));
+            ground.serve_with(&[("REELHOOK_FAIL_POINT", &at)]).await.ended().await;
+        }
+        println!("{engine:?}: {each} kills at {}: {}", point.name(), point.about());
+    }
+    let server = ground.serve().await;
+    let (jobs, verdict) = end(&ground, &ledger, callers).await;
+    server.kill().await;
+    let points = |names: &[&str]| {
+        let of_row = Point::ALL.iter().filter(|p| names.iter().any(|name| p.name().starts_with(name)));
+        of_row.count() * each
+    };
+    let submit = points(&["submit.", "send.", "run."]);
+    report(&ground, "B01", submit, jobs, &verdict);
+    report(&ground, "B02 kills", submit, jobs, &verdict);
+    report(&ground, "B03", points(&["hook.", "apply."]), jobs, &verdict);
+}
+
+/// A sandbox with a share of everything that goes wrong.
+fn troubled(options: &mut Options) {
+    options.faults = vec![
+        (Fault::ResetAfter, 0.05),
+        (Fault::Error504After, 0.05),
+        (Fault::Error503, 0.05),
+        (Fault::Lost, 0.1),
+        (Fault::Double, 0.1),
+        (Fault::Fail, 0.1),
+    ];
+}
+
+fn callers(ground: &Ground) -> (Arc<Ledger>, Vec<JoinHandle<()>>) {
+    let ledger = Arc::new(Ledger::default());
+    let callers = (0..CALLERS)
+        .map(|nth| tokio::spawn(oracle::submit_for_ever(ground.client.clone(), ledger.clone(), nth)))
+        .collect();
+    (ledger, callers)
+}
+
+/// The load ends, and what came of it all.
+async fn end(ground: &Ground, ledger: &Ledger, callers: Vec<JoinHandle<()>>) -> (usize, Verdict) {
+    ledger.stop();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    let jobs = ledger.jobs();
+    (jobs.len(), oracle::compare(ground, &jobs).await)
+}
+
+fn report(ground: &Ground, row: &str, kills: usize, jobs: usize, verdict: &Verdict) {
+    let figures = [("jobs", jobs as f64), ("acknowledged_receipts", verdict.receipts as f64)];
+    ground.report(row, kills, &verdict.zeros(), &figures);
+    assert!(jobs >= kills, "the load must be real: {jobs} jobs in {kills} kills");
+}
