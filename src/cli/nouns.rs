@@ -35,6 +35,7 @@ pub enum Command {
     /// API keys of the server.
     Key(Noun<key::Verb>),
     Doctor(doctor::Args),
+    /// What is outstanding at HeyGen, and whether anything is sent.
     Upstream(upstream::Args),
     Simulate(Box<simulate::Args>),
     Completion(completion::Args),

@@ -2,9 +2,12 @@
 
 pub mod address;
 pub mod event;
+pub mod failure;
 pub mod ids;
 pub mod job;
 pub mod job_json;
+pub mod limit;
+pub mod pause;
 pub mod receipt;
 pub mod retry;
 pub mod signature;

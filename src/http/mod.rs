@@ -19,6 +19,7 @@ mod query;
 mod receipts;
 mod routes;
 mod secrets;
+mod upstream;
 mod videos;
 mod webhooks;
 

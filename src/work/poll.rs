@@ -1,12 +1,15 @@
 //! Asks upstream how one job stands. Intervals widen with age; the deadline ends them.
 
-use super::{End, Work, pause_for};
-use crate::domain::job::{FoundBy, Job};
+use super::{End, Lesson, Work};
+use crate::domain::job::{FoundBy, Job, Observation, Says};
+use crate::domain::limit::Answer;
+use crate::domain::pause::Reason;
 use crate::domain::retry::poll_pause;
 use crate::domain::step::{Input, next_look};
 use crate::domain::task::{Claimed, Outcome};
 use crate::domain::time::Millis;
 use crate::fail::Point;
+use crate::heygen::failure::is_lack_of_credit;
 use crate::store::{self, job};
 
 pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
@@ -29,15 +32,25 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
     match seen {
         Ok(seen) => {
             let outcome = if over || seen.says.is_final() { Outcome::Done } else { again };
-            work.conclude(End::of(task, outcome).saying(Input::Observed(seen))).await
+            let lesson = if over { None } else { lesson_of(work, &job, &seen) };
+            work.conclude(End { lesson, ..End::of(task, outcome).saying(Input::Observed(seen)) }).await
         }
         Err(fault) => {
             tracing::debug!(job_id = %job.id, why = fault.why(), "a poll found nothing out");
             let outcome = if over { Outcome::Done } else { again };
-            let pause = pause_for(&fault, now);
-            work.conclude(End { pause, ..End::of(task, outcome) }).await
+            // Only what concerns every job; a poll that did not get through holds no submit up.
+            let lesson = work.lesson(&fault, now).filter(|l| matches!(l.answer, Answer::Blocked(_)));
+            work.conclude(End { lesson, ..End::of(task, outcome) }).await
         }
     }
+}
+
+/// HeyGen takes jobs it then fails for lack of credit: those that still wait must not go the same way.
+fn lesson_of(work: &Work, job: &Job, seen: &Observation) -> Option<Lesson> {
+    let Says::Failed { failure, confirmed: true } = &seen.says else { return None };
+    let sent_at = job.details.sent_at.unwrap_or(job.created_at);
+    let answer = Answer::Blocked(Reason::JobsFailForCredit);
+    is_lack_of_credit(failure).then(|| Lesson { answer, sent_at, jitter: work.jitter() })
 }
 
 /// Not before its end is expected, however early a hint made us ask.

@@ -18,6 +18,8 @@ mod kinds;
 mod limits;
 mod lists;
 mod malformed;
+mod pauses;
+mod queue;
 mod receive;
 mod requests;
 mod submit;
