@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::address::Addresses;
 use crate::domain::ids;
+use crate::domain::outage::Outage;
 use crate::domain::pause::Reason;
 use crate::domain::time::SECOND;
 use crate::fail::FailPoints;
@@ -19,7 +20,7 @@ use crate::heygen::client::Heygen;
 use crate::http::{self, Http, Parts, Settings};
 use crate::metrics::Metrics;
 use crate::store::{self, Db, Tx, api_key, setting, task, upstream_limit};
-use crate::work::{self, Runner, Work};
+use crate::work::{self, Budget, Runner, Work};
 
 #[derive(Clone)]
 pub struct App {
@@ -72,6 +73,9 @@ impl App {
             heygen: heygen.clone(),
             metrics: metrics.clone(),
             addresses: addresses.clone(),
+            outage: Outage::default(),
+            adoption: config.adopt_strangers.then(|| settings(config).terms()),
+            budget: Budget::new(usize::try_from(config.poll_budget).unwrap_or(1)),
             fail: fail.clone(),
         });
         let http = Http::start(Parts {

@@ -57,7 +57,7 @@ fn a_malformed_setting_says_its_name_source_and_fix() {
 /// A value that fits and some that do not, of every setting; `numbers` are met from both sides.
 #[test]
 fn every_setting_is_checked_and_its_error_names_it() {
-    let table: [(&str, &[&str], &[&str]); 19] = [
+    let table: [(&str, &[&str], &[&str]); 21] = [
         (
             "listen",
             &["0.0.0.0:1", "[::1]:65535"],
@@ -77,7 +77,9 @@ fn every_setting_is_checked_and_its_error_names_it() {
         ("daily-credits", &["1", "1000000000"], &["0", "1000000001", "1.5"]),
         ("first-poll", &["1", "86400"], &["0", "86401", "5s"]),
         ("poll-pause", &["1", "86400"], &["0", "86401", "99999999999999999999"]),
+        ("poll-budget", &["2", "6000"], &["1", "6001", "often"]),
         ("accept-unsigned", &["yes", "0"], &["perhaps", "2"]),
+        ("adopt-strangers", &["on", "false"], &["maybe"]),
         ("trusted-proxies", &["10.0.0.1, ::1"], &["10.0.0.0/8", "proxy", "10.0.0.1,"]),
         ("bootstrap", &["on", "off"], &["x"]),
         ("log", &["debug", "reelhook=debug,info", "off"], &["loud", "reelhook=loud", "info,,debug", "inof"]),

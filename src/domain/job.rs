@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::failure::{Class, FOR_USER};
+use super::history::Usual;
 use super::time::{HOUR, MINUTE, Millis};
 
 /// Which of HeyGen's products a job asks for. Paths and field names are in `heygen/kinds.rs`.
@@ -342,6 +343,31 @@ pub struct LateResult {
     pub at: Millis,
 }
 
+/// What upstream was asked of a job, and what it last answered.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Asked {
+    pub times: u32,
+    pub last_at: Option<Millis>,
+    pub answer: Option<String>,
+}
+
+impl Asked {
+    pub fn note(&mut self, answer: impl Into<String>, now: Millis) {
+        self.times = self.times.saturating_add(1);
+        self.last_at = Some(now);
+        self.answer = Some(answer.into());
+    }
+}
+
+/// What was last told of a job that did not end it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    pub what: String,
+    pub by: FoundBy,
+    pub at: Millis,
+}
+
 /// Everything of a job that is read whole and never searched by; stored as one JSON text.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -361,11 +387,19 @@ pub struct Details {
     pub sent_at: Option<Millis>,
     pub accepted_at: Option<Millis>,
     pub unknown_since: Option<Millis>,
+    /// How long its kind usually took when it was submitted.
+    pub usual: Option<Usual>,
+    /// It took longer than that.
+    pub late: bool,
+    /// Not submitted by us: found upstream.
+    pub adopted: bool,
     /// A hint came before upstream's id was known.
     pub poll_on_accept: bool,
     pub hinted_at: Option<Millis>,
     /// A refresh was asked for and not answered yet.
     pub refresh_asked: bool,
+    pub asked: Asked,
+    pub told: Option<Told>,
     pub progress: Option<u8>,
     pub output: Output,
     pub failure: Option<Failure>,
@@ -403,6 +437,13 @@ impl Job {
     /// The upstream Idempotency-Key of the present try. Never used for another request.
     pub fn upstream_key(&self) -> String {
         format!("{}-{}", self.id, self.details.key_number)
+    }
+
+    /// When it is expected to end: from, to. Unknown before upstream accepted it.
+    pub fn expected(&self) -> Option<(Millis, Millis)> {
+        let accepted_at = self.details.accepted_at?;
+        let usual = self.details.usual.unwrap_or(Usual::of_kind(self.kind));
+        Some((accepted_at.saturating_add(usual.from_ms), accepted_at.saturating_add(usual.to_ms)))
     }
 
     /// Whether upstream may have charged for this job without giving a result.
@@ -443,6 +484,21 @@ pub enum Says {
 }
 
 impl Says {
+    /// For people who read what was asked and told.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Hint => "something happened".to_owned(),
+            Self::InProgress { progress: None } => "in progress".to_owned(),
+            Self::InProgress { progress: Some(percent) } => format!("in progress, {percent} %"),
+            Self::Completed(output) if **output == Output::default() => {
+                "completed, without a file".to_owned()
+            }
+            Self::Completed(_) => "completed".to_owned(),
+            Self::Failed { failure, .. } => format!("failed: {}", failure.message),
+            Self::Extra(_) => "one more file".to_owned(),
+        }
+    }
+
     /// Whether it ends a job.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Completed(_) | Self::Failed { confirmed: true, .. })

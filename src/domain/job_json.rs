@@ -22,6 +22,8 @@ pub fn job_json(job: &Job) -> Value {
         "updated_at": rfc3339(job.updated_at),
         "deadline_at": rfc3339(job.deadline_at),
         "accepted_at": d.accepted_at.map(rfc3339),
+        "expected": expected(job),
+        "late": d.late,
         "finished_at": job.finished_at.map(rfc3339),
         "upstream_id": job.upstream_id,
         "upstream_video_id": job.upstream_video_id,
@@ -30,8 +32,10 @@ pub fn job_json(job: &Job) -> Value {
         "failure": d.failure.as_ref().map(job_failure_json),
         "cancel_reason": d.cancel_reason,
         "found_by": d.found_by,
+        "evidence": evidence(job),
         "late_result": d.late_result.as_ref().map(late_json),
         "retry_of": job.retry_of,
+        "adopted": d.adopted,
         "note": d.note,
         // What holds all queued jobs up changes without them; it is filled in where one is shown.
         "waiting": null,
@@ -54,6 +58,32 @@ fn job_failure_json(failure: &Failure) -> Value {
     let mut shown = failure_json(failure);
     shown["reelhook_does"] = json!(failure.class.reelhook_does());
     shown
+}
+
+/// The range of time in which a job under way is expected to end.
+fn expected(job: &Job) -> Option<Value> {
+    let under_way = job.state == State::Processing;
+    let (from, to) = job.expected().filter(|_| under_way)?;
+    Some(json!({"from": rfc3339(from), "to": rfc3339(to)}))
+}
+
+/// What is known of a job that was sent and has no result: what was sent and when, what was asked
+/// and answered, what was told.
+fn evidence(job: &Job) -> Option<Value> {
+    let d = &job.details;
+    let was_sent = d.sent_at.is_some() || job.upstream_id.is_some();
+    (was_sent && job.state != State::Completed).then(|| {
+        json!({
+            "sent_at": d.sent_at.map(rfc3339),
+            "idempotency_key": d.sent_at.map(|_| job.upstream_key()),
+            "asked_times": d.asked.times,
+            "asked_at": d.asked.last_at.map(rfc3339),
+            "last_answer": d.asked.answer,
+            "told": d.told.as_ref().map(|told| &told.what),
+            "told_by": d.told.as_ref().map(|told| told.by),
+            "told_at": d.told.as_ref().map(|told| rfc3339(told.at)),
+        })
+    })
 }
 
 fn late_json(late: &LateResult) -> Value {

@@ -13,7 +13,7 @@ pub enum TaskKind {
     Submit,
     /// Ask upstream how one job stands.
     Poll,
-    /// End one job that has run out of time.
+    /// Mark one job that takes longer than usual, and later end it when it has run out of time.
     Deadline,
     /// A periodic duty of the server itself.
     Upkeep,
@@ -57,15 +57,18 @@ pub enum Lane {
     Submit,
     /// Jobs sent whose answer is outstanding. They hold their slot already, so they never wait for one.
     Resolve,
+    /// Polls that may be asked together.
     Poll,
+    /// Polls asked singly, within the budget.
+    Ask,
     /// Deadlines: no network, never behind anything that has one.
     Clock,
     Slow,
 }
 
 impl Lane {
-    pub const ALL: [Self; 6] =
-        [Self::Inbound, Self::Submit, Self::Resolve, Self::Poll, Self::Clock, Self::Slow];
+    pub const ALL: [Self; 7] =
+        [Self::Inbound, Self::Submit, Self::Resolve, Self::Poll, Self::Clock, Self::Slow, Self::Ask];
 
     pub fn number(self) -> i64 {
         match self {
@@ -75,6 +78,7 @@ impl Lane {
             Self::Poll => 3,
             Self::Clock => 4,
             Self::Slow => 5,
+            Self::Ask => 6,
         }
     }
 
@@ -86,6 +90,7 @@ impl Lane {
             Self::Poll => "poll",
             Self::Clock => "clock",
             Self::Slow => "slow",
+            Self::Ask => "ask",
         }
     }
 }

@@ -357,6 +357,9 @@ pub async fn retry(
     if let Some(first) = first_of(&http, key.as_ref()).await? {
         return answer(&http, first, None).await;
     }
+    if old.details.adopted {
+        return Err(Kind::Adopted.into());
+    }
     if !matches!(old.state, JobState::Failed | JobState::Canceled | JobState::Unknown) {
         return Err(Problem::saying(Kind::NotFinished, format!("the job is {}", old.state.name())));
     }

@@ -67,7 +67,7 @@ fn operation(doc: &Doc) -> Value {
     });
     if let Some(name) = doc.body {
         operation["requestBody"] = json!({
-            "required": name == "NewJob",
+            "required": matches!(name, "NewJob" | "Adopt"),
             "content": {"application/json": {"schema": reference(name)}},
         });
     }
@@ -139,6 +139,11 @@ fn schemas() -> Value {
         "WholeReceipt": whole(whole_receipt()),
         "ReceiptPage": page_of("Receipt"),
         "NewJob": new_job(),
+        "Adopt": {"type": "object", "required": ["kind", "since"], "properties": {
+            "kind": {"enum": kinds()}, "since": time(),
+            "cursor": {"type": "string", "description": "`next_cursor` of the page before."},
+            "dry_run": {"type": "boolean", "description": "Only say what would be adopted."},
+        }},
         "DryRun": whole(dry_run()),
         "EndedOrDryRun": {"anyOf": [reference("Job"), reference("DryRun")]},
         "Retry": {"type": "object", "properties": {"accept_second_charge": {
@@ -264,6 +269,8 @@ fn job() -> Value {
             "updated_at": time(),
             "deadline_at": time(),
             "accepted_at": maybe_time(),
+            "expected": {"type": ["object", "null"], "properties": {"from": time(), "to": time()}, "description": "When a job under way is expected to end, as its kind took lately."},
+            "late": {"type": "boolean", "description": "It takes longer than expected."},
             "finished_at": maybe_time(),
             "upstream_id": {"type": ["string", "null"], "description": "HeyGen's id."},
             "upstream_video_id": maybe("string"),
@@ -272,8 +279,10 @@ fn job() -> Value {
             "failure": job_failure(),
             "cancel_reason": maybe("string"),
             "found_by": {"type": ["string", "null"], "description": "What told the outcome: webhook, poll, event_log, refresh, submit, deadline or caller."},
+            "evidence": {"type": ["object", "null"], "description": "Of a job that was sent and has no result: when it was sent and with which key, how often HeyGen was asked and what it last answered, what was told unasked."},
             "late_result": late_result(),
             "retry_of": maybe("string"),
+            "adopted": {"type": "boolean", "description": "Not submitted here: found at HeyGen."},
             "note": {"type": ["string", "null"], "description": "What it waits for or last ran into."},
             "waiting": waiting("What holds all queued jobs up, and until when. Null in events, and in the answer to a submit."),
             "status_url": text(),

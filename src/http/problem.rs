@@ -90,6 +90,8 @@ problems! {
         "Its state is final. If it failed or was canceled, `retry` makes a new job from it.",
     NotFinished "not_finished" 409 false "The job has not ended"
         "Only a job that failed, was canceled, or whose outcome is unknown can be retried.",
+    Adopted "adopted" 409 false "The job was not submitted here, so its request is not known"
+        "Submit it anew with POST /api/jobs.",
     SecondCharge "second_charge" 409 false "HeyGen may have charged for this job already"
         "Its outcome is unknown, so another try may be paid twice. Send `{\"accept_second_charge\": true}` to accept that.",
     EndpointConflict "webhook_endpoint_conflict" 409 false "HeyGen has this webhook endpoint with a secret we do not know"
@@ -112,6 +114,8 @@ problems! {
         "HeyGen will try again. Run `reelhook webhook register`, or set HEYGEN_WEBHOOK_SECRET.",
     Rotating "webhook_secret_rotating" 503 true "The webhook secret is being replaced"
         "HeyGen will try again in a moment.",
+    RotationOpen "webhook_rotation_open" 502 true "It is open whether HeyGen has made a new webhook secret"
+        "Run it again: it asks with the same key and gets the same answer. Until then, what no known secret signed is answered 503, and HeyGen sends it again.",
     Internal "internal" 500 true "Something went wrong in reelhook"
         "The log of the server has the cause.",
 }

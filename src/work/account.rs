@@ -17,9 +17,8 @@ pub fn add(tx: &mut Tx, now: Millis) -> store::Result<()> {
 pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
     let wanted = work.db.read(upstream_limit::get).await?.wants_look();
     let seen = if wanted { Some(work.heygen.me().await) } else { None };
-    let m = &work.metrics;
     if let Some(seen) = &seen {
-        m.count(&m.upstream_calls, if seen.is_ok() { "me_ok" } else { "me_fault" });
+        work.called(("me_ok", "me_fault"), seen).await;
     }
     let now = work.clock.now();
     let record = move |tx: &mut Tx| {
@@ -38,7 +37,7 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
     };
     let (held, before, after) = work.db.write_behind(record).await?;
     if !held {
-        m.stale_finishes.inc();
+        work.metrics.stale_finishes.inc();
     }
     tell_pause(before, after);
     Ok(())

@@ -165,8 +165,7 @@ async fn call(work: &Work, task: &Claimed, job: &Job, request: &str) -> Result<C
     }
     let called = work.heygen.create(job.kind, outgoing, &key).await;
     work.fail.at(Point::SendAnswered).await;
-    let m = &work.metrics;
-    m.count(&m.upstream_calls, if called.is_ok() { "create_ok" } else { "create_fault" });
+    work.called(("create_ok", "create_fault"), &called).await;
     called
 }
 

@@ -431,3 +431,34 @@ async fn a_priority_is_sent_as_a_number_within_its_bounds() {
         run(&[&args[..], &["--priority", bad]].concat()).await.expect(2);
     }
 }
+
+#[tokio::test]
+async fn adopt_goes_through_every_page_of_every_list() {
+    let row =
+        |action: &str, id: &str| json!({"action": action, "kind": "video", "upstream_id": id, "title": "T"});
+    let server = Canned::start(move |nth, asked| {
+        assert_eq!(asked.line(), "POST /api/jobs/adopt");
+        let (rows, next) = match nth {
+            0 => (vec![row("adopted", "v1")], json!("c1")),
+            1 => (vec![row("known", "v2"), row("undecided", "v3")], json!(null)),
+            _ => (vec![], json!(null)),
+        };
+        answer(200, &json!({"data": rows, "has_more": next.is_string(), "next_cursor": next}))
+    })
+    .await;
+    let since = ["--since", "2026-11-01T00:00:00Z", "--url", &server.url];
+    let ran = run(&[&["job", "adopt"][..], &since].concat()).await.expect(0);
+    let counts = ran.json();
+    assert_eq!(
+        (&counts["adopted"], &counts["known"], &counts["undecided"]),
+        (&json!(1), &json!(1), &json!(1))
+    );
+    let bodies: Vec<Value> = server.asked().iter().map(|a| a.json()).collect();
+    let sent: Vec<(&str, &Value)> =
+        bodies.iter().map(|b| (b["kind"].as_str().unwrap(), &b["cursor"])).collect();
+    assert_eq!(sent, [("video", &json!(null)), ("video", &json!("c1")), ("translation", &json!(null))]);
+    assert_eq!(bodies[0]["since"], "2026-11-01T00:00:00.000Z");
+    let dry = [&["job", "adopt", "--kind", "translation", "--dry-run"][..], &since].concat();
+    run(&dry).await.expect(0);
+    assert_eq!(server.asked().last().unwrap().json()["dry_run"], json!(true));
+}

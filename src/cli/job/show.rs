@@ -73,6 +73,7 @@ fn page(out: &Output, job: &Value, now: i64) -> String {
         ("submitted", at("created_at")),
         ("accepted", at("accepted_at")),
         ("ended", at("finished_at")),
+        ("expected", expected(job)),
         ("deadline", deadline),
         ("progress", progress),
         ("priority", priority(job)),
@@ -86,6 +87,7 @@ fn page(out: &Output, job: &Value, now: i64) -> String {
         ("canceled", field(job, "cancel_reason")),
         ("found by", if state == "canceled" { String::new() } else { field(job, "found_by") }),
     ];
+    pairs.extend(evidence(&job["evidence"]));
     let mut links = vec![];
     flatten("", &job["result"], &mut links);
     pairs.extend(links.iter().map(|(name, value)| (name.as_str(), value.clone())));
@@ -93,6 +95,33 @@ fn page(out: &Output, job: &Value, now: i64) -> String {
         pairs.push(("late result", field(job, "late_result")));
     }
     head + &out.pairs(&pairs)
+}
+
+fn expected(job: &Value) -> String {
+    let range = &job["expected"];
+    if range.is_null() {
+        return String::new();
+    }
+    let late = if job["late"] == true { ", so it is late" } else { "" };
+    format!("from {} to {}{late}", field(range, "from"), field(range, "to"))
+}
+
+/// What was sent, asked and told of a job without a result.
+fn evidence(evidence: &Value) -> Vec<(&'static str, String)> {
+    let is = |name: &str| evidence[name].is_string();
+    let said = |name: &str| field(evidence, name);
+    let mut pairs = vec![];
+    if is("sent_at") {
+        pairs.push(("sent", format!("{} with the key {}", said("sent_at"), said("idempotency_key"))));
+    }
+    if is("asked_at") {
+        let (times, at, answer) = (said("asked_times"), said("asked_at"), said("last_answer"));
+        pairs.push(("asked", format!("{times} times, last at {at}: {answer}")));
+    }
+    if is("told_at") {
+        pairs.push(("told", format!("by {} at {}: {}", said("told_by"), said("told_at"), said("told"))));
+    }
+    pairs
 }
 
 fn failure(failure: &Value) -> String {
