@@ -63,7 +63,7 @@ const fn setting(name: &'static str, value: &'static str, help: &'static str) ->
 /// A setting that is on when its flag is given.
 pub const SWITCH: &str = "true|false";
 
-pub static SETTINGS: [Setting; 19] = [
+pub static SETTINGS: [Setting; 21] = [
     Setting {
         default: Some("127.0.0.1:8000"),
         ..setting("listen", "ADDRESS:PORT", "Where the server listens, as an IP address and a port.")
@@ -114,10 +114,23 @@ pub static SETTINGS: [Setting; 19] = [
         ..setting(
             "slots",
             "1..10000",
-            "Jobs that may be outstanding at HeyGen at once, over all nodes. HeyGen's own limit is 10 on \
-             pay-as-you-go plans.",
+            "Most jobs outstanding at HeyGen at once, over all kinds and nodes. It begins with 10 at most, shrinks \
+             when HeyGen says it is too many, and grows back. HeyGen's own limit is 10 on pay-as-you-go plans.",
         )
     },
+    setting(
+        "daily-jobs",
+        "1..1000000",
+        "Most jobs sent to HeyGen on one day, UTC, over all nodes; what it refuses does not count. The rest waits \
+         for the next day. No such cap by default.",
+    ),
+    setting(
+        "daily-credits",
+        "1..1000000000",
+        "When the balance HeyGen tells has fallen by so much on one day, UTC, the rest waits for the next day. In \
+         the account's own unit, credits or dollars. The balance is looked up every minute, so what is sent within \
+         a minute may come on top, and what others spend from the same account counts. No such cap by default.",
+    ),
     setting(
         "first-poll",
         "SECONDS",
@@ -375,6 +388,8 @@ pub struct Config {
     pub heygen_webhook_secrets: Vec<String>,
     pub heygen_url: String,
     pub slots: i64,
+    pub daily_jobs: Option<i64>,
+    pub daily_credits: Option<i64>,
     pub first_poll_s: Option<i64>,
     pub poll_pause_s: i64,
     pub poll_budget: i64,
@@ -408,6 +423,8 @@ impl Config {
             heygen_webhook_secrets: values.optional("heygen-webhook-secret", secrets)?.unwrap_or_default(),
             heygen_url: values.required("heygen-url", base_url)?,
             slots: values.required("slots", |v| number(v, 1, 10_000))?,
+            daily_jobs: values.optional("daily-jobs", |v| number(v, 1, 1_000_000))?,
+            daily_credits: values.optional("daily-credits", |v| number(v, 1, 1_000_000_000))?,
             first_poll_s: values.optional("first-poll", |v| number(v, 1, 86_400))?,
             poll_pause_s: values.required("poll-pause", |v| number(v, 1, 86_400))?,
             poll_budget: values.required("poll-budget", |v| number(v, 2, 6_000))?,

@@ -12,15 +12,16 @@ use serde_json::Value;
 use crate::domain::event::{Event, EventType, upstream_type};
 use crate::domain::history::Learned;
 use crate::domain::ids;
-use crate::domain::job::{Details, Job, Kind, Observation, State};
+use crate::domain::job::{Details, Job, Kind, Observation, Priority, State};
 use crate::domain::job_json::job_json;
+use crate::domain::limit::{LOOK, LOOK_EVERY};
 use crate::domain::receipt::Note;
 use crate::domain::step::{Change, Input, Refused, step};
 use crate::domain::stranger::Stranger;
 use crate::domain::task::{Claimed, Lane, Outcome, TaskKind, TaskOp};
 use crate::domain::time::Millis;
 use crate::store::idempotency::Remembered;
-use crate::store::{Result, Tx, event, idempotency, inbox, job, setting, task};
+use crate::store::{Result, Tx, event, idempotency, inbox, job, setting, task, upstream_limit};
 
 pub use adopt::{Fate, Terms, adopt, judge};
 
@@ -51,6 +52,7 @@ pub struct NewJob {
     pub title: Option<String>,
     pub labels: BTreeMap<String, String>,
     pub metadata: Option<Value>,
+    pub priority: Priority,
     pub hold: bool,
     pub deadline_at: Millis,
     pub retry_of: Option<String>,
@@ -105,7 +107,7 @@ pub fn submit(tx: &mut Tx, new: &NewJob, key: Option<&Key>, stamp: &Stamp) -> Re
     job::insert(tx, &made, &new.request)?;
     task::apply(tx, &made.id, TaskOp::Add(TaskKind::Deadline, made.deadline_at))?;
     if first == EventType::Queued {
-        task::apply(tx, &made.id, TaskOp::Add(TaskKind::Submit, stamp.now))?;
+        task::apply(tx, &made.id, TaskOp::Queue(new.priority, stamp.now))?;
     }
     event::append(tx, &mut [job_event(&made, first, stamp, 1)])?;
     Ok(Submitted::New { job_id: made.id, answer })
@@ -150,6 +152,7 @@ fn first_state(new: &NewJob, stamp: &Stamp) -> (Job, EventType) {
             title: new.title.clone(),
             labels: new.labels.clone(),
             metadata: new.metadata.clone(),
+            priority: new.priority,
             first_poll_ms: new.first_poll_ms,
             least_poll_ms: new.least_poll_ms,
             ..Details::default()
@@ -245,11 +248,15 @@ pub enum Begun {
     },
     /// The job needs no sending; the task is gone.
     Nothing,
+    /// Nothing may be sent any more since it was claimed; the task is back in its lane.
+    NotNow,
     LeaseLost,
 }
 
-/// Records `submitting` before anything is sent, so that a crash after this line is seen as such.
+/// Records `submitting` before anything is sent, so that a crash after this line is seen as such; and
+/// with it counts the job among those of the day.
 pub fn begin_send(tx: &mut Tx, claimed: &Claimed, stamp: &Stamp) -> Result<Begun> {
+    let mut limit = upstream_limit::lock(tx)?;
     if !task::change_lane(tx, claimed, Lane::Resolve)? {
         return Ok(Begun::LeaseLost);
     }
@@ -269,6 +276,18 @@ pub fn begin_send(tx: &mut Tx, claimed: &Claimed, stamp: &Stamp) -> Result<Begun
         }
     };
     let fresh = found.state == State::Queued;
+    if fresh && limit.wait(stamp.now).is_some() {
+        let home = Outcome::Snooze { until: claimed.due_at, lane: None };
+        task::settle(tx, claimed, &home, stamp.now)?;
+        return Ok(Begun::NotNow);
+    }
+    if fresh {
+        if limit.count(stamp.now) {
+            // If it does not find out, the next look lets another one try.
+            task::apply(tx, LOOK, TaskOp::Add(TaskKind::Upkeep, stamp.now + LOOK_EVERY))?;
+        }
+        upstream_limit::put(tx, &limit)?;
+    }
     let job = match step(&found, input, stamp.now) {
         Ok(Some(change)) => Box::new(record(tx, &found, change, stamp)?),
         _ => Box::new(found),

@@ -38,6 +38,7 @@ impl World {
         for op in change.tasks {
             match op {
                 TaskOp::Add(kind, _) => self.waiting.insert(kind),
+                TaskOp::Queue(..) => self.waiting.insert(TaskKind::Submit),
                 TaskOp::Hasten(..) => false,
                 TaskOp::Drop(kind) => self.waiting.remove(&kind),
             };
@@ -154,7 +155,7 @@ fn url(text: &str) -> Option<String> {
 }
 
 fn failure() -> Failure {
-    Failure { code: Some("e".to_owned()), message: "words of HeyGen".to_owned(), request_id: None }
+    Failure::new(Some("e".to_owned()), "words of HeyGen")
 }
 
 fn input(word: Word, succeeds: bool) -> Input {

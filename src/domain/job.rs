@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::failure::{Class, FOR_USER};
 use super::history::Usual;
 use super::time::{HOUR, MINUTE, Millis};
 
@@ -85,6 +86,30 @@ impl Kind {
     /// job's id there: a look, a voice, subtitles.
     pub fn makes_file(self) -> bool {
         !matches!(self, Self::Avatar | Self::VoiceClone | Self::Proofread)
+    }
+}
+
+/// Which of the jobs that wait for a slot goes first: 9 before 1, and of one number the oldest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Priority(i64);
+
+impl Priority {
+    pub const LEAST: i64 = 1;
+    pub const MOST: i64 = 9;
+
+    pub fn new(number: i64) -> Option<Self> {
+        (Self::LEAST..=Self::MOST).contains(&number).then_some(Self(number))
+    }
+
+    pub fn number(self) -> i64 {
+        self.0
+    }
+}
+
+impl Default for Priority {
+    fn default() -> Self {
+        Self(5)
     }
 }
 
@@ -274,14 +299,34 @@ pub struct Failure {
     /// What HeyGen calls the request it refused; its support asks for it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub request_id: Option<String>,
+    #[serde(default)]
+    pub class: Class,
+    /// A sentence an end user may be shown.
+    #[serde(default = "for_user")]
+    pub for_user: String,
+}
+
+fn for_user() -> String {
+    FOR_USER.to_owned()
 }
 
 impl Failure {
     pub const LOST_UPSTREAM: &str = "lost_upstream";
     pub const OUTCOME_UNKNOWN: &str = "outcome_unknown";
 
+    /// Of a class nobody knows; upstream's are sorted by `heygen/failure.rs`.
+    pub fn new(code: Option<String>, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            request_id: None,
+            class: Class::default(),
+            for_user: for_user(),
+        }
+    }
+
     pub fn ours(code: &str, message: impl Into<String>) -> Self {
-        Self { code: Some(code.to_owned()), message: message.into(), request_id: None }
+        Self::new(Some(code.to_owned()), message)
     }
 
     /// Whether upstream may have charged for the job although it failed.
@@ -330,6 +375,7 @@ pub struct Details {
     pub title: Option<String>,
     pub labels: BTreeMap<String, String>,
     pub metadata: Option<serde_json::Value>,
+    pub priority: Priority,
     /// First poll this long after upstream accepted, and the least pause between polls.
     pub first_poll_ms: Millis,
     pub least_poll_ms: Millis,

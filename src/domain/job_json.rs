@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::job::{Job, LateResult, State};
+use super::job::{Failure, Job, LateResult, State};
 use super::time::rfc3339;
 
 /// Links are relative references, so that an event frozen today is right behind any address.
@@ -17,6 +17,7 @@ pub fn job_json(job: &Job) -> Value {
         "title": d.title,
         "labels": d.labels,
         "metadata": d.metadata,
+        "priority": d.priority,
         "created_at": rfc3339(job.created_at),
         "updated_at": rfc3339(job.updated_at),
         "deadline_at": rfc3339(job.deadline_at),
@@ -28,7 +29,7 @@ pub fn job_json(job: &Job) -> Value {
         "upstream_video_id": job.upstream_video_id,
         "progress": d.progress,
         "result": (job.state == State::Completed).then(|| json!(d.output)),
-        "failure": d.failure,
+        "failure": d.failure.as_ref().map(job_failure_json),
         "cancel_reason": d.cancel_reason,
         "found_by": d.found_by,
         "evidence": evidence(job),
@@ -36,12 +37,27 @@ pub fn job_json(job: &Job) -> Value {
         "retry_of": job.retry_of,
         "adopted": d.adopted,
         "note": d.note,
+        // What holds all queued jobs up changes without them; it is filled in where one is shown.
+        "waiting": null,
         "status_url": path,
         "events_url": format!("{path}/events"),
         "receipts_url": format!("{path}/receipts"),
         "cancel_url": format!("{path}/cancel"),
         "refresh_url": format!("{path}/refresh"),
     })
+}
+
+/// Upstream's words, and what they were taken to mean.
+pub fn failure_json(failure: &Failure) -> Value {
+    let mut shown = json!(failure);
+    shown["advice"] = json!(failure.class.advice());
+    shown
+}
+
+fn job_failure_json(failure: &Failure) -> Value {
+    let mut shown = failure_json(failure);
+    shown["reelhook_does"] = json!(failure.class.reelhook_does());
+    shown
 }
 
 /// The range of time in which a job under way is expected to end.

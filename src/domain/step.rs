@@ -122,7 +122,7 @@ fn approve(job: &Job, now: Millis) -> Step {
     Ok(Some(Change {
         job: next,
         events: vec![EventType::Queued],
-        tasks: vec![TaskOp::Add(TaskKind::Submit, now)],
+        tasks: vec![TaskOp::Queue(job.details.priority, now)],
     }))
 }
 

@@ -15,7 +15,7 @@ const NOW: i64 = 11 * MINUTE;
 pub fn inputs() -> Vec<(&'static str, Input)> {
     let file = || Box::new(Output { video_url: Some("https://v".to_owned()), ..Output::default() });
     let caption = || Box::new(Output { caption_url: Some("https://c".to_owned()), ..Output::default() });
-    let failure = || Failure { code: None, message: "words of HeyGen".to_owned(), request_id: None };
+    let failure = || Failure::new(None, "words of HeyGen");
     let seen = |says| {
         Input::Observed(Observation {
             found_by: FoundBy::Poll,
@@ -117,6 +117,7 @@ fn cell(before: &Job, step: Step) -> String {
     words.extend(change.events.iter().map(|event| event.name().to_owned()));
     words.extend(change.tasks.iter().map(|op| match op {
         TaskOp::Add(kind, _) => format!("+{}", kind.name()),
+        TaskOp::Queue(..) => "+submit".to_owned(),
         TaskOp::Hasten(kind, _) => format!(">{}", kind.name()),
         TaskOp::Drop(kind) => format!("-{}", kind.name()),
     }));

@@ -1,5 +1,6 @@
 //! Tasks: pending internal work, one row each. A task has times, not states.
 
+use super::job::Priority;
 use super::time::Millis;
 
 /// What kind of work waits. The subject is a job id for all but `Apply`, whose subject is a
@@ -99,6 +100,8 @@ impl Lane {
 pub enum TaskOp {
     /// Have this task, due at this time; one that is there already only changes its time.
     Add(TaskKind, Millis),
+    /// Have the submit task, due at this time; it is claimed by priority.
+    Queue(Priority, Millis),
     /// If the task is there, it is due at this time at the latest.
     Hasten(TaskKind, Millis),
     Drop(TaskKind),
@@ -128,12 +131,13 @@ impl Claimed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     Done,
-    /// Due again at this time, no attempt spent.
+    /// Due again at this time, no attempt spent; in the lane its kind begins in, or in another.
     Snooze {
         until: Millis,
         lane: Option<Lane>,
     },
-    /// Due again at this time; the attempt counts.
+    /// Due again at this time, in the lane it is in; the attempt counts. Never of a submit that was
+    /// not accepted for sure: that one waits for a slot like any other.
     Retry {
         at: Millis,
         why: String,

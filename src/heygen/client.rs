@@ -14,6 +14,7 @@ use super::kinds::{self, Outgoing};
 use super::wire;
 use crate::clock::Clock;
 use crate::domain::job::{FoundBy, Job, Kind, Observation};
+use crate::domain::pause::Reason;
 use crate::net::{Answer, Call, Client};
 
 /// A create call may take 31 s at p99 (heygen-api.md 6.4); upstream's own client waits this long.
@@ -190,16 +191,13 @@ impl Heygen {
     }
 
     fn headers(&self) -> Result<HeaderMap, Fault> {
-        let missing = || Fault::Blocked {
-            by: fault::Blocked::Key,
-            why: "no HeyGen key is set; start reelhook with HEYGEN_API_KEY".to_owned(),
-            said: None,
+        let missing = || {
+            Fault::blocked(Reason::NoHeygenKey, "no HeyGen key is set; start reelhook with HEYGEN_API_KEY")
         };
         let key = self.key.as_deref().ok_or_else(missing)?;
-        let mut key = HeaderValue::from_str(key).map_err(|_| Fault::Blocked {
-            by: fault::Blocked::Key,
-            why: "the HeyGen key has characters no header can carry; check HEYGEN_API_KEY".to_owned(),
-            said: None,
+        let mut key = HeaderValue::from_str(key).map_err(|_| {
+            let why = "the HeyGen key has characters no header can carry; check HEYGEN_API_KEY";
+            Fault::blocked(Reason::HeygenKeyRefused, why)
         })?;
         key.set_sensitive(true);
         let mut headers = crate::net::headers([("content-type", "application/json"), ("user-agent", AGENT)]);

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::problem::Result;
-use super::{Http, hook, ops};
+use super::{Http, hook, upstream};
 use crate::domain::event_log::{EVERY, Position};
 use crate::domain::receipt::Verdict;
 use crate::domain::task::Lane;
@@ -72,15 +72,32 @@ async fn heygen_key(http: &Http) -> Check {
 }
 
 async fn submission(http: &Http) -> Result<Check> {
-    let state = ops::upstream_json(http).await?;
-    let used = format!("{} of {} slots in use", state["slots_in_use"], state["slots"]);
-    Ok(match state["paused"]["reason"].as_str() {
-        None => ok("submission", used),
-        Some(reason) => fail(
-            "submission",
-            format!("paused: {reason}"),
-            "HeyGen takes no job until this is repaired; it is tried again by itself",
-        ),
+    const NAME: &str = "submission";
+    let state = upstream::state(http).await?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let used = format!(
+        "{} of {} slots in use, {} job(s) queued",
+        state["slots_in_use"], state["slots"], state["queued"]
+    );
+    let (paused, waiting) = (&state["paused"], &state["waiting"]);
+    if paused.is_object() {
+        let who = match (paused["by"].as_str(), paused["note"].as_str()) {
+            (Some(by), Some(note)) => format!(", by {by}: {note}"),
+            (Some(by), None) => format!(", by {by}"),
+            _ => String::new(),
+        };
+        let since = text(&paused["since"]);
+        let what = format!("{used}; paused since {since}: {}{who}", text(&paused["what"]));
+        return Ok(match paused["opened"].as_bool() {
+            Some(true) => warn(NAME, what, "the account looks right again; the next job finds out"),
+            _ => fail(NAME, what, text(&paused["fix"])),
+        });
+    }
+    Ok(match waiting["until"].as_str() {
+        Some(until) => {
+            warn(NAME, format!("{used}; {}", text(&waiting["what"])), format!("it goes on at {until}"))
+        }
+        None => ok(NAME, used),
     })
 }
 

@@ -21,6 +21,7 @@ mod receipts;
 mod rotation;
 mod routes;
 mod secrets;
+mod upstream;
 mod videos;
 mod webhooks;
 

@@ -6,7 +6,9 @@ use axum::middleware;
 use axum::routing::{MethodRouter, any, delete, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use super::{Http, adopt, answer, auth, doctor, hook, jobs, keys, ops, query, receipts, videos, webhooks};
+use super::{
+    Http, adopt, answer, auth, doctor, hook, jobs, keys, ops, query, receipts, upstream, videos, webhooks,
+};
 
 /// A route as the API description shows it.
 pub struct Doc {
@@ -132,7 +134,16 @@ pub const TABLE: &[Doc] = &[
     },
     Doc {
         answer: (200, Some("Upstream")),
-        ..doc("get", "/api/upstream", "Slots in use at HeyGen, and whether submission is paused.")
+        ..doc("get", "/api/upstream", "Slots in use at HeyGen, and what holds submission up.")
+    },
+    Doc {
+        body: Some("Pause"),
+        answer: (200, Some("Upstream")),
+        ..doc("post", "/api/upstream/pause", "Send no job to HeyGen until `resume`; jobs wait.")
+    },
+    Doc {
+        answer: (200, Some("Upstream")),
+        ..doc("post", "/api/upstream/resume", "End a pause of submission, whoever began it.")
     },
     Doc {
         answer: (200, Some("EndpointPage")),
@@ -186,7 +197,9 @@ fn handler(method: &str, path: &str) -> Option<MethodRouter<Http>> {
         ("get", "/api/events") => get(jobs::all_events),
         ("get", "/api/receipts") => get(receipts::list),
         ("get", "/api/receipts/{id}") => get(receipts::get),
-        ("get", "/api/upstream") => get(ops::upstream),
+        ("get", "/api/upstream") => get(upstream::get),
+        ("post", "/api/upstream/pause") => post(upstream::pause),
+        ("post", "/api/upstream/resume") => post(upstream::resume),
         ("get", "/api/webhooks") => get(webhooks::list),
         ("post", "/api/webhooks") => post(webhooks::register),
         ("post", "/api/webhooks/{id}/rotate") => post(webhooks::rotate),

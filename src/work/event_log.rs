@@ -11,12 +11,13 @@ use serde_json::Value;
 use super::Work;
 use crate::domain::event_log::{EVERY, Gap, PAGE_PAUSE, Position};
 use crate::domain::ids;
+use crate::domain::pause::Reason;
 use crate::domain::receipt::{Note, Receipt, Verdict};
 use crate::domain::retry::backoff;
 use crate::domain::task::{Claimed, Outcome};
 use crate::domain::time::{MINUTE, Millis, SECOND, rfc3339};
 use crate::heygen::client::Page;
-use crate::heygen::fault::{Blocked, Fault};
+use crate::heygen::fault::Fault;
 use crate::heygen::wire::{self, Heard};
 use crate::store::{self, Tx, inbox, job, setting, task};
 
@@ -85,7 +86,7 @@ fn after_fault(fault: &Fault, mid_way: bool, task: &Claimed, now: Millis, jitter
             Outcome::Retry { at: now + backoff(task.attempt, jitter), why }
         }
         // There is no such log, or nothing to ask with.
-        Fault::Refused(_) | Fault::NotFound(_) | Fault::Blocked { by: Blocked::Address, .. } => {
+        Fault::Refused(_) | Fault::NotFound(_) | Fault::Blocked { by: Reason::NotHeygen, .. } => {
             Outcome::Snooze { until: now + EVERY, lane: None }
         }
         Fault::Wait { after, .. } => Outcome::Retry { at: now + after.unwrap_or(BUSY_PAUSE), why },

@@ -4,15 +4,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{End, Work, pause_for};
+use super::{End, Lesson, Work};
 use crate::domain::job::{FoundBy, Job, Kind, Observation, Says};
+use crate::domain::limit::Answer;
+use crate::domain::pause::Reason;
 use crate::domain::retry::poll_pause;
 use crate::domain::step::{Input, LAST_LOOK, next_look};
 use crate::domain::task::{Claimed, Lane, Outcome};
 use crate::domain::time::{Millis, SECOND};
 use crate::fail::Point;
 use crate::heygen::client::MOST_STATUSES;
-use crate::heygen::fault::{Blocked, Fault};
+use crate::heygen::failure::is_lack_of_credit;
+use crate::heygen::fault::Fault;
 use crate::heygen::kinds;
 use crate::store::{self, job};
 
@@ -106,8 +109,8 @@ async fn ask_together(work: &Work, kind: Kind, asked: Vec<(Claimed, Job)>) -> Ve
 fn says_nothing_of_single_asks(fault: &Fault) -> bool {
     match fault {
         Fault::Refused(_) | Fault::NotFound(_) | Fault::Unknown { .. } => true,
-        Fault::Blocked { by, .. } => *by == Blocked::Address,
-        Fault::NotSent { .. } | Fault::Wait { .. } => false,
+        Fault::Blocked { by, .. } => *by == Reason::NotHeygen,
+        Fault::NotSent { .. } | Fault::Wait { .. } | Fault::TooMany { .. } => false,
     }
 }
 
@@ -140,9 +143,11 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
     let now = work.clock.now();
     let end = match seen {
         Ok(seen) => {
-            let over = job.state.is_terminal() || seen.says.is_final();
-            let end = if over { End::of(task, Outcome::Done) } else { again(work, task, &job, now) };
-            end.saying(Input::Observed(seen))
+            let over = job.state.is_terminal();
+            let lesson = if over { None } else { lesson_of(work, &job, &seen) };
+            let done = over || seen.says.is_final();
+            let end = if done { End::of(task, Outcome::Done) } else { again(work, task, &job, now) };
+            End { lesson, ..end.saying(Input::Observed(seen)) }
         }
         Err(fault) => {
             tracing::debug!(job_id = %job.id, why = fault.why(), "a poll found nothing out");
@@ -155,12 +160,22 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
 /// Upstream did not say how the job stands.
 fn unanswered(work: &Work, task: Claimed, job: &Job, fault: &Fault) -> End {
     let now = work.clock.now();
-    if let Fault::Wait { after, .. } = fault {
+    if let Fault::Wait { after, .. } | Fault::TooMany { after, .. } = fault {
         work.budget.close_until(now + after.unwrap_or(BUSY_PAUSE));
     }
     let end =
         if job.state.is_terminal() { End::of(task, Outcome::Done) } else { again(work, task, job, now) };
-    End { pause: pause_for(fault, now), ..end }.saying(Input::Unanswered { why: fault.why() })
+    // Only what concerns every job; a poll that did not get through holds no submit up.
+    let lesson = work.lesson(fault, now).filter(|l| matches!(l.answer, Answer::Blocked(_)));
+    End { lesson, ..end }.saying(Input::Unanswered { why: fault.why() })
+}
+
+/// HeyGen takes jobs it then fails for lack of credit: those that still wait must not go the same way.
+fn lesson_of(work: &Work, job: &Job, seen: &Observation) -> Option<Lesson> {
+    let Says::Failed { failure, confirmed: true } = &seen.says else { return None };
+    let sent_at = job.details.sent_at.unwrap_or(job.created_at);
+    let answer = Answer::Blocked(Reason::JobsFailForCredit);
+    is_lack_of_credit(failure).then(|| Lesson { answer, sent_at, jitter: work.jitter() })
 }
 
 /// Not before its end is expected, however early a hint made us ask.

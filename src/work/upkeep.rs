@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{End, Work, event_log};
+use super::{End, Work, account, event_log};
 use crate::domain::event::EventType;
 use crate::domain::event_log::{DUTY as EVENT_LOG, Position};
 use crate::domain::history::{LOOKED_AT, Usual};
+use crate::domain::limit::LOOK;
 use crate::domain::task::{Claimed, Outcome, TaskKind, TaskOp};
 use crate::domain::time::{HOUR, MINUTE, Millis, parse_rfc3339};
 use crate::flow;
-use crate::store::{self, Tx, event, idempotency, setting, task};
+use crate::store::{self, Tx, event, idempotency, setting, task, upstream_limit};
 
 /// Forgets what is kept no longer.
 const PURGE: &str = "purge";
@@ -26,6 +27,7 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
     match task.subject.as_str() {
         PURGE => purge(work, task).await,
         LEARN => learn(work, task).await,
+        LOOK => account::run(work, task).await,
         EVENT_LOG => event_log::run(work, task).await,
         // A duty of a newer version of this program, or a mistake; either way not ours to guess.
         other => {
@@ -73,13 +75,17 @@ async fn learn(work: &Work, task: Claimed) -> store::Result<()> {
     work.conclude(End::of(task, Outcome::Snooze { until, lane: None })).await
 }
 
-/// Makes sure every duty has its task. One that waits keeps its time, but for the event log: what
-/// happened while no server ran is looked for at once.
+/// Makes sure every duty has its task. One that waits keeps its time, but for the event log, where
+/// what happened while no server ran is looked for at once, and for the look at the account.
 pub fn ensure(tx: &mut Tx, now: Millis) -> store::Result<()> {
     for (duty, every) in [(PURGE, PURGE_EVERY), (LEARN, LEARN_EVERY)] {
         if task::find_due(tx, duty, TaskKind::Upkeep)?.is_none() {
             task::apply(tx, duty, TaskOp::Add(TaskKind::Upkeep, now + every))?;
         }
+    }
+    // The key or the account may be what was repaired before this start.
+    if upstream_limit::get(tx)?.wants_look() {
+        account::add(tx, now)?;
     }
     setting::get_or_put(tx, setting::EVENT_LOG, &event_log::text(&Position::new(now)))?;
     task::apply(tx, EVENT_LOG, TaskOp::Add(TaskKind::Upkeep, now))

@@ -45,8 +45,7 @@ fn caption() -> Says {
 }
 
 fn failure() -> Says {
-    let failure = Failure { code: None, message: "broken".to_owned(), request_id: None };
-    Says::Failed { failure, confirmed: false }
+    Says::Failed { failure: Failure::new(None, "broken"), confirmed: false }
 }
 
 /// Accepts one receipt per saying, about upstream's id `about`, and claims their tasks.

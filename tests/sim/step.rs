@@ -365,6 +365,8 @@ impl Sim {
                 continue;
             }
             self.oracle.check(&self.world);
+            // A job that was made and could not be paid stops all others until somebody says go on.
+            self.world.resume();
             if self.world.runs.is_empty() && self.oracle.finished() == self.wanted.len() {
                 return;
             }

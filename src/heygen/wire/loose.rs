@@ -180,7 +180,7 @@ pub fn failure(fields: &Fields) -> Failure {
         Some(code) => format!("HeyGen reported the failure {code}."),
         None => "HeyGen reported a failure without a reason.".to_owned(),
     });
-    Failure { code, message, request_id: None }
+    super::super::failure::sorted(code, message)
 }
 
 /// The same in upstream's own words, if it has any.
