@@ -351,7 +351,7 @@ pub fn observe_many(tx: &mut Tx, batch: &[Heard], stamp: &Stamp) -> Result<Appli
     for hearing in known.into_iter().chain(strange) {
         if let Some((stranger, terms)) = &hearing.stranger
             && jobs.find(hearing).is_none()
-            && !adopt::may_be_ours(tx, stranger)?
+            && !adopt::may_be_ours(stranger, &adopt::nameless(tx, stranger.kind)?)
         {
             jobs.adopt(tx, stranger, *terms, stamp, &mut events)?;
         }

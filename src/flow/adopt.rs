@@ -3,7 +3,7 @@
 //!
 //! What a job of ours may turn out to be is never adopted: it would be there twice.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::{Loaded, Slot, Stamp};
 use crate::domain::event::Event;
@@ -47,7 +47,11 @@ pub fn judge(tx: &mut Tx, strangers: &[(Stranger, Observation)]) -> Result<Vec<F
     known.extend(job::find_many(tx, &named)?);
     let mut fates = vec![];
     let mut seen = HashSet::new();
+    let mut begun: HashMap<Kind, Vec<Millis>> = HashMap::new();
     for (stranger, _) in strangers {
+        if !begun.contains_key(&stranger.kind) {
+            begun.insert(stranger.kind, nameless(tx, stranger.kind)?);
+        }
         let is_it = |job: &&Job| {
             let ids = [job.upstream_id.as_deref(), job.upstream_video_id.as_deref()];
             ids.contains(&Some(&*stranger.upstream_id)) || stranger.job_id() == Some(job.id.as_str())
@@ -56,7 +60,7 @@ pub fn judge(tx: &mut Tx, strangers: &[(Stranger, Observation)]) -> Result<Vec<F
             Some(job) => Fate::Known(Box::new(job.clone())),
             // The same thing twice in one list.
             None if !seen.insert(&stranger.upstream_id) => Fate::Undecided,
-            None if may_be_ours(tx, stranger)? => Fate::Undecided,
+            None if may_be_ours(stranger, &begun[&stranger.kind]) => Fate::Undecided,
             None => Fate::New,
         });
     }
@@ -90,34 +94,39 @@ pub fn adopt(
     Ok(fates)
 }
 
-/// Whether a job of ours may be this one, though nothing names it: one whose create call has no
-/// answer yet, or an agent's that has not named its video.
-pub(super) fn may_be_ours(tx: &mut Tx, stranger: &Stranger) -> Result<bool> {
+/// Whether a job of ours may be this one, though nothing names it. `begun` is of `nameless`.
+pub(super) fn may_be_ours(stranger: &Stranger, begun: &[Millis]) -> bool {
     // Ours carry our id.
-    if stranger.callback_id.is_some() {
-        return Ok(false);
+    let unnamed = stranger.callback_id.is_none();
+    unnamed && begun.iter().any(|begun| stranger.created_at.is_none_or(|at| at >= begun - CLOCKS_DIFFER))
+}
+
+/// When the jobs were begun that may turn out to be something of this kind that upstream has: those
+/// whose create call has no answer yet, and agents' that have not named their video.
+pub(super) fn nameless(tx: &mut Tx, kind: Kind) -> Result<Vec<Millis>> {
+    let mut asked = vec![(kind, State::Submitting), (kind, State::Unknown)];
+    if kind == Kind::Video {
+        asked.extend([State::Submitting, State::Unknown].map(|state| (Kind::Template, state)));
+        asked.extend(
+            [State::Submitting, State::Unknown, State::Processing].map(|state| (Kind::VideoAgent, state)),
+        );
     }
-    let mut asked = vec![(stranger.kind, State::Submitting), (stranger.kind, State::Unknown)];
-    if stranger.kind == Kind::Video {
-        asked.extend([State::Submitting, State::Unknown].map(|s| (Kind::Template, s)));
-        asked.extend([State::Submitting, State::Unknown, State::Processing].map(|s| (Kind::VideoAgent, s)));
-    }
+    let mut begun = vec![];
     for (kind, state) in asked {
         let filter = job::Filter { kind: Some(kind), state: Some(state), ..job::Filter::default() };
         let open = job::list(tx, &filter, None, MOST_OPEN)?;
-        let fits = |job: &Job| {
-            let nameless = match kind {
-                Kind::VideoAgent => job.upstream_video_id.is_none(),
-                _ => job.upstream_id.is_none(),
-            };
-            let begun = job.details.sent_at.or(job.details.accepted_at).unwrap_or(job.created_at);
-            nameless && stranger.created_at.is_none_or(|at| at >= begun - CLOCKS_DIFFER)
-        };
-        if i64::try_from(open.len()) == Ok(MOST_OPEN) || open.iter().any(fits) {
-            return Ok(true);
+        if i64::try_from(open.len()) == Ok(MOST_OPEN) {
+            // There may be more, begun whenever.
+            begun.push(0);
         }
+        let is_nameless = |job: &&Job| match kind {
+            Kind::VideoAgent => job.upstream_video_id.is_none(),
+            _ => job.upstream_id.is_none(),
+        };
+        let since = |job: &Job| job.details.sent_at.or(job.details.accepted_at).unwrap_or(job.created_at);
+        begun.extend(open.iter().filter(is_nameless).map(since));
     }
-    Ok(false)
+    Ok(begun)
 }
 
 impl Loaded {
