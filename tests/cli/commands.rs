@@ -337,9 +337,9 @@ async fn submission_is_shown_paused_and_resumed() {
     let ran = run(&args).await.expect(0);
     assert_eq!(server.lines(), ["POST /api/upstream/pause"]);
     assert_eq!(server.asked()[0].json(), json!({"reason": "no budget"}));
-    for part in ["paused", "somebody paused submission (operator), since T, by key_1: no budget", "resume it"]
-    {
-        assert!(ran.out.contains(part), "{part}: {}", ran.out);
+    let one_line = ran.out.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in ["paused: somebody paused submission (operator), since T, by key_1: no budget", "resume it"] {
+        assert!(one_line.contains(part), "{part}: {}", ran.out);
     }
     let full = json!({"reason": "daily_jobs", "what": "as many as allowed", "until": "midnight"});
     let server = Canned::saying(200, state(Value::Null, full)).await;
