@@ -392,7 +392,7 @@ impl Config {
         let config = Self {
             listen: values
                 .required("listen", |v| v.parse().map_err(|_| "no IP address with a port".to_owned()))?,
-            database: values.required("database", |v| Ok(Address::parse(v)))?,
+            database: values.required("database", database)?,
             public_url: values.optional("public-url", base_url)?,
             heygen_api_key: values.optional("heygen-api-key", header_text)?,
             heygen_webhook_secrets: values.optional("heygen-webhook-secret", secrets)?.unwrap_or_default(),
@@ -469,6 +469,8 @@ impl Values {
     ) -> Result<Option<T>, ConfigError> {
         let Some((setting, value)) = self.0.iter().find(|(s, _)| s.name == name) else { return Ok(None) };
         let Some((value, from)) = value else { return Ok(None) };
+        let read =
+            |value: &str| if value.trim().is_empty() { Err("it is empty".to_owned()) } else { read(value) };
         read(value).map(Some).map_err(|why| malformed(setting, value, from, why))
     }
 
@@ -526,6 +528,15 @@ fn base_url(text: &str) -> Result<String, String> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
+fn database(text: &str) -> Result<Address, String> {
+    match Address::parse(text) {
+        Address::Sqlite(path) if path.as_os_str().is_empty() || path.to_string_lossy().contains("://") => {
+            Err("neither a file nor an address that begins with postgres://".to_owned())
+        }
+        address => Ok(address),
+    }
+}
+
 fn header_text(text: &str) -> Result<String, String> {
     if text.trim().is_empty() || text.chars().any(|c| !c.is_ascii_graphic()) {
         return Err("it holds white space or other characters no key has".to_owned());
@@ -547,6 +558,12 @@ fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {
 }
 
 fn log_filter(text: &str) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+    // The parser would take a mistyped level for the name of a module, and log nothing.
+    let is_level = |word: &str| LEVELS.iter().any(|level| word.trim().eq_ignore_ascii_case(level));
+    if let Some(word) = text.split(',').find(|word| !word.contains('=') && !is_level(word)) {
+        return Err(format!("`{}` is no level; levels are {}", word.trim(), LEVELS.join(", ")));
+    }
     match text.parse::<tracing_subscriber::EnvFilter>() {
         Ok(_) => Ok(text.to_owned()),
         Err(e) => Err(e.to_string()),

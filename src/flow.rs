@@ -331,9 +331,11 @@ pub fn observe_many(tx: &mut Tx, batch: &[Heard], stamp: &Stamp) -> Result<Appli
     Ok(done)
 }
 
-/// Waits under its upstream id for the job that will have it; meanwhile it is published as it is.
+/// Waits under the upstream ids it names, two at most, for the job that will have one of them;
+/// meanwhile it is published as it is.
 fn park(hearing: &Hearing, note: &mut Note, stamp: &Stamp, events: &mut Vec<Event>) {
     note.parked_under = hearing.upstream_ids.first().cloned();
+    note.parked_also = hearing.upstream_ids.get(1).cloned();
     note.meaning = Some("no job of ours has this id yet; kept, and published as it is".to_owned());
     let Some(body) = &hearing.publish else { return };
     let data: Value = serde_json::from_slice(body).unwrap_or(Value::Null);

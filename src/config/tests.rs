@@ -54,24 +54,58 @@ fn a_malformed_setting_says_its_name_source_and_fix() {
     assert!(secret.contains("`…1234`") && !secret.contains("white space 1"), "{secret}");
 }
 
+/// A value that fits and some that do not, of every setting; `numbers` are met from both sides.
 #[test]
-fn every_bound_is_met_from_both_sides() {
-    let bounds = [
-        ("slots", 1, 10_000),
-        ("daily-jobs", 1, 1_000_000),
-        ("daily-credits", 1, 1_000_000_000),
-        ("first-poll", 1, 86_400),
-        ("poll-pause", 1, 86_400),
-        ("drain", 1, 600),
-        ("deadline", 60, 2_592_000),
+fn every_setting_is_checked_and_its_error_names_it() {
+    let table: [(&str, &[&str], &[&str]); 19] = [
+        (
+            "listen",
+            &["0.0.0.0:1", "[::1]:65535"],
+            &["8000", "localhost:8000", "127.0.0.1:65536", "127.0.0.1"],
+        ),
+        ("database", &["r.db", "postgres://h/d"], &["mysql://h/d", "sqlite:", "http://x"]),
+        (
+            "public-url",
+            &["https://x.example"],
+            &["x.example", "ftp://x", "https://", "https://x/?a", "https://x/#a"],
+        ),
+        ("heygen-api-key", &["k"], &["two words", "k\n", "ключ"]),
+        ("heygen-webhook-secret", &["a,b"], &["a,,b", ",", "a,"]),
+        ("heygen-url", &["http://127.0.0.1:8100"], &["127.0.0.1:8100", "https://u:p@x"]),
+        ("slots", &["1", "10000"], &["0", "10001", "-1", "1.5", "ten", "1 "]),
+        ("daily-jobs", &["1", "1000000"], &["0", "1000001", "ten"]),
+        ("daily-credits", &["1", "1000000000"], &["0", "1000000001", "1.5"]),
+        ("first-poll", &["1", "86400"], &["0", "86401", "5s"]),
+        ("poll-pause", &["1", "86400"], &["0", "86401", "99999999999999999999"]),
+        ("accept-unsigned", &["yes", "0"], &["perhaps", "2"]),
+        ("trusted-proxies", &["10.0.0.1, ::1"], &["10.0.0.0/8", "proxy", "10.0.0.1,"]),
+        ("bootstrap", &["on", "off"], &["x"]),
+        ("log", &["debug", "reelhook=debug,info", "off"], &["loud", "reelhook=loud", "info,,debug", "inof"]),
+        ("log-format", &["json"], &["xml", "JSON"]),
+        ("log-file", &["x.log"], &[]),
+        ("drain", &["1", "600"], &["0", "601"]),
+        ("deadline", &["60", "2592000"], &["59", "2592001"]),
     ];
-    for (name, least, most) in bounds {
-        for ok in [least, most] {
-            assert!(Config::resolve(&flags(&[(name, &ok.to_string())])).is_ok(), "{name} {ok}");
+    assert_eq!(table.map(|(name, ..)| name), SETTINGS.each_ref().map(|s| s.name), "no setting is left out");
+    for (name, right, wrong) in table {
+        let setting = SETTINGS.iter().find(|s| s.name == name).unwrap();
+        for value in right {
+            assert_eq!(error(&flags(&[(name, value)])), "", "{name} {value}");
         }
-        for bad in [least - 1, most + 1] {
-            assert!(Config::resolve(&flags(&[(name, &bad.to_string())])).is_err(), "{name} {bad}");
+        for value in wrong.iter().chain(&["", "  "]) {
+            let by_flag = error(&flags(&[(name, value)]));
+            assert!(by_flag.starts_with(&format!("--{name} is ")), "{name} {value:?}: {by_flag}");
+            assert!(by_flag.contains("by the command line"), "{by_flag}");
+            assert!(by_flag.contains(&format!("It takes {}. {}", setting.value, setting.help)), "{by_flag}");
         }
+        let Some(value) = wrong.first() else { continue };
+        let variable = setting.variable();
+        let by_variable = error(&env(&[(&variable, value)]));
+        assert!(by_variable.contains(&format!("by the variable {variable}")), "{by_variable}");
+        let given = Given { dot_env: map(&[(&variable, value)]), ..Given::default() };
+        assert!(error(&given).contains(&format!("by {variable} in .env")), "{}", error(&given));
+        // An empty variable is as good as none: compose files leave them behind.
+        assert_eq!(error(&env(&[(&variable, "")])), "", "{variable}");
     }
 }
 

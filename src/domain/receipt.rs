@@ -62,6 +62,8 @@ pub struct Note {
     pub job_id: Option<String>,
     /// The upstream id it waits under while no job has it.
     pub parked_under: Option<String>,
+    /// The other upstream id it names, if it names two.
+    pub parked_also: Option<String>,
     /// What it did, or why it did nothing.
     pub meaning: Option<String>,
 }

@@ -4,7 +4,7 @@
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use tracing::Instrument;
 
 use super::problem::{Kind, Problem, field};
@@ -20,14 +20,19 @@ const MAX_INSTANCE: usize = 255;
 /// Around every request. The id is in every line the log has of it.
 pub async fn complete(State(http): State<Http>, request: Request, next: Next) -> Response {
     let id = request_id(&http, request.headers());
-    let path = request.uri().path().to_owned();
-    let span = tracing::info_span!("request", request_id = id.to_str().unwrap_or_default());
-    let mut response = next.run(request).instrument(span).await;
+    let uri = request.uri().clone();
+    let mut response = match holds_code_zero(&uri) {
+        Some(problem) => problem.into_response(),
+        None => {
+            let span = tracing::info_span!("request", request_id = id.to_str().unwrap_or_default());
+            next.run(request).instrument(span).await
+        }
+    };
     if let Some(problem) = problem_of(&mut response) {
-        response = problem.document(response, id.to_str().ok(), instance(&path));
+        response = problem.document(response, id.to_str().ok(), instance(uri.path()));
     }
     let headers = response.headers_mut();
-    safe(headers, path.starts_with("/api/"));
+    safe(headers, uri.path().starts_with("/api/"));
     headers.insert(REQUEST_ID, id);
     response
 }
@@ -41,6 +46,13 @@ fn request_id(http: &Http, headers: &HeaderMap) -> HeaderValue {
         let made = ids::new(ids::REQUEST, http.clock.now(), http.clock.random());
         HeaderValue::from_str(&made).unwrap_or(HeaderValue::from_static("-"))
     })
+}
+
+/// No id and no text anybody searches for holds this character, and PostgreSQL cannot even be asked.
+fn holds_code_zero(uri: &Uri) -> Option<Problem> {
+    let parts = [("path", Some(uri.path())), ("query", uri.query())];
+    let (name, _) = parts.into_iter().find(|(_, text)| text.is_some_and(|text| text.contains("%00")))?;
+    Some(Problem::fields(Kind::InvalidParameter, vec![field(name, "holds %00, the character of code zero")]))
 }
 
 fn problem_of(response: &mut Response) -> Option<Problem> {

@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, Limited};
 use serde_json::{Map, Value, json};
 
 use super::Http;
-use super::problem::{FieldError, Kind, Problem, Result, field};
+use super::problem::{FieldError, Kind, Problem, Result, field, unknown};
 use crate::domain::job::{Kind as JobKind, Priority};
 use crate::domain::time::{DAY, MINUTE, Millis, parse_rfc3339};
 use crate::flow::NewJob;
@@ -23,6 +23,8 @@ const MAX_LABELS: usize = 20;
 const MAX_LABEL_CHARS: usize = 100;
 const MAX_CALLBACK_ID_CHARS: usize = 255;
 const MAX_TITLE_CHARS: usize = 500;
+const MAX_LISTED: usize = 100;
+const MAX_LISTED_CHARS: usize = 100;
 const MAX_METADATA_BYTES: usize = 16 << 10;
 pub const MIN_DEADLINE: Millis = MINUTE;
 pub const MAX_DEADLINE: Millis = 30 * DAY;
@@ -46,6 +48,11 @@ pub fn object(bytes: &[u8], may_be_empty: bool) -> Result<Map<String, Value>> {
         Ok(_) => Err(Problem::saying(Kind::NotJson, "it must be one JSON object")),
         Err(e) => Err(Problem::saying(Kind::NotJson, e.to_string())),
     }
+}
+
+/// For the routes that take no field: nothing, or an empty object.
+pub async fn nothing(body: Body) -> Result<()> {
+    Fields::new(object(&read(body).await?, true)?).finish()
 }
 
 /// Takes fields out of an object and collects what is wrong with them.
@@ -95,23 +102,24 @@ impl Fields {
     }
 
     pub fn texts(&mut self, name: &'static str) -> Option<Vec<String>> {
-        let wrong = "must be a list of texts";
-        let Value::Array(all) = self.take(name)? else {
-            self.wrong(name, wrong);
-            return None;
+        let text =
+            |v: &Value| v.as_str().filter(|t| (1..=MAX_LISTED_CHARS).contains(&t.len())).map(str::to_owned);
+        let texts: Option<Vec<String>> = match self.take(name)? {
+            Value::Array(all) if (1..=MAX_LISTED).contains(&all.len()) => all.iter().map(text).collect(),
+            _ => None,
         };
-        let texts: Option<Vec<String>> = all.iter().map(|v| v.as_str().map(str::to_owned)).collect();
         if texts.is_none() {
-            self.wrong(name, wrong);
+            self.wrong(
+                name,
+                format!("must be a list of 1 to {MAX_LISTED} texts of 1 to {MAX_LISTED_CHARS} characters"),
+            );
         }
         texts
     }
 
     pub fn finish(mut self) -> Result<()> {
         for name in self.object.keys() {
-            let known = self.known.join(", ");
-            let pointer = format!("/{}", escaped(name));
-            self.errors.push(field(pointer, format!("is not known here; known are: {known}")));
+            self.errors.push(field(format!("/{}", escaped(name)), unknown(&self.known)));
         }
         if self.errors.is_empty() {
             return Ok(());

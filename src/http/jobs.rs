@@ -11,10 +11,11 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::auth::Caller;
-use super::problem::{Kind, Problem, Result};
+use super::problem::{Kind, Problem, Result, field};
 use super::query::{Query, page};
 use super::upstream::{live_json, waits_for};
 use super::{Http, input, receipts};
+use crate::domain::ids;
 use crate::domain::job::{Job, Kind as JobKind, State as JobState};
 use crate::domain::limit::Limit;
 use crate::domain::step::{Input, Refused};
@@ -103,7 +104,8 @@ fn key_of(headers: &HeaderMap, caller: &Caller, action: &str, bytes: &[u8]) -> R
     // The draft quotes the key, most clients do not.
     let key = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text);
     if key.is_empty() || key.len() > MAX_KEY_CHARS || !key.bytes().all(|b| (0x20..0x7f).contains(&b)) {
-        return Err(Kind::InvalidKey.into());
+        let why = format!("must have 1 to {MAX_KEY_CHARS} ASCII characters");
+        return Err(Problem::fields(Kind::InvalidKey, vec![field("Idempotency-Key", why)]));
     }
     let mut hash = Sha256::new();
     hash.update(action);
@@ -144,7 +146,7 @@ fn wait_of(mut query: Query, headers: &HeaderMap) -> Result<Option<Duration>> {
 pub async fn list(State(http): State<Http>, RawQuery(raw): RawQuery) -> Result<Response> {
     let mut query = Query::parse(raw.as_deref());
     let limit = query.limit();
-    let cursor = query.text("cursor");
+    let cursor = query.cursor(ids::JOB);
     let names = |all: Vec<&str>| format!("must be one of {}", all.join(", "));
     let filter = job::Filter {
         state: query.read("state", |t| {
@@ -257,7 +259,7 @@ pub async fn events(
 ) -> Result<Response> {
     let mut query = Query::parse(raw.as_deref());
     let limit = query.limit();
-    let after = query.number("cursor", 0, i64::MAX).unwrap_or(0);
+    let after = query.position();
     query.finish()?;
     let job = find(&http, &id).await?;
     let path = format!("/api/jobs/{}/events", job.id);
@@ -269,7 +271,7 @@ pub async fn events(
 pub async fn all_events(State(http): State<Http>, RawQuery(raw): RawQuery) -> Result<Response> {
     let mut query = Query::parse(raw.as_deref());
     let limit = query.limit();
-    let after = query.number("cursor", 0, i64::MAX).unwrap_or(0);
+    let after = query.position();
     query.finish()?;
     let events = http.db.read(move |tx| event::list(tx, None, after, limit + 1)).await?;
     Ok(page("/api/events", raw.as_deref(), events, limit, |e| e.number.to_string(), event_json))
@@ -296,11 +298,13 @@ pub async fn receipts_of(
     receipts::list_of_job(&http, &job.id, raw.as_deref()).await
 }
 
-pub async fn cancel(State(http): State<Http>, Path(id): Path<String>) -> Result<Response> {
+pub async fn cancel(State(http): State<Http>, Path(id): Path<String>, body: Body) -> Result<Response> {
+    input::nothing(body).await?;
     wish(&http, &id, Input::Cancel).await
 }
 
-pub async fn approve(State(http): State<Http>, Path(id): Path<String>) -> Result<Response> {
+pub async fn approve(State(http): State<Http>, Path(id): Path<String>, body: Body) -> Result<Response> {
+    input::nothing(body).await?;
     wish(&http, &id, Input::Approve).await
 }
 
@@ -311,7 +315,8 @@ pub async fn reject(State(http): State<Http>, Path(id): Path<String>, body: Body
     wish(&http, &id, Input::Reject { reason }).await
 }
 
-pub async fn refresh(State(http): State<Http>, Path(id): Path<String>) -> Result<Response> {
+pub async fn refresh(State(http): State<Http>, Path(id): Path<String>, body: Body) -> Result<Response> {
+    input::nothing(body).await?;
     let mut response = wish(&http, &id, Input::Refresh).await?;
     *response.status_mut() = StatusCode::ACCEPTED;
     Ok(response)

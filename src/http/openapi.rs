@@ -49,25 +49,20 @@ fn operation(doc: &Doc) -> Value {
             "schema": {"type": "string", "maxLength": 255},
         }));
     }
-    let (status, schema) = doc.answer;
-    let success = match schema {
-        Some(name) => {
-            json!({"description": "Success", "content": {"application/json": {"schema": reference(name)}}})
-        }
-        None if status == 204 => json!({"description": "Done"}),
-        None => json!({"description": "Success"}),
-    };
+    let mut responses = Map::new();
+    for (status, schema) in std::iter::once(&doc.answer).chain(doc.also) {
+        responses.insert(status.to_string(), success(*status, *schema));
+    }
+    let problem = json!({
+        "description": "A problem document",
+        "content": {"application/problem+json": {"schema": reference("Problem")}},
+    });
+    responses.insert("default".to_owned(), problem);
     let mut operation = json!({
         "summary": doc.summary,
         "operationId": operation_id(doc),
         "parameters": parameters,
-        "responses": {
-            status.to_string(): success,
-            "default": {
-                "description": "A problem document",
-                "content": {"application/problem+json": {"schema": reference("Problem")}},
-            },
-        },
+        "responses": responses,
         "security": if doc.keyed { json!([{"api_key": []}]) } else { json!([]) },
     });
     if let Some(name) = doc.body {
@@ -77,6 +72,17 @@ fn operation(doc: &Doc) -> Value {
         });
     }
     operation
+}
+
+fn success(status: u16, schema: Option<&str>) -> Value {
+    match schema {
+        Some(name) => {
+            json!({"description": "Success", "content": {"application/json": {"schema": reference(name)}}})
+        }
+        None if status == 204 => json!({"description": "Done"}),
+        None if status == 304 => json!({"description": "Not changed since the version of `If-None-Match`"}),
+        None => json!({"description": "Success"}),
+    }
 }
 
 fn operation_id(doc: &Doc) -> String {
@@ -109,51 +115,143 @@ fn maybe_time() -> Value {
     json!({"type": ["string", "null"], "format": "date-time"})
 }
 
+/// An object whose fields are always there.
+fn whole(properties: Value) -> Value {
+    let names: Vec<&String> = properties.as_object().into_iter().flat_map(Map::keys).collect();
+    json!({"type": "object", "required": names, "properties": properties})
+}
+
 fn page_of(name: &str) -> Value {
-    json!({
-        "type": "object",
-        "required": ["data", "has_more", "next_cursor"],
-        "properties": {
-            "data": {"type": "array", "items": reference(name)},
-            "has_more": {"type": "boolean"},
-            "next_cursor": maybe("string"),
-        },
-    })
+    whole(json!({
+        "data": {"type": "array", "items": reference(name)},
+        "has_more": {"type": "boolean"},
+        "next_cursor": maybe("string"),
+    }))
 }
 
 fn schemas() -> Value {
     json!({
-        "Any": {"type": "object"},
-        "Job": job(),
+        "Job": whole(job()),
         "JobPage": page_of("Job"),
-        "Event": event(),
+        "Event": whole(event()),
         "EventPage": page_of("Event"),
-        "Receipt": receipt(),
+        "Receipt": whole(receipt()),
+        "WholeReceipt": whole(whole_receipt()),
         "ReceiptPage": page_of("Receipt"),
         "NewJob": new_job(),
+        "DryRun": whole(dry_run()),
+        "EndedOrDryRun": {"anyOf": [reference("Job"), reference("DryRun")]},
         "Retry": {"type": "object", "properties": {"accept_second_charge": {
             "type": "boolean", "description": "Needed when HeyGen may have charged for the old job already."}}},
         "Reject": {"type": "object", "properties": {"reason": {"type": "string", "maxLength": 500}}},
         "Register": {"type": "object", "properties": {"events": {
-            "type": ["array", "null"], "items": text(), "description": "Event types to hear of; all by default."}}},
+            "type": ["array", "null"], "minItems": 1, "maxItems": 100, "items": text(), "description": "Event types to hear of; all by default."}}},
+        "Registered": whole(json!({
+            "action": {"enum": ["created", "updated", "rotated"]}, "endpoint_id": maybe("string"), "url": text(),
+            "events": maybe_texts(), "probe_ms": {"type": "integer"}, "secret_stored": {"type": "boolean"}})),
+        "Rotated": whole(json!({
+            "endpoint_id": text(), "url": text(), "secret_stored": {"type": "boolean"},
+            "old_secret_verifies_until": time()})),
+        "Endpoint": whole(json!({
+            "endpoint_id": text(), "url": text(), "events": maybe_texts(), "status": maybe("string"),
+            "is_ours": {"type": "boolean"}, "secret_known": {"type": "boolean"}, "secret_since": maybe_time()})),
+        "EndpointPage": page_of("Endpoint"),
         "NewKey": {"type": "object", "properties": {"name": {"type": "string", "maxLength": 100}}},
-        "Video": {"type": "object", "properties": {
+        "Key": whole(key()),
+        "KeyPage": page_of("Key"),
+        "FreshKey": whole(fresh_key()),
+        "Video": whole(json!({
             "id": text(), "video_id": maybe("string"),
             "status": {"enum": ["PROCESSING", "COMPLETED", "FAILED"]},
-            "url": maybe("string"), "error": maybe("string")}},
+            "url": maybe("string"), "error": maybe("string")})),
         "Pause": {"type": "object", "properties": {"reason": {
             "type": "string", "maxLength": 500, "description": "Why, for whoever finds it paused."}}},
         "Upstream": upstream(),
+        "Doctor": whole(json!({
+            "healthy": {"type": "boolean"},
+            "checks": {"type": "array", "items": whole(json!({
+                "check": text(), "status": {"enum": ["ok", "warn", "fail"]}, "detail": text(), "fix": maybe("string")}))}})),
+        "Version": whole(json!({"name": text(), "version": text(), "store": {"enum": ["sqlite", "postgres"]}})),
         "Problem": problem_schema(),
+    })
+}
+
+/// What `?dry_run=true` answers.
+fn dry_run() -> Value {
+    json!({
+        "kind": {"enum": kinds()},
+        "method": {"enum": ["POST"]},
+        "path": {"type": "string", "description": "Of HeyGen's API."},
+        "body": {"type": "object", "description": "What HeyGen would be sent."},
+        "errors": {"type": "array", "items": field_error(), "description": "What the check would have found, where it was left out."},
+    })
+}
+
+fn field_error() -> Value {
+    whole(json!({
+        "pointer": {"type": "string", "description": "A JSON Pointer into the body, or the name of a parameter or header."},
+        "message": text(),
+    }))
+}
+
+fn maybe_texts() -> Value {
+    json!({"type": ["array", "null"], "items": text()})
+}
+
+fn key() -> Value {
+    json!({
+        "id": text(), "name": text(), "hint": {"type": "string", "description": "Its last four characters."},
+        "created_at": time(), "expires_at": maybe_time(), "revoked_at": maybe_time(), "last_used_at": maybe_time(),
+    })
+}
+
+fn fresh_key() -> Value {
+    let mut fresh = key();
+    fresh["key"] = json!({"type": "string", "description": "The key itself, shown only now."});
+    fresh
+}
+
+fn whole_receipt() -> Value {
+    let mut all = receipt();
+    all["body"] =
+        json!({"type": ["string", "null"], "description": "The bytes as text; null where they are none."});
+    all["body_base64"] = text();
+    all["headers"] = json!({"type": "object", "additionalProperties": text()});
+    all["signature_check"] = whole(json!({
+        "steps": {"type": "array", "items": text()}, "signed_now": {"type": "boolean"},
+        "signed_by_then": maybe("string")}));
+    all["taken_to_mean"] = text();
+    all
+}
+
+/// The files of a finished job; what there is none of is left out.
+fn output() -> Value {
+    let link = || json!({"type": "string", "format": "uri"});
+    json!({
+        "video_url": link(), "captioned_video_url": link(), "audio_url": link(), "caption_url": link(),
+        "thumbnail_url": link(), "gif_url": link(), "page_url": link(), "duration_s": {"type": "number"},
+        "preview_audio_url": link(),
+        "layers": {"type": "object", "additionalProperties": link(), "description": "Of a background removal, by the layer's name."},
+        "clips": {"type": "array", "description": "Of AI clipping.", "items": {
+            "type": "object", "required": ["video_url"], "properties": {
+                "id": text(), "title": text(), "aspect_ratio": text(), "video_url": link(), "thumbnail_url": link(),
+                "duration_s": {"type": "number"}, "virality_score": {"type": "number"}}}},
+    })
+}
+
+fn late_result() -> Value {
+    let mut all = output();
+    all["found_by"] = text();
+    all["at"] = time();
+    json!({
+        "type": ["object", "null"], "description": "A result that came after the end.",
+        "required": ["found_by", "at"], "properties": all,
     })
 }
 
 fn job() -> Value {
     let states: Vec<&str> = State::ALL.iter().map(|s| s.name()).collect();
     json!({
-        "type": "object",
-        "required": ["id", "kind", "state", "created_at", "updated_at", "deadline_at"],
-        "properties": {
             "id": text(),
             "kind": {"enum": kinds()},
             "state": {"enum": states},
@@ -170,11 +268,11 @@ fn job() -> Value {
             "upstream_id": {"type": ["string", "null"], "description": "HeyGen's id."},
             "upstream_video_id": maybe("string"),
             "progress": {"type": ["integer", "null"], "minimum": 0, "maximum": 100},
-            "result": {"type": ["object", "null"], "description": "Links are HeyGen's and die; refresh for fresh ones. Empty for what makes no file: a look, a voice, subtitles; they are HeyGen's `upstream_id`."},
+            "result": {"type": ["object", "null"], "description": "Links are HeyGen's and die; refresh for fresh ones. Empty for what makes no file: a look, a voice, subtitles; they are HeyGen's `upstream_id`.", "properties": output()},
             "failure": job_failure(),
             "cancel_reason": maybe("string"),
             "found_by": {"type": ["string", "null"], "description": "What told the outcome: webhook, poll, event_log, refresh, submit, deadline or caller."},
-            "late_result": {"type": ["object", "null"], "description": "A result that came after the end."},
+            "late_result": late_result(),
             "retry_of": maybe("string"),
             "note": {"type": ["string", "null"], "description": "What it waits for or last ran into."},
             "waiting": waiting("What holds all queued jobs up, and until when. Null in events, and in the answer to a submit."),
@@ -183,7 +281,6 @@ fn job() -> Value {
             "receipts_url": text(),
             "cancel_url": text(),
             "refresh_url": text(),
-        },
     })
 }
 
@@ -207,7 +304,7 @@ fn job_failure() -> Value {
         "reelhook_does".to_owned(),
         json!({"type": "string", "description": "What happens by itself."}),
     );
-    json!({"type": ["object", "null"], "properties": all})
+    json!({"type": ["object", "null"], "required": ["message"], "properties": all})
 }
 
 fn waiting(description: &str) -> Value {
@@ -275,24 +372,19 @@ fn new_job() -> Value {
 
 fn event() -> Value {
     json!({
-        "type": "object",
-        "properties": {
-            "number": {"type": "integer"}, "id": text(), "type": text(), "job_id": maybe("string"),
-            "job_sequence": {"type": "integer"}, "created_at": time(), "data": {},
-        },
+        "number": {"type": "integer"}, "id": text(), "type": text(), "job_id": maybe("string"),
+        "job_sequence": {"type": "integer"}, "created_at": time(),
+        "data": {"description": "The job as it was then; of `heygen.*` what HeyGen sent."},
     })
 }
 
 fn receipt() -> Value {
     let verdicts: Vec<&str> = Verdict::ALL.iter().map(|v| v.name()).collect();
     json!({
-        "type": "object",
-        "properties": {
-            "id": text(), "received_at": time(), "verdict": {"enum": verdicts}, "path": text(),
-            "remote": maybe("string"), "size_bytes": {"type": "integer"}, "event_type": maybe("string"),
-            "job_id": maybe("string"), "parked_under": maybe("string"), "applied_at": maybe_time(),
-            "meaning": maybe("string"),
-        },
+        "id": text(), "received_at": time(), "verdict": {"enum": verdicts}, "path": text(),
+        "remote": maybe("string"), "size_bytes": {"type": "integer"}, "event_type": maybe("string"),
+        "job_id": maybe("string"), "parked_under": maybe("string"), "applied_at": maybe_time(),
+        "meaning": maybe("string"),
     })
 }
 
@@ -303,11 +395,11 @@ fn problem_schema() -> Value {
         "required": ["type", "title", "status", "code", "retryable", "hint", "request_id"],
         "properties": {
             "type": text(), "title": text(), "status": {"type": "integer"}, "code": {"enum": codes},
-            "detail": text(), "upstream": {"type": "object", "properties": failure()}, "retryable": {"type": "boolean"}, "retry_after_s": {"type": "integer"}, "hint": text(),
-            "errors": {"type": "array", "items": {"type": "object", "properties": {"pointer": text(), "message": text()}}},
+            "detail": text(), "retryable": {"type": "boolean"}, "retry_after_s": {"type": "integer"}, "hint": text(),
+            "errors": {"type": "array", "items": field_error()},
             "request_id": {"type": "string", "description": "Also in the header X-Request-Id, and in the lines of the server's log."},
             "instance": {"type": "string", "description": "The path that was called."},
-            "upstream": failure(),
+            "upstream": {"type": "object", "required": ["message"], "properties": failure()},
         },
     })
 }

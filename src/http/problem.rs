@@ -29,6 +29,14 @@ pub fn field(pointer: impl Into<String>, message: impl Into<String>) -> FieldErr
     FieldError { pointer: pointer.into(), message: message.into() }
 }
 
+/// What is wrong with a name that is none of `known`.
+pub fn unknown(known: &[&str]) -> String {
+    match known {
+        [] => "is not known here; nothing is taken".to_owned(),
+        known => format!("is not known here; known are: {}", known.join(", ")),
+    }
+}
+
 macro_rules! problems {
     ($($name:ident $code:literal $status:literal $retryable:literal $title:literal $hint:literal),* $(,)?) => {
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]

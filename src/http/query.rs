@@ -1,16 +1,22 @@
-//! Parameters of a request's query, and pages of lists. An unknown parameter is an error: a filter
-//! with a typing mistake must not answer as if it were not there.
+//! Parameters of a request's query, and pages of lists. An unknown or empty parameter is an error: a
+//! filter with a typing mistake must not answer as if it were not there.
 
+use axum::extract::Request;
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
 use serde_json::{Value, json};
 
-use super::problem::{FieldError, Kind, Problem, Result, field};
+use super::problem::{FieldError, Kind, Problem, Result, field, unknown};
+use crate::domain::ids;
 use crate::domain::time::{Millis, parse_rfc3339};
 
 /// Rows of a page.
 const DEFAULT_LIMIT: i64 = 50;
 const MAX_LIMIT: i64 = 200;
+/// Nothing that is searched for is longer.
+const MAX_TEXT_CHARS: usize = 255;
+const NO_CURSOR: &str = "is not the `next_cursor` of a page of this list";
 
 pub struct Query {
     pairs: Vec<(String, String)>,
@@ -31,7 +37,12 @@ impl Query {
         if values.next().is_some() {
             self.errors.push(field(name, "is given more than once"));
         }
-        first.filter(|v| !v.is_empty())
+        let first = first?;
+        if !(1..=MAX_TEXT_CHARS).contains(&first.chars().count()) {
+            self.errors.push(field(name, format!("must have 1 to {MAX_TEXT_CHARS} characters")));
+            return None;
+        }
+        Some(first)
     }
 
     /// A parameter read by `read`, which says what is wrong otherwise.
@@ -66,18 +77,38 @@ impl Query {
         self.number("limit", 1, MAX_LIMIT).unwrap_or(DEFAULT_LIMIT)
     }
 
+    /// Where a list of things with such ids goes on.
+    pub fn cursor(&mut self, prefix: &str) -> Option<String> {
+        self.read("cursor", |t| {
+            if ids::has_shape(prefix, t) { Ok(t.to_owned()) } else { Err(NO_CURSOR.to_owned()) }
+        })
+    }
+
+    /// The same for a list of numbered things; it begins behind 0.
+    pub fn position(&mut self) -> i64 {
+        let number = |t: &str| t.parse().ok().filter(|n| *n >= 0).ok_or_else(|| NO_CURSOR.to_owned());
+        self.read("cursor", number).unwrap_or(0)
+    }
+
     /// To be called when everything was read.
     pub fn finish(mut self) -> Result<()> {
         for (name, _) in &self.pairs {
             if !self.known.contains(&name.as_str()) {
-                let known = self.known.join(", ");
-                self.errors.push(field(name, format!("is not known here; known are: {known}")));
+                self.errors.push(field(name, unknown(&self.known)));
             }
         }
         if self.errors.is_empty() {
             return Ok(());
         }
         Err(Problem::fields(Kind::InvalidParameter, self.errors))
+    }
+}
+
+/// For the routes that take no parameter.
+pub async fn none(request: Request, next: Next) -> Response {
+    match Query::parse(request.uri().query()).finish() {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::Http;
 use super::problem::{Kind, Problem, Result};
 use super::query::{Query, page};
+use crate::domain::ids;
 use crate::domain::receipt::{Receipt, Verdict};
 use crate::domain::signature;
 use crate::domain::time::rfc3339;
@@ -25,7 +26,7 @@ pub async fn list_of_job(http: &Http, job_id: &str, raw: Option<&str>) -> Result
 async fn list_page(http: &Http, path: String, job_id: Option<String>, raw: Option<&str>) -> Result<Response> {
     let mut query = Query::parse(raw);
     let limit = query.limit();
-    let cursor = query.text("cursor");
+    let cursor = query.cursor(ids::RECEIPT);
     let names = Verdict::ALL.map(Verdict::name).join(", ");
     let filter = inbox::Filter {
         verdict: query

@@ -6,7 +6,7 @@ use axum::middleware;
 use axum::routing::{MethodRouter, any, delete, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use super::{Http, answer, auth, doctor, hook, jobs, keys, ops, receipts, upstream, videos, webhooks};
+use super::{Http, answer, auth, doctor, hook, jobs, keys, ops, query, receipts, upstream, videos, webhooks};
 
 /// A route as the API description shows it.
 pub struct Doc {
@@ -19,12 +19,14 @@ pub struct Doc {
     pub body: Option<&'static str>,
     /// Status and schema of the success.
     pub answer: (u16, Option<&'static str>),
+    /// Other successes.
+    pub also: &'static [(u16, Option<&'static str>)],
     /// Whether an API key is needed.
     pub keyed: bool,
 }
 
 const fn doc(method: &'static str, path: &'static str, summary: &'static str) -> Doc {
-    Doc { method, path, summary, query: &[], body: None, answer: (200, None), keyed: true }
+    Doc { method, path, summary, query: &[], body: None, answer: (200, None), also: &[], keyed: true }
 }
 
 const PAGE: [(&str, &str); 2] =
@@ -58,6 +60,7 @@ pub const TABLE: &[Doc] = &[
         query: &SUBMIT,
         body: Some("NewJob"),
         answer: (202, Some("Job")),
+        also: &[(200, Some("EndedOrDryRun"))],
         ..doc("post", "/api/jobs", "Submit a job. `Idempotency-Key` makes it safe to repeat.")
     },
     Doc {
@@ -68,6 +71,7 @@ pub const TABLE: &[Doc] = &[
     Doc {
         query: &WAIT,
         answer: (200, Some("Job")),
+        also: &[(304, None)],
         ..doc("get", "/api/jobs/{id}", "One job, by reelhook's id or HeyGen's.")
     },
     Doc {
@@ -118,7 +122,7 @@ pub const TABLE: &[Doc] = &[
         ..doc("get", "/api/receipts", "Webhooks as they arrived, newest first.")
     },
     Doc {
-        answer: (200, Some("Receipt")),
+        answer: (200, Some("WholeReceipt")),
         ..doc("get", "/api/receipts/{id}", "One webhook: bytes, signature check, meaning.")
     },
     Doc {
@@ -134,33 +138,37 @@ pub const TABLE: &[Doc] = &[
         answer: (200, Some("Upstream")),
         ..doc("post", "/api/upstream/resume", "End a pause of submission, whoever began it.")
     },
-    Doc { answer: (200, Some("Any")), ..doc("get", "/api/webhooks", "The endpoints registered at HeyGen.") },
+    Doc {
+        answer: (200, Some("EndpointPage")),
+        ..doc("get", "/api/webhooks", "The endpoints registered at HeyGen.")
+    },
     Doc {
         body: Some("Register"),
-        answer: (201, Some("Any")),
+        answer: (201, Some("Registered")),
+        also: &[(200, Some("Registered"))],
         ..doc("post", "/api/webhooks", "Register this server at HeyGen, or update its endpoint.")
     },
     Doc {
-        answer: (200, Some("Any")),
+        answer: (200, Some("Rotated")),
         ..doc("post", "/api/webhooks/{id}/rotate", "Get a new secret for an endpoint.")
     },
     Doc { answer: (204, None), ..doc("delete", "/api/webhooks/{id}", "Remove an endpoint at HeyGen.") },
-    Doc { answer: (200, Some("Any")), ..doc("get", "/api/keys", "List API keys.") },
+    Doc { answer: (200, Some("KeyPage")), ..doc("get", "/api/keys", "List API keys.") },
     Doc {
         body: Some("NewKey"),
-        answer: (201, Some("Any")),
+        answer: (201, Some("FreshKey")),
         ..doc("post", "/api/keys", "Make an API key; its text is shown once.")
     },
     Doc { answer: (204, None), ..doc("delete", "/api/keys/{id}", "Revoke an API key.") },
     Doc {
-        answer: (200, Some("Any")),
+        answer: (200, Some("Doctor")),
         ..doc("get", "/api/doctor", "What is wrong, and what to do about it.")
     },
     Doc { keyed: false, ..doc("get", "/api/openapi.json", "This description.") },
     Doc { keyed: false, ..doc("get", "/errors", "What each error means, as Markdown.") },
     Doc { keyed: false, ..doc("get", "/livez", "Whether the process lives.") },
     Doc { keyed: false, ..doc("get", "/readyz", "Whether the store answers.") },
-    Doc { keyed: false, answer: (200, Some("Any")), ..doc("get", "/version", "Version and store.") },
+    Doc { keyed: false, answer: (200, Some("Version")), ..doc("get", "/version", "Version and store.") },
     Doc { keyed: false, ..doc("get", "/metrics", "Figures, as OpenMetrics text.") },
 ];
 
@@ -208,6 +216,9 @@ pub fn router(http: Http) -> Router {
     for doc in TABLE {
         // A test calls every route of the table, so a missing handler is found there.
         let Some(handler) = handler(doc.method, doc.path) else { continue };
+        let takes_none = doc.keyed && doc.query.is_empty();
+        let handler =
+            if takes_none { handler.route_layer(middleware::from_fn(query::none)) } else { handler };
         let side = if doc.keyed { &mut keyed } else { &mut open };
         *side = std::mem::take(side).route(doc.path, handler);
     }

@@ -39,7 +39,12 @@ pub async fn pause(
 }
 
 /// Ends a pause, whoever began it. If its cause is still there, the next job finds it.
-pub async fn resume(State(http): State<Http>, Extension(caller): Extension<Caller>) -> Result<Response> {
+pub async fn resume(
+    State(http): State<Http>,
+    Extension(caller): Extension<Caller>,
+    body: Body,
+) -> Result<Response> {
+    input::nothing(body).await?;
     let now = http.clock.now();
     tracing::info!(by = caller.0, "submission is resumed by an operator");
     change(&http, move |limit| {

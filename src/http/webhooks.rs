@@ -94,7 +94,8 @@ async fn adopt(http: &Http, endpoint: &Endpoint, events: Option<&[String]>) -> R
     Ok("rotated")
 }
 
-pub async fn rotate(State(http): State<Http>, Path(id): Path<String>) -> Result<Response> {
+pub async fn rotate(State(http): State<Http>, Path(id): Path<String>, body: Body) -> Result<Response> {
+    input::nothing(body).await?;
     let endpoint = webhooks::list(&http.heygen).await?.into_iter().find(|e| e.endpoint_id == id);
     let endpoint =
         endpoint.ok_or_else(|| Problem::saying(Kind::NotFound, format!("HeyGen has no endpoint {id}")))?;

@@ -12,8 +12,8 @@ use crate::domain::time::Millis;
 use crate::params;
 
 const FROM: &str = "SELECT i.id, i.received_at, i.verdict, i.job_address, i.signed_by, i.path, i.remote, \
-                    i.headers, i.body, n.applied_at, n.event_type, n.job_id, n.parked_under, n.meaning \
-                    FROM inbox i LEFT JOIN receipt_note n ON n.receipt_id = i.id";
+                    i.headers, i.body, n.applied_at, n.event_type, n.job_id, n.parked_under, n.parked_also, \
+                    n.meaning FROM inbox i LEFT JOIN receipt_note n ON n.receipt_id = i.id";
 const MAX_ROWS: usize = 64;
 
 /// Stores the receipts that are new and one `apply` task for all of them. Whether each was new.
@@ -114,13 +114,14 @@ pub fn find_many(tx: &mut Tx, ids: &[&str]) -> Result<Vec<Receipt>> {
 pub fn annotate(tx: &mut Tx, notes: &[(&str, &Note)]) -> Result<()> {
     for chunk in chunks(notes, MAX_ROWS) {
         let sql = format!(
-            "INSERT INTO receipt_note (receipt_id, applied_at, event_type, job_id, parked_under, meaning) \
-             VALUES {} ON CONFLICT (receipt_id) DO UPDATE SET applied_at = excluded.applied_at, \
+            "INSERT INTO receipt_note (receipt_id, applied_at, event_type, job_id, parked_under, parked_also, \
+             meaning) VALUES {} ON CONFLICT (receipt_id) DO UPDATE SET applied_at = excluded.applied_at, \
              event_type = excluded.event_type, job_id = excluded.job_id, \
-             parked_under = excluded.parked_under, meaning = excluded.meaning",
-            value_rows(chunk.len(), 6)
+             parked_under = excluded.parked_under, parked_also = excluded.parked_also, \
+             meaning = excluded.meaning",
+            value_rows(chunk.len(), 7)
         );
-        let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 6);
+        let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 7);
         for (id, note) in chunk {
             values.extend_from_slice(params![
                 *id,
@@ -128,6 +129,7 @@ pub fn annotate(tx: &mut Tx, notes: &[(&str, &Note)]) -> Result<()> {
                 &note.event_type,
                 &note.job_id,
                 &note.parked_under,
+                &note.parked_also,
                 &note.meaning
             ]);
         }
@@ -151,7 +153,8 @@ pub fn release_parked(tx: &mut Tx, upstream_ids: &[&str], now: Millis) -> Result
     }
     let ids = padded(upstream_ids);
     let sql = format!(
-        "UPDATE receipt_note SET parked_under = NULL WHERE parked_under IN ({}) RETURNING receipt_id",
+        "UPDATE receipt_note SET parked_under = NULL, parked_also = NULL \
+         WHERE parked_under IN ({0}) OR parked_also IN ({0}) RETURNING receipt_id",
         in_list(1, ids.len())
     );
     let rows = tx.query(&sql, &ids)?;
@@ -198,7 +201,8 @@ fn read(mut row: Row) -> Result<Receipt> {
             event_type: row.opt_text(10)?,
             job_id: row.opt_text(11)?,
             parked_under: row.opt_text(12)?,
-            meaning: row.opt_text(13)?,
+            parked_also: row.opt_text(13)?,
+            meaning: row.opt_text(14)?,
         },
         id,
     })

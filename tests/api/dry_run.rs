@@ -92,7 +92,9 @@ async fn a_dry_run_is_refused_as_the_submit_would_be(fresh: &Fresh) {
         json!({}),
     ];
     for body in bodies {
-        let (dry, real) = (app.post(DRY, &body).await, app.post("/api/jobs", &body).await);
+        let same = [("x-request-id", "same")];
+        let dry = app.call("POST", DRY, &same, body.to_string()).await;
+        let real = app.call("POST", "/api/jobs", &same, body.to_string()).await;
         dry.problem(422, "invalid_request");
         let said = |answer: &Answer| {
             let problem = answer.json();

@@ -312,6 +312,47 @@ async fn register_names_its_events() {
 }
 
 #[tokio::test]
+async fn an_endpoint_is_shown_with_its_whole_address() {
+    let url = format!("https://{}.example.com/webhooks/heygen", "long".repeat(12));
+    let one = |ours: bool| {
+        json!({
+            "endpoint_id": "ep_1", "url": url, "events": ["avatar_video.success"], "status": "enabled",
+            "is_ours": ours, "secret_known": ours, "secret_since": ours.then_some("2026-11-21T10:00:00.000Z"),
+        })
+    };
+    let page = json!({"data": [one(true), one(false)], "has_more": false, "next_cursor": null});
+    let server = Canned::saying(200, page).await;
+    let ran = run(&["webhook", "list", "--output", "table", "--url", &server.url]).await.expect(0).out;
+    let head = format!("{url}  enabled\n");
+    let ours = "  endpoint  ep_1\n  leads to  this server\n  events    avatar_video.success\n  \
+                secret    known since 2026-11-21T10:00:00.000Z\n";
+    assert!(ran.starts_with(&format!("{head}{ours}\n{head}")), "{ran}");
+    assert!(ran.contains("leads to  another address"), "{ran}");
+}
+
+/// Guide 001's reader reads logs. A start that fails says why on stderr; its settings are in both.
+#[tokio::test]
+async fn guide_001_the_log_can_be_kept_in_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("reelhook.log");
+    let nowhere = directory.path().join("none/r.db");
+    let (log, database) = (file.to_str().unwrap(), nowhere.to_str().unwrap());
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--database", database, "--log-file", log];
+    for _ in 0..2 {
+        let ran = run(&serve).await.expect(1);
+        assert_eq!(ran.problem()["code"], "cli_store");
+        assert!(ran.problem()["hint"].as_str().unwrap().contains("directory"));
+        assert!(ran.err.contains("slots = 10 (the default)"), "{}", ran.err);
+    }
+    let kept = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(kept.matches("slots = 10 (the default)").count(), 2, "it is appended to: {kept}");
+    run(&[&serve[..], &["--log-format", "json"]].concat()).await.expect(1);
+    let kept = std::fs::read_to_string(&file).unwrap();
+    let last: serde_json::Value = serde_json::from_str(kept.lines().last().unwrap()).unwrap();
+    assert_eq!(last["level"], "INFO", "{last}");
+}
+
+#[tokio::test]
 async fn submission_is_shown_paused_and_resumed() {
     let state = |paused: Value, waiting: Value| {
         json!({
@@ -337,9 +378,10 @@ async fn submission_is_shown_paused_and_resumed() {
     let ran = run(&args).await.expect(0);
     assert_eq!(server.lines(), ["POST /api/upstream/pause"]);
     assert_eq!(server.asked()[0].json(), json!({"reason": "no budget"}));
-    let one_line = ran.out.split_whitespace().collect::<Vec<_>>().join(" ");
-    for part in ["paused: somebody paused submission (operator), since T, by key_1: no budget", "resume it"] {
-        assert!(one_line.contains(part), "{part}: {}", ran.out);
+    let words = ran.out.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in ["paused", "somebody paused submission (operator), since T, by key_1: no budget", "resume it"]
+    {
+        assert!(words.contains(part), "{part}: {}", ran.out);
     }
     let full = json!({"reason": "daily_jobs", "what": "as many as allowed", "until": "midnight"});
     let server = Canned::saying(200, state(Value::Null, full)).await;

@@ -15,6 +15,7 @@ cases![
     several_jobs_of_a_batch_are_each_written_once,
     a_failure_only_heard_makes_the_poll_due,
     a_stranger_is_parked_published_and_later_released,
+    a_stranger_with_two_ids_is_released_by_either,
     an_id_learned_in_a_batch_makes_no_stranger_of_the_rest,
     a_parker_and_a_learner_that_race_never_miss_each_other,
     what_cannot_be_used_is_noted,
@@ -183,6 +184,29 @@ async fn a_stranger_is_parked_published_and_later_released(store: Store) {
     assert_eq!(observe(&store, &[again], 3).await.moved, 1);
     assert_eq!(store.job(&id("job_", 1)).await.state, State::Completed);
     assert_eq!(published(&store).await[1..], ["job.processing", "job.completed"]);
+}
+
+/// An agent's receipt names its session and its video; v1 gave the job only the video.
+async fn a_stranger_with_two_ids_is_released_by_either(store: Store) {
+    for (n, learned) in [(1, "session"), (2, "video")] {
+        let (session, video) = (format!("session_{n}"), format!("video_{n}"));
+        let heard = hear(&store, &session, n * 10, &[Says::InProgress { progress: Some(7) }]).await.remove(0);
+        let observe = |heard: Heard, video: String| {
+            store.write(move |tx| {
+                let mut both = hearing(&heard);
+                both.upstream_ids.push(video.clone());
+                Ok(flow::observe_many(tx, &[(heard.task.clone(), vec![both])], &stamp(1))?.counts)
+            })
+        };
+        assert_eq!(observe(heard.clone(), video.clone()).await.parked, 1);
+        store.insert_job(&job_in(State::Submitting, n)).await;
+        let upstream_id = format!("{learned}_{n}");
+        let accepted = Input::Accepted { upstream_id, upstream_video_id: None };
+        store.write(move |tx| flow::change(tx, &id("job_", n), accepted.clone(), &stamp(2))).await;
+        let task = store.claim_one(Lane::Inbound, 3).await;
+        assert_eq!(observe(Heard { task, ..heard }, video).await.moved, 1, "{learned}");
+        assert_eq!(store.job(&id("job_", n)).await.details.progress, Some(7));
+    }
 }
 
 async fn an_id_learned_in_a_batch_makes_no_stranger_of_the_rest(store: Store) {

@@ -150,7 +150,8 @@ async fn a_note_is_recorded(store: Store) {
         applied_at: Some(NOW + 1),
         event_type: Some("avatar_video.success".to_owned()),
         job_id: Some("job_a".to_owned()),
-        parked_under: None,
+        parked_under: Some("session".to_owned()),
+        parked_also: Some("video".to_owned()),
         meaning: Some("moved".to_owned()),
     };
     let written = note.clone();
@@ -163,8 +164,13 @@ async fn what_is_parked_is_released_by_its_id_once(store: Store) {
     accept(&store, vec![receipt(1, "a"), receipt(2, "b"), receipt(3, "c")]).await;
     let done = store.claim(Lane::Inbound, 9, 1).await;
     store.write(move |tx| task::settle_done(tx, &done.iter().collect::<Vec<_>>())).await;
-    for (n, under) in [(1, "vid_x"), (2, "vid_x"), (3, "vid_y")] {
-        let note = Note { applied_at: Some(NOW), parked_under: Some(under.to_owned()), ..Note::default() };
+    for (n, under, also) in [(1, "vid_x", None), (2, "vid_x", Some("vid_2")), (3, "vid_y", Some("vid_3"))] {
+        let note = Note {
+            applied_at: Some(NOW),
+            parked_under: Some(under.to_owned()),
+            parked_also: also.map(str::to_owned),
+            ..Note::default()
+        };
         let park = move |tx: &mut reelhook::store::Tx| {
             inbox::lock_parking(tx)?;
             inbox::annotate(tx, &[(&id("rcp_", n), &note)])
@@ -176,11 +182,14 @@ async fn what_is_parked_is_released_by_its_id_once(store: Store) {
     assert_eq!(release(&[]).await, 0);
     assert_eq!(release(&["vid_none"]).await, 0);
     assert_eq!(release(&["vid_x", "vid_none"]).await, 2);
-    assert_eq!(release(&["vid_x"]).await, 0, "released once");
+    assert_eq!(release(&["vid_x", "vid_2"]).await, 0, "released once, whichever id comes first");
     assert_eq!(store.due(&id("rcp_", 1), TaskKind::Apply).await, Some(NOW + 5));
     assert_eq!(store.due(&id("rcp_", 3), TaskKind::Apply).await, None);
     assert_eq!(find(&store, 1).await.expect("kept").note.parked_under, None);
     assert_eq!(find(&store, 3).await.expect("kept").note.parked_under.as_deref(), Some("vid_y"));
+    assert_eq!(release(&["vid_3"]).await, 1, "by its other id");
+    assert_eq!(store.due(&id("rcp_", 3), TaskKind::Apply).await, Some(NOW + 5));
+    assert_eq!(release(&["vid_y"]).await, 0);
 }
 
 async fn a_list_is_filtered_and_paged(store: Store) {

@@ -1,0 +1,239 @@
+//! Real answers of every route against the description of the API: each status is listed, each
+//! field described, none described is missing. The description's own shape is checked in `access`.
+
+use std::collections::{HashMap, HashSet};
+
+use boon::{Compiler, SchemaIndex, Schemas};
+use reelhook::domain::job::Kind;
+use reelhook::http::TABLE;
+use serde_json::{Value, json};
+
+use crate::app::{TestApp, cases, new_job, signed};
+use crate::client::{Answer, Headers};
+use crate::database::Fresh;
+
+cases! {
+    every_answer_is_as_the_description_says,
+}
+
+/// The description, strict: a client may meet more fields in a later version, a test may not.
+struct Description {
+    document: Value,
+    schemas: Schemas,
+    by_name: HashMap<String, SchemaIndex>,
+    /// Routes whose success was seen.
+    seen: HashSet<(&'static str, &'static str)>,
+}
+
+impl Description {
+    async fn of(app: &TestApp) -> Self {
+        let mut document = app.get("/api/openapi.json").await.expect(200).json();
+        close(&mut document["components"]["schemas"]);
+        let (mut compiler, mut schemas) = (Compiler::new(), Schemas::new());
+        compiler.enable_format_assertions();
+        compiler.add_resource("http://test/api.json", document.clone()).expect("a document");
+        let names = document["components"]["schemas"].as_object().expect("schemas").keys();
+        let compiled = names.map(|name| {
+            let name = format!("#/components/schemas/{name}");
+            let schema = compiler.compile(&format!("http://test/api.json{name}"), &mut schemas);
+            (name.clone(), schema.unwrap_or_else(|e| panic!("{name}: {e:#}")))
+        });
+        let by_name = compiled.collect();
+        Self { document, schemas, by_name, seen: HashSet::new() }
+    }
+
+    /// A call to a route of the table, whose answer must be as described there.
+    async fn call(&mut self, app: &TestApp, route: &str, id: &str, body: &Value) -> Answer {
+        self.call_with(app, route, id, "", &[], body).await
+    }
+
+    async fn call_with(
+        &mut self,
+        app: &TestApp,
+        route: &str,
+        id: &str,
+        query: &str,
+        headers: Headers<'_>,
+        body: &Value,
+    ) -> Answer {
+        let (method, path) = route.split_once(' ').expect("a method and a path");
+        let doc = TABLE.iter().find(|d| d.method.to_uppercase() == method && d.path == path);
+        let doc = doc.unwrap_or_else(|| panic!("{route} is not in the table"));
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let answer = app.call(method, &format!("{}{query}", path.replace("{id}", id)), headers, body).await;
+        self.check(&self.document["paths"][doc.path][doc.method]["responses"], &answer, route);
+        if answer.status < 400 {
+            self.seen.insert((doc.method, doc.path));
+        }
+        answer
+    }
+
+    #[track_caller]
+    fn check(&self, responses: &Value, answer: &Answer, route: &str) {
+        let status = answer.status.to_string();
+        let response = match &responses[&status] {
+            Value::Null => {
+                assert!(answer.status >= 400, "{route}: {status} is not described");
+                &responses["default"]
+            }
+            described => described,
+        };
+        let Some(content) = response["content"].as_object() else {
+            if matches!(answer.status, 204 | 304) {
+                assert_eq!(answer.text(), "", "{route}: {status} has no body");
+            }
+            return;
+        };
+        let (kind, content) = content.iter().next().expect("one kind of content");
+        assert_eq!(answer.header("content-type"), Some(&**kind), "{route}");
+        let name = content["schema"]["$ref"].as_str().expect("a schema by its name");
+        self.fits(name, &answer.json(), route);
+    }
+
+    #[track_caller]
+    fn fits(&self, name: &str, value: &Value, route: &str) {
+        if let Err(e) = self.schemas.validate(value, self.by_name[name]) {
+            panic!("{route} is not as {name} says: {e:#}\n{value:#}");
+        }
+    }
+}
+
+/// No field may be there that is not described.
+fn close(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            if fields.contains_key("properties") && !fields.contains_key("additionalProperties") {
+                fields.insert("additionalProperties".to_owned(), json!(false));
+            }
+            fields.values_mut().for_each(close);
+        }
+        Value::Array(all) => all.iter_mut().for_each(close),
+        _ => {}
+    }
+}
+
+/// A job of every kind and end, with all a caller may add to it.
+async fn jobs_of_every_end(app: &mut TestApp, d: &mut Description) -> Vec<String> {
+    let mut ids = vec![];
+    let ends = [
+        ("video", "completed #captions"),
+        ("video", "fails #fail"),
+        ("video", "never ends #stuck"),
+        ("video", "comes late #stuck"),
+        ("video", "refused #refuse"),
+    ];
+    for (kind, title) in ends.into_iter().chain(Kind::ALL.map(|kind| (kind.name(), "completed"))) {
+        let mut body = new_job(kind, title);
+        body["callback_id"] = json!("mine");
+        body["labels"] = json!({"team": "sales"});
+        body["metadata"] = json!([1, {"a": null}]);
+        let job = d.call(app, "POST /api/jobs", "", &body).await.expect(202).json();
+        ids.push(job["id"].as_str().unwrap().to_owned());
+    }
+    app.advance_s(60).await;
+    ids
+}
+
+async fn every_answer_is_as_the_description_says(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    let mut d = Description::of(&app).await;
+    let none = Value::Null;
+    d.call(&app, "POST /api/webhooks", "", &json!({"events": ["avatar_video.success"]})).await.expect(201);
+    d.call(&app, "POST /api/webhooks", "", &none).await.expect(200);
+    let endpoint =
+        d.call(&app, "GET /api/webhooks", "", &none).await.json()["data"][0]["endpoint_id"].clone();
+    let endpoint = endpoint.as_str().unwrap().to_owned();
+    d.call(&app, "POST /api/webhooks/{id}/rotate", &endpoint, &none).await.expect(200);
+    let secret = app.secrets().await.remove(0);
+
+    let ids = jobs_of_every_end(&mut app, &mut d).await;
+    let [done, failed, stuck, late, ..] = &*ids else { panic!("too few jobs") };
+    for (verb, body) in [("approve", none.clone()), ("reject", json!({"reason": "no"}))] {
+        let mut held = new_job("video", "held");
+        held["hold"] = json!(true);
+        let id = d.call(&app, "POST /api/jobs", "", &held).await.expect(202).json()["id"].clone();
+        let route = format!("POST /api/jobs/{{id}}/{verb}");
+        d.call(&app, &route, id.as_str().unwrap(), &body).await.expect(200);
+    }
+    d.call(&app, "POST /api/jobs/{id}/retry", failed, &none).await.expect(202);
+    d.call(&app, "POST /api/jobs/{id}/refresh", done, &none).await.expect(202);
+    d.call(&app, "POST /api/jobs/{id}/cancel", stuck, &none).await.expect(409);
+    let canceled = d.call(&app, "POST /api/jobs", "", &new_job("video", "canceled")).await.json();
+    d.call(&app, "POST /api/jobs/{id}/cancel", canceled["id"].as_str().unwrap(), &none).await.expect(200);
+    let waited = d.call_with(&app, "POST /api/jobs", "", "?wait=0", &[], &new_job("video", "w")).await;
+    waited.expect(202);
+    let unchecked = json!({"kind": "video", "request": {"type": "film"}, "check": false});
+    for (body, mistakes) in [(new_job("video", "dry"), false), (unchecked, true)] {
+        let dry =
+            d.call_with(&app, "POST /api/jobs", "", "?dry_run=true", &[], &body).await.expect(200).json();
+        assert_eq!(dry["errors"] != json!([]), mistakes, "{dry}");
+    }
+
+    // Two end lost, and of one a file comes after all.
+    app.advance_s(25 * 3_600).await;
+    let upstream = app.job(late).await["upstream_id"].as_str().unwrap().to_owned();
+    for id in [&*upstream, "a stranger's"] {
+        let data = json!({"video_id": id, "url": "https://files.heygen.ai/late.mp4"});
+        let body = json!({"event_type": "avatar_video.success", "event_data": data}).to_string();
+        app.webhook(&[("signature", &signed(&secret, body.as_bytes()))], body.clone()).await.expect(200);
+    }
+    app.webhook(&[("signature", "no")], "\u{1}").await.expect(401);
+    app.settle().await;
+    assert!(app.job(late).await["late_result"].is_object());
+
+    for id in &ids {
+        let job = d.call(&app, "GET /api/jobs/{id}", id, &none).await.expect(200);
+        let tag = job.header("etag").unwrap().to_owned();
+        let headers = [("if-none-match", &*tag)];
+        d.call_with(&app, "GET /api/jobs/{id}", id, "", &headers, &none).await.expect(304);
+        d.call(&app, "GET /api/videos/{id}", id, &none).await.expect(200);
+        d.call(&app, "GET /api/jobs/{id}/events", id, &none).await.expect(200);
+        d.call(&app, "GET /api/jobs/{id}/receipts", id, &none).await.expect(200);
+    }
+    let key = [("idempotency-key", "again")];
+    d.call_with(&app, "POST /api/jobs", "", "", &key, &new_job("video", "k")).await.expect(202);
+    app.advance_s(60).await;
+    d.call_with(&app, "POST /api/jobs", "", "?wait=1", &key, &new_job("video", "k")).await.expect(200);
+    let events = d.call_with(&app, "GET /api/events", "", "?limit=200", &[], &none).await.json();
+    for event in events["data"].as_array().unwrap() {
+        if event["type"].as_str().unwrap().starts_with("job.") {
+            d.fits("#/components/schemas/Job", &event["data"], "an event");
+        }
+    }
+    for query in ["", "?limit=2", "?state=failed&label=team:sales"] {
+        d.call_with(&app, "GET /api/jobs", "", query, &[], &none).await.expect(200);
+    }
+    let receipts = d.call(&app, "GET /api/receipts", "", &none).await.json();
+    for receipt in receipts["data"].as_array().unwrap() {
+        d.call(&app, "GET /api/receipts/{id}", receipt["id"].as_str().unwrap(), &none).await.expect(200);
+    }
+    for route in ["GET /api/doctor", "GET /api/upstream"] {
+        d.call(&app, route, "", &none).await.expect(200);
+    }
+    app.sandbox.revoke_key(true);
+    let sent = d.call(&app, "POST /api/jobs", "", &new_job("video", "paused")).await.expect(202).json();
+    app.settle().await;
+    assert!(d.call(&app, "GET /api/upstream", "", &none).await.json()["paused"].is_object());
+    for route in ["GET /api/doctor", "GET /api/webhooks", "POST /api/webhooks"] {
+        d.call(&app, route, "", &none).await;
+    }
+    app.sandbox.revoke_key(false);
+    d.call(&app, "POST /api/upstream/pause", "", &json!({"reason": "a look"})).await.expect(200);
+    d.call(&app, "POST /api/upstream/resume", "", &none).await.expect(200);
+    d.call(&app, "POST /api/jobs/{id}/cancel", sent["id"].as_str().unwrap(), &none).await.expect(200);
+    d.call(&app, "DELETE /api/webhooks/{id}", &endpoint, &none).await.expect(204);
+    for route in ["/api/openapi.json", "/errors", "/livez", "/readyz", "/version", "/metrics"] {
+        d.call(&app, &format!("GET {route}"), "", &none).await.expect(200);
+    }
+
+    let fresh_key = d.call(&app, "POST /api/keys", "", &json!({"name": "ci"})).await.expect(201).json();
+    d.call(&app, "GET /api/keys", "", &none).await.expect(401);
+    let bearer = format!("Bearer {}", fresh_key["key"].as_str().unwrap());
+    let headers = [("authorization", &*bearer)];
+    d.call_with(&app, "GET /api/keys", "", "", &headers, &none).await.expect(200);
+    let id = fresh_key["id"].as_str().unwrap();
+    d.call_with(&app, "DELETE /api/keys/{id}", id, "", &headers, &none).await.expect(204);
+    let left: Vec<_> = TABLE.iter().filter(|doc| !d.seen.contains(&(doc.method, doc.path))).collect();
+    assert!(left.is_empty(), "never seen: {:?}", left.iter().map(|d| d.path).collect::<Vec<_>>());
+    app.leave_it();
+}
