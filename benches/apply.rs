@@ -12,7 +12,7 @@ use reelhook::app::App;
 use reelhook::clock::{Clock, Stopwatch};
 use reelhook::config::{Config, Given};
 use reelhook::domain::ids;
-use reelhook::domain::job::Kind;
+use reelhook::domain::job::{Kind, Priority};
 use reelhook::domain::receipt::{Note, Receipt, Verdict};
 use reelhook::domain::step::Input;
 use reelhook::domain::task::{TaskKind, TaskOp};
@@ -65,6 +65,7 @@ async fn submit(db: &Db, clock: &Clock, count: usize) -> Vec<String> {
         title: Some("Bench".to_owned()),
         labels: BTreeMap::new(),
         metadata: None,
+        priority: Priority::default(),
         hold: false,
         deadline_at: now + 86_400_000,
         retry_of: None,

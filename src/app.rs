@@ -12,17 +12,15 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::address::Addresses;
 use crate::domain::ids;
+use crate::domain::outage::Outage;
+use crate::domain::pause::Reason;
 use crate::domain::time::SECOND;
 use crate::fail::FailPoints;
 use crate::heygen::client::Heygen;
-use crate::heygen::fault::Blocked;
 use crate::http::{self, Http, Parts, Settings};
 use crate::metrics::Metrics;
 use crate::store::{self, Db, Tx, api_key, setting, task, upstream_limit};
-use crate::work::{self, Runner, Work};
-
-/// Nothing is sent until then: a server without a HeyGen key waits for a restart with one.
-const FOR_GOOD: i64 = i64::MAX;
+use crate::work::{self, Budget, Runner, Work};
 
 #[derive(Clone)]
 pub struct App {
@@ -52,7 +50,7 @@ impl App {
         let opened = tokio::task::spawn_blocking(move || Db::open(&address, now)).await;
         let db = opened.map_err(|e| store::Error::Bug(e.to_string()))??;
         let address_key = hex::encode(clock.random::<32>());
-        let (slots, has_key) = (config.slots, config.heygen_api_key.is_some());
+        let settled = config.clone();
         // A SQLite file has one owner at a time, so what a killed one was running is ours at once.
         let sole_owner = db.engine() == "sqlite";
         let address_key = db
@@ -60,8 +58,7 @@ impl App {
                 if sole_owner {
                     task::void_leases(tx)?;
                 }
-                upstream_limit::set_slots(tx, slots)?;
-                open_or_pause(tx, has_key, now)?;
+                configure(tx, &settled, now)?;
                 work::upkeep::ensure(tx, now)?;
                 setting::get_or_put(tx, setting::ADDRESS_KEY, &address_key)
             })
@@ -76,6 +73,9 @@ impl App {
             heygen: heygen.clone(),
             metrics: metrics.clone(),
             addresses: addresses.clone(),
+            outage: Outage::default(),
+            adoption: config.adopt_strangers.then(|| settings(config).terms()),
+            budget: Budget::new(usize::try_from(config.poll_budget).unwrap_or(1)),
             fail: fail.clone(),
         });
         let http = Http::start(Parts {
@@ -121,19 +121,19 @@ impl App {
     }
 }
 
-/// Without a key nothing can be sent. With one, a pause of an earlier run is tried at once: the key
-/// or the account may be what was repaired.
-fn open_or_pause(tx: &mut Tx, has_key: bool, now: i64) -> store::Result<()> {
-    if !has_key {
-        return upstream_limit::pause(tx, "no_heygen_key", now, FOR_GOOD);
-    }
-    match upstream_limit::get(tx)?.pause {
-        Some(pause) if pause.reason == "no_heygen_key" || pause.reason == Blocked::Address.name() => {
-            upstream_limit::resume(tx).map(|_| ())
+/// Takes the settings over. Without a key nothing can be sent.
+fn configure(tx: &mut Tx, config: &Config, now: i64) -> store::Result<()> {
+    let mut limit = upstream_limit::lock(tx)?;
+    limit.configure(config.slots, config.daily_jobs, config.daily_credits.map(|credits| credits * 1_000));
+    let keyless = limit.pause.as_ref().is_some_and(|pause| pause.reason == Reason::NoHeygenKey);
+    match &config.heygen_api_key {
+        None => limit.block(Reason::NoHeygenKey, now),
+        Some(_) if keyless => {
+            limit.resume(now);
         }
-        Some(pause) => upstream_limit::pause(tx, &pause.reason, now, now),
-        None => Ok(()),
+        Some(_) => {}
     }
+    upstream_limit::put(tx, &limit)
 }
 
 /// The first API key: when asked for, or when a server that others reach has none.

@@ -5,9 +5,13 @@
 //! its name, where its value came from and what would be right; an unknown `REELHOOK_` variable is
 //! an error, never a silent default. `docs/configuration.md` is generated from the table here.
 
+mod read;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+
+use read::{addresses, base_url, database, header_text, log_filter, number, secrets, switch};
 
 /// Where the data lives, as `--database` or `DATABASE_URL` says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +63,7 @@ const fn setting(name: &'static str, value: &'static str, help: &'static str) ->
 /// A setting that is on when its flag is given.
 pub const SWITCH: &str = "true|false";
 
-pub static SETTINGS: [Setting; 17] = [
+pub static SETTINGS: [Setting; 21] = [
     Setting {
         default: Some("127.0.0.1:8000"),
         ..setting("listen", "ADDRESS:PORT", "Where the server listens, as an IP address and a port.")
@@ -110,10 +114,23 @@ pub static SETTINGS: [Setting; 17] = [
         ..setting(
             "slots",
             "1..10000",
-            "Jobs that may be outstanding at HeyGen at once, over all nodes. HeyGen's own limit is 10 on \
-             pay-as-you-go plans.",
+            "Most jobs outstanding at HeyGen at once, over all kinds and nodes. It begins with 10 at most, shrinks \
+             when HeyGen says it is too many, and grows back. HeyGen's own limit is 10 on pay-as-you-go plans.",
         )
     },
+    setting(
+        "daily-jobs",
+        "1..1000000",
+        "Most jobs sent to HeyGen on one day, UTC, over all nodes; what it refuses does not count. The rest waits \
+         for the next day. No such cap by default.",
+    ),
+    setting(
+        "daily-credits",
+        "1..1000000000",
+        "When the balance HeyGen tells has fallen by so much on one day, UTC, the rest waits for the next day. In \
+         the account's own unit, credits or dollars. The balance is looked up every minute, so what is sent within \
+         a minute may come on top, and what others spend from the same account counts. No such cap by default.",
+    ),
     setting(
         "first-poll",
         "SECONDS",
@@ -129,12 +146,31 @@ pub static SETTINGS: [Setting; 17] = [
         )
     },
     Setting {
+        default: Some("120"),
+        ..setting(
+            "poll-budget",
+            "CALLS",
+            "Calls in any minute by which each node asks HeyGen how jobs stand, 2 to 6000. One call is about up to \
+             100 jobs where HeyGen has that, else about one. HeyGen publishes no limit; what is over this stays \
+             due and is asked later.",
+        )
+    },
+    Setting {
         default: Some("false"),
         ..setting(
             "accept-unsigned",
             SWITCH,
             "Answer 200 to unsigned webhooks on the shared addresses. They are still only hints. For a laptop: \
              refused together with a public URL or a listener that is not loopback.",
+        )
+    },
+    Setting {
+        default: Some("false"),
+        ..setting(
+            "adopt-strangers",
+            SWITCH,
+            "Make a job of what a signed webhook, or HeyGen's event log, tells of a video or translation that was \
+             not submitted here. Those of another reelhook are left alone. `job adopt` does it once, by hand.",
         )
     },
     setting("trusted-proxies", "IP[,IP…]", "Reverse proxies whose X-Forwarded-For is believed."),
@@ -352,9 +388,13 @@ pub struct Config {
     pub heygen_webhook_secrets: Vec<String>,
     pub heygen_url: String,
     pub slots: i64,
+    pub daily_jobs: Option<i64>,
+    pub daily_credits: Option<i64>,
     pub first_poll_s: Option<i64>,
     pub poll_pause_s: i64,
+    pub poll_budget: i64,
     pub accept_unsigned: bool,
+    pub adopt_strangers: bool,
     pub trusted_proxies: Vec<IpAddr>,
     pub bootstrap: bool,
     pub log: String,
@@ -383,9 +423,13 @@ impl Config {
             heygen_webhook_secrets: values.optional("heygen-webhook-secret", secrets)?.unwrap_or_default(),
             heygen_url: values.required("heygen-url", base_url)?,
             slots: values.required("slots", |v| number(v, 1, 10_000))?,
+            daily_jobs: values.optional("daily-jobs", |v| number(v, 1, 1_000_000))?,
+            daily_credits: values.optional("daily-credits", |v| number(v, 1, 1_000_000_000))?,
             first_poll_s: values.optional("first-poll", |v| number(v, 1, 86_400))?,
             poll_pause_s: values.required("poll-pause", |v| number(v, 1, 86_400))?,
+            poll_budget: values.required("poll-budget", |v| number(v, 2, 6_000))?,
             accept_unsigned: values.required("accept-unsigned", switch)?,
+            adopt_strangers: values.required("adopt-strangers", switch)?,
             trusted_proxies: values.optional("trusted-proxies", addresses)?.unwrap_or_default(),
             bootstrap: values.required("bootstrap", switch)?,
             log: values.required("log", log_filter)?,
@@ -482,74 +526,6 @@ pub fn without_password(text: &str) -> String {
             url.to_string()
         }
         _ => text.to_owned(),
-    }
-}
-
-fn number(text: &str, least: i64, most: i64) -> Result<i64, String> {
-    match text.parse::<i64>() {
-        Ok(n) if (least..=most).contains(&n) => Ok(n),
-        _ => Err(format!("no whole number from {least} to {most}")),
-    }
-}
-
-fn switch(text: &str) -> Result<bool, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "on" => Ok(true),
-        "false" | "0" | "no" | "off" => Ok(false),
-        _ => Err("neither true nor false".to_owned()),
-    }
-}
-
-fn base_url(text: &str) -> Result<String, String> {
-    let url = url::Url::parse(text).map_err(|e| e.to_string())?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err("it must begin with http:// or https:// and name a host".to_owned());
-    }
-    if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
-        return Err("it may hold no user, no `?` and no `#`".to_owned());
-    }
-    Ok(text.trim_end_matches('/').to_owned())
-}
-
-fn database(text: &str) -> Result<Address, String> {
-    match Address::parse(text) {
-        Address::Sqlite(path) if path.as_os_str().is_empty() || path.to_string_lossy().contains("://") => {
-            Err("neither a file nor an address that begins with postgres://".to_owned())
-        }
-        address => Ok(address),
-    }
-}
-
-fn header_text(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() || text.chars().any(|c| !c.is_ascii_graphic()) {
-        return Err("it holds white space or other characters no key has".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
-fn secrets(text: &str) -> Result<Vec<String>, String> {
-    let all: Vec<String> = text.split(',').map(|s| s.trim().to_owned()).collect();
-    if all.iter().any(String::is_empty) {
-        return Err("one of the secrets is empty".to_owned());
-    }
-    Ok(all)
-}
-
-fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {
-    let parse = |t: &str| t.trim().parse().map_err(|_| format!("`{}` is no IP address", t.trim()));
-    text.split(',').map(parse).collect()
-}
-
-fn log_filter(text: &str) -> Result<String, String> {
-    const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
-    // The parser would take a mistyped level for the name of a module, and log nothing.
-    let is_level = |word: &str| LEVELS.iter().any(|level| word.trim().eq_ignore_ascii_case(level));
-    if let Some(word) = text.split(',').find(|word| !word.contains('=') && !is_level(word)) {
-        return Err(format!("`{}` is no level; levels are {}", word.trim(), LEVELS.join(", ")));
-    }
-    match text.parse::<tracing_subscriber::EnvFilter>() {
-        Ok(_) => Ok(text.to_owned()),
-        Err(e) => Err(e.to_string()),
     }
 }
 

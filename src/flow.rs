@@ -3,20 +3,27 @@
 //! Each function is one transaction's work: what a step decides commits together with the end of
 //! the task that asked for it. Nothing here talks to the network.
 
+mod adopt;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::Value;
 
 use crate::domain::event::{Event, EventType, upstream_type};
+use crate::domain::history::Learned;
 use crate::domain::ids;
-use crate::domain::job::{Details, Job, Kind, Observation, State};
+use crate::domain::job::{Details, Job, Kind, Observation, Priority, State};
 use crate::domain::job_json::job_json;
+use crate::domain::limit::{LOOK, LOOK_EVERY};
 use crate::domain::receipt::Note;
 use crate::domain::step::{Change, Input, Refused, step};
+use crate::domain::stranger::Stranger;
 use crate::domain::task::{Claimed, Lane, Outcome, TaskKind, TaskOp};
 use crate::domain::time::Millis;
 use crate::store::idempotency::Remembered;
-use crate::store::{Result, Tx, event, idempotency, inbox, job, task};
+use crate::store::{Result, Tx, event, idempotency, inbox, job, setting, task, upstream_limit};
+
+pub use adopt::{Fate, Terms, adopt, judge};
 
 /// When a transaction happens, and the chance it needs for its ids.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +52,7 @@ pub struct NewJob {
     pub title: Option<String>,
     pub labels: BTreeMap<String, String>,
     pub metadata: Option<Value>,
+    pub priority: Priority,
     pub hold: bool,
     pub deadline_at: Millis,
     pub retry_of: Option<String>,
@@ -81,6 +89,7 @@ pub fn submit(tx: &mut Tx, new: &NewJob, key: Option<&Key>, stamp: &Stamp) -> Re
         return Ok(first);
     }
     let (mut made, first) = first_state(new, stamp);
+    made.details.usual = find_learned(tx)?.get(new.kind.name()).copied();
     made.details.events = 1;
     let answer = job_json(&made).to_string();
     if let Some(k) = key {
@@ -98,10 +107,16 @@ pub fn submit(tx: &mut Tx, new: &NewJob, key: Option<&Key>, stamp: &Stamp) -> Re
     job::insert(tx, &made, &new.request)?;
     task::apply(tx, &made.id, TaskOp::Add(TaskKind::Deadline, made.deadline_at))?;
     if first == EventType::Queued {
-        task::apply(tx, &made.id, TaskOp::Add(TaskKind::Submit, stamp.now))?;
+        task::apply(tx, &made.id, TaskOp::Queue(new.priority, stamp.now))?;
     }
     event::append(tx, &mut [job_event(&made, first, stamp, 1)])?;
     Ok(Submitted::New { job_id: made.id, answer })
+}
+
+/// How long the kinds took lately, as far as enough is known of them.
+pub fn find_learned(tx: &mut Tx) -> Result<Learned> {
+    let learned = setting::find(tx, setting::LEARNED)?;
+    Ok(learned.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
 }
 
 /// What a key stands for already. To be asked before anything else of a request is judged: a time
@@ -137,6 +152,7 @@ fn first_state(new: &NewJob, stamp: &Stamp) -> (Job, EventType) {
             title: new.title.clone(),
             labels: new.labels.clone(),
             metadata: new.metadata.clone(),
+            priority: new.priority,
             first_poll_ms: new.first_poll_ms,
             least_poll_ms: new.least_poll_ms,
             ..Details::default()
@@ -187,6 +203,36 @@ pub fn conclude(
     }
 }
 
+/// The ends of runs that were about one job each, in one transaction. The jobs that changed, and
+/// how many leases were lost: for those nothing is recorded.
+pub fn conclude_many(
+    tx: &mut Tx,
+    ends: &[(&Claimed, &Outcome, Option<&Input>)],
+    stamp: &Stamp,
+) -> Result<(Vec<Job>, usize)> {
+    let mut said: HashMap<&str, &Input> = HashMap::new();
+    let mut lost = 0;
+    for (task, outcome, input) in ends {
+        if !task::settle(tx, task, outcome, stamp.now)? {
+            lost += 1;
+        } else if let Some(input) = input {
+            said.insert(&task.subject, input);
+        }
+    }
+    let mut events = vec![];
+    let mut slots = vec![];
+    for found in job::find_many(tx, &said.keys().copied().collect::<Vec<_>>())? {
+        let Some(input) = said.get(found.id.as_str()) else { continue };
+        let mut slot = Slot::new(found);
+        if slot.take((*input).clone(), stamp, &mut events) {
+            slots.push(slot);
+        }
+    }
+    store(tx, &slots, stamp)?;
+    event::append(tx, &mut events)?;
+    Ok((slots.into_iter().map(|slot| slot.job).collect(), lost))
+}
+
 /// What a submit task is to do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Begun {
@@ -202,11 +248,15 @@ pub enum Begun {
     },
     /// The job needs no sending; the task is gone.
     Nothing,
+    /// Nothing may be sent any more since it was claimed; the task is back in its lane.
+    NotNow,
     LeaseLost,
 }
 
-/// Records `submitting` before anything is sent, so that a crash after this line is seen as such.
+/// Records `submitting` before anything is sent, so that a crash after this line is seen as such; and
+/// with it counts the job among those of the day.
 pub fn begin_send(tx: &mut Tx, claimed: &Claimed, stamp: &Stamp) -> Result<Begun> {
+    let mut limit = upstream_limit::lock(tx)?;
     if !task::change_lane(tx, claimed, Lane::Resolve)? {
         return Ok(Begun::LeaseLost);
     }
@@ -226,6 +276,18 @@ pub fn begin_send(tx: &mut Tx, claimed: &Claimed, stamp: &Stamp) -> Result<Begun
         }
     };
     let fresh = found.state == State::Queued;
+    if fresh && limit.wait(stamp.now).is_some() {
+        let home = Outcome::Snooze { until: claimed.due_at, lane: None };
+        task::settle(tx, claimed, &home, stamp.now)?;
+        return Ok(Begun::NotNow);
+    }
+    if fresh {
+        if limit.count(stamp.now) {
+            // If it does not find out, the next look lets another one try.
+            task::apply(tx, LOOK, TaskOp::Add(TaskKind::Upkeep, stamp.now + LOOK_EVERY))?;
+        }
+        upstream_limit::put(tx, &limit)?;
+    }
     let job = match step(&found, input, stamp.now) {
         Ok(Some(change)) => Box::new(record(tx, &found, change, stamp)?),
         _ => Box::new(found),
@@ -244,6 +306,8 @@ pub struct Hearing {
     pub observe: Box<dyn Fn(Kind) -> Observation + Send + Sync>,
     /// The body, to be published when the receipt belongs to no job; only of a signed one, and once.
     pub publish: Option<Vec<u8>>,
+    /// What to adopt if it belongs to no job of ours.
+    pub stranger: Option<(Stranger, Terms)>,
     /// In place of all that: why the receipt says nothing usable.
     pub unusable: Option<String>,
 }
@@ -285,6 +349,12 @@ pub fn observe_many(tx: &mut Tx, batch: &[Heard], stamp: &Stamp) -> Result<Appli
     let (known, strange): (Vec<&Hearing>, Vec<&Hearing>) =
         live.into_iter().partition(|h| h.unusable.is_some() || jobs.find(h).is_some());
     for hearing in known.into_iter().chain(strange) {
+        if let Some((stranger, terms)) = &hearing.stranger
+            && jobs.find(hearing).is_none()
+            && !adopt::may_be_ours(tx, stranger)?
+        {
+            jobs.adopt(tx, stranger, *terms, stamp, &mut events)?;
+        }
         let mut note =
             Note { applied_at: Some(stamp.now), event_type: hearing.event_type.clone(), ..Note::default() };
         if let Some(why) = &hearing.unusable {
@@ -332,6 +402,7 @@ fn park(hearing: &Hearing, note: &mut Note, stamp: &Stamp, events: &mut Vec<Even
 }
 
 /// The jobs a batch is about, changed in memory and written once.
+#[derive(Default)]
 struct Loaded {
     slots: Vec<Slot>,
     by_id: HashMap<String, usize>,
@@ -348,7 +419,7 @@ struct Slot {
 
 impl Loaded {
     fn load(tx: &mut Tx, batch: &[&Hearing]) -> Result<Self> {
-        let mut all = Self { slots: vec![], by_id: HashMap::new(), by_upstream: HashMap::new() };
+        let mut all = Self::default();
         let ids: HashSet<&str> = batch.iter().filter_map(|h| h.job_id.as_deref()).collect();
         all.add(job::find_many(tx, &ids.into_iter().collect::<Vec<_>>())?);
         let missing = |all: &Self| -> Vec<String> {
@@ -375,7 +446,7 @@ impl Loaded {
             }
             let at = self.slots.len();
             self.by_id.insert(job.id.clone(), at);
-            self.slots.push(Slot { before: job.clone(), job, tasks: vec![], changed: false });
+            self.slots.push(Slot::new(job));
             self.learn(at);
         }
     }
@@ -405,6 +476,27 @@ impl Loaded {
 }
 
 impl Slot {
+    fn new(job: Job) -> Self {
+        Self { before: job.clone(), job, tasks: vec![], changed: false }
+    }
+
+    /// Whether the input changed the job. A refusal is for callers only, and they use `change`.
+    fn take(&mut self, input: Input, stamp: &Stamp, events: &mut Vec<Event>) -> bool {
+        let Ok(Some(change)) = step(&self.job, input, stamp.now) else { return false };
+        self.follow(change, stamp, events);
+        true
+    }
+
+    fn follow(&mut self, change: Change, stamp: &Stamp, events: &mut Vec<Event>) {
+        self.job = change.job;
+        self.tasks.extend(change.tasks);
+        self.changed = true;
+        for event in change.events {
+            self.job.details.events += 1;
+            events.push(job_event(&self.job, event, stamp, events.len()));
+        }
+    }
+
     /// The upstream ids that the job has now and had not before.
     fn learned(&self) -> impl Iterator<Item = &str> {
         let (old, new) = (&self.before, &self.job);
@@ -422,18 +514,10 @@ impl Slot {
     ) -> bool {
         note.job_id = Some(self.job.id.clone());
         let seen = (hearing.observe)(self.job.kind);
-        let decided = step(&self.job, Input::Observed(seen), stamp.now);
-        let Ok(Some(change)) = decided else {
-            note.meaning = Some(format!("nothing new: the job is {}", self.job.state.name()));
-            return false;
-        };
         let from = self.job.state;
-        self.job = change.job;
-        self.tasks.extend(change.tasks);
-        self.changed = true;
-        for event in &change.events {
-            self.job.details.events += 1;
-            events.push(job_event(&self.job, *event, stamp, events.len()));
+        if !self.take(Input::Observed(seen), stamp, events) {
+            note.meaning = Some(format!("nothing new: the job is {}", from.name()));
+            return false;
         }
         note.meaning = Some(if from == self.job.state {
             format!("noted; the job stays {}", from.name())
@@ -446,13 +530,9 @@ impl Slot {
 
 /// Writes a decision: the job, its tasks, then its events.
 fn record(tx: &mut Tx, before: &Job, change: Change, stamp: &Stamp) -> Result<Job> {
-    let mut next = change.job;
     let mut events = vec![];
-    for event in change.events {
-        next.details.events += 1;
-        events.push(job_event(&next, event, stamp, events.len()));
-    }
-    let mut slot = Slot { before: before.clone(), job: next, tasks: change.tasks, changed: true };
+    let mut slot = Slot::new(before.clone());
+    slot.follow(change, stamp, &mut events);
     store(tx, std::slice::from_ref(&slot), stamp)?;
     event::append(tx, &mut events)?;
     slot.job.version += 1;

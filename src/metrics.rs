@@ -41,6 +41,8 @@ pub struct Metrics {
     pub jobs_finished: Family<Ended, Counter>,
     pub jobs_open: Gauges,
     pub upstream_calls: Counts,
+    pub upstream_slots: Gauges,
+    pub submission_paused: Gauges,
     pub tasks_claimed: Counts,
     pub tasks_due: Gauges,
     pub stale_finishes: Counter,
@@ -64,6 +66,8 @@ impl Metrics {
             jobs_finished: Family::default(),
             jobs_open: Gauges::default(),
             upstream_calls: Counts::default(),
+            upstream_slots: Gauges::default(),
+            submission_paused: Gauges::default(),
             tasks_claimed: Counts::default(),
             tasks_due: Gauges::default(),
             stale_finishes: Counter::default(),
@@ -84,6 +88,12 @@ impl Metrics {
         r.register("jobs_finished", "Jobs ended, by outcome and what found it", m.jobs_finished.clone());
         r.register("jobs_open", "Jobs not ended, by state", m.jobs_open.clone());
         r.register("upstream_calls", "Calls to HeyGen, by outcome", m.upstream_calls.clone());
+        r.register(
+            "upstream_slots",
+            "Jobs outstanding at HeyGen, and how many may be",
+            m.upstream_slots.clone(),
+        );
+        r.register("submission_paused", "1 while nothing is sent, by reason", m.submission_paused.clone());
         r.register("tasks_claimed", "Tasks claimed, by lane", m.tasks_claimed.clone());
         r.register("tasks_due", "Tasks due and not done, by lane", m.tasks_due.clone());
         r.register("tasks_stale_finish", "Runs whose lease was lost meanwhile", m.stale_finishes.clone());

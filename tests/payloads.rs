@@ -43,7 +43,13 @@ fn says(observation: &Observation) -> &'static str {
 fn carried(observation: &Observation) -> Value {
     match &observation.says {
         Says::Completed(output) | Says::Extra(output) => json!({ "output": output }),
-        Says::Failed { failure, .. } => json!({ "failure": failure }),
+        Says::Failed { failure, .. } => {
+            // The sentence for people belongs to the class, and is tested there.
+            let said = [("code", json!(failure.code)), ("message", json!(failure.message))];
+            let more = [("request_id", json!(failure.request_id)), ("class", json!(failure.class))];
+            let told: Map<_, _> = said.into_iter().chain(more).map(|(k, v)| (k.to_owned(), v)).collect();
+            json!({ "failure": without_nulls(Value::Object(told)) })
+        }
         Says::Hint | Says::InProgress { .. } => json!({}),
     }
 }

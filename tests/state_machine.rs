@@ -38,6 +38,7 @@ impl World {
         for op in change.tasks {
             match op {
                 TaskOp::Add(kind, _) => self.waiting.insert(kind),
+                TaskOp::Queue(..) => self.waiting.insert(TaskKind::Submit),
                 TaskOp::Hasten(..) => false,
                 TaskOp::Drop(kind) => self.waiting.remove(&kind),
             };
@@ -154,7 +155,7 @@ fn url(text: &str) -> Option<String> {
 }
 
 fn failure() -> Failure {
-    Failure { code: Some("e".to_owned()), message: "words of HeyGen".to_owned(), request_id: None }
+    Failure::new(Some("e".to_owned()), "words of HeyGen")
 }
 
 fn input(word: Word, succeeds: bool) -> Input {
@@ -295,7 +296,9 @@ fn name(input: &Input) -> &'static str {
             Says::Failed { .. } => "failed",
             Says::Extra(_) => "one more file",
         },
+        Input::Unanswered { .. } => "unanswered",
         Input::Refresh => "refresh",
+        Input::Late => "late",
         Input::Deadline => "deadline",
     }
 }
@@ -303,7 +306,7 @@ fn name(input: &Input) -> &'static str {
 #[test]
 fn the_table_has_every_state_and_every_input() {
     let names: BTreeSet<&str> = inputs().iter().map(|(_, input)| name(input)).collect();
-    assert_eq!(names.len(), 16, "one for each arm of `name`: {names:?}");
+    assert_eq!(names.len(), 18, "one for each arm of `name`: {names:?}");
     let page = markdown();
     for (row, input) in inputs() {
         assert!(row.starts_with(name(&input)), "{row} is called what it is");

@@ -22,7 +22,7 @@ pub fn pages() -> Vec<(&'static str, String)> {
         ("states.md", crate::domain::table::markdown()),
         ("kinds.md", crate::heygen::kinds::markdown()),
         ("configuration.md", crate::config::markdown()),
-        ("errors.md", crate::http::problem::markdown()),
+        ("errors.md", crate::http::problem::markdown() + &crate::heygen::failure::markdown()),
         ("cli.md", super::markdown()),
         ("openapi.json", format!("{:#}\n", crate::http::openapi::document())),
     ]

@@ -1,5 +1,6 @@
 //! `reelhook job`: submit, look, wait, and what a caller may wish of one.
 
+mod adopt;
 mod show;
 mod submit;
 mod wait;
@@ -16,6 +17,7 @@ use crate::domain::job::{Kind, State};
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
     Submit(Box<submit::Args>),
+    Adopt(adopt::Args),
     /// Show one job, by reelhook's id or HeyGen's.
     #[command(
         after_help = "Examples:\n  reelhook job get job_01…\n  reelhook job get job_01… --wait 30 --json | jq .state"
@@ -133,6 +135,7 @@ pub struct RetryArgs {
 pub async fn run(s: &Session, verb: Verb) -> Result<Exit> {
     match verb {
         Verb::Submit(args) => submit::run(s, *args).await,
+        Verb::Adopt(args) => adopt::run(s, args).await,
         Verb::Get { id, wait } => get(s, &id, wait).await,
         Verb::Wait { id, until } => wait::run(s, &id, None, &until).await,
         Verb::List(args) => list_jobs(s, args).await,
@@ -161,14 +164,7 @@ async fn get(s: &Session, id: &str, wait: Option<u64>) -> Result<Exit> {
 
 async fn list_jobs(s: &Session, args: ListArgs) -> Result<Exit> {
     let label = args.label.map(|(name, value)| format!("{name}:{value}"));
-    // A span means so long ago.
-    let since = args.since.map(|moment| match moment {
-        units::Moment::At(_) => moment.rfc3339(0),
-        units::Moment::In(span) => {
-            let ago = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
-            units::Moment::At(s.clock.now().saturating_sub(ago).max(0)).rfc3339(0)
-        }
-    });
+    let since = args.since.map(|moment| moment.ago(s.clock.now()));
     let filters = [
         ("state", args.state),
         ("kind", args.kind),

@@ -17,8 +17,8 @@ pub struct Noun<Verb: clap::Subcommand> {
 }
 
 impl<Verb: clap::Subcommand> Noun<Verb> {
-    fn open(self, given: &Given) -> Result<(Session, Verb)> {
-        Ok((self.flags.open(given)?, self.verb))
+    async fn run(self, given: &Given, act: impl AsyncFnOnce(&Session, Verb) -> Result<Exit>) -> Result<Exit> {
+        act(&self.flags.open(given)?, self.verb).await
     }
 }
 
@@ -35,6 +35,7 @@ pub enum Command {
     /// API keys of the server.
     Key(Noun<key::Verb>),
     Doctor(doctor::Args),
+    /// What is outstanding at HeyGen, and whether anything is sent.
     Upstream(upstream::Args),
     Simulate(Box<simulate::Args>),
     Completion(completion::Args),
@@ -44,26 +45,11 @@ pub enum Command {
 
 pub async fn run(command: Command, given: &Given) -> Result<Exit> {
     match command {
-        Command::Job(noun) => {
-            let (s, verb) = noun.open(given)?;
-            job::run(&s, verb).await
-        }
-        Command::Receipt(noun) => {
-            let (s, verb) = noun.open(given)?;
-            receipt::run(&s, verb).await
-        }
-        Command::Event(noun) => {
-            let (s, verb) = noun.open(given)?;
-            event::run(&s, verb).await
-        }
-        Command::Webhook(noun) => {
-            let (s, verb) = noun.open(given)?;
-            webhook::run(&s, verb).await
-        }
-        Command::Key(noun) => {
-            let (s, verb) = noun.open(given)?;
-            key::run(&s, verb).await
-        }
+        Command::Job(noun) => noun.run(given, job::run).await,
+        Command::Receipt(noun) => noun.run(given, receipt::run).await,
+        Command::Event(noun) => noun.run(given, event::run).await,
+        Command::Webhook(noun) => noun.run(given, webhook::run).await,
+        Command::Key(noun) => noun.run(given, key::run).await,
         Command::Doctor(args) => doctor::run(args, given).await,
         Command::Upstream(args) => upstream::run(args, given).await,
         Command::Simulate(args) => simulate::run(*args, given).await,

@@ -48,7 +48,7 @@ pub async fn run(s: &Session, verb: Verb) -> Result<Exit> {
 
 fn paint(verdict: &str) -> Paint {
     match Verdict::parse(verdict) {
-        Some(Verdict::Signed) => Paint::Good,
+        Some(Verdict::Signed | Verdict::Logged) => Paint::Good,
         Some(Verdict::Unsigned) => Paint::Care,
         Some(Verdict::Refused) => Paint::Bad,
         None => Paint::Plain,

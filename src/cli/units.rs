@@ -48,6 +48,17 @@ impl Moment {
             }
         }
     }
+
+    /// As RFC 3339, where a span means so long ago.
+    pub fn ago(self, now: Millis) -> String {
+        match self {
+            Self::At(at) => rfc3339(at),
+            Self::In(span) => {
+                let ago = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+                rfc3339(now.saturating_sub(ago).max(0))
+            }
+        }
+    }
 }
 
 pub fn moment(text: &str) -> Result<Moment, String> {

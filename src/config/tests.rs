@@ -57,7 +57,7 @@ fn a_malformed_setting_says_its_name_source_and_fix() {
 /// A value that fits and some that do not, of every setting; `numbers` are met from both sides.
 #[test]
 fn every_setting_is_checked_and_its_error_names_it() {
-    let table: [(&str, &[&str], &[&str]); 17] = [
+    let table: [(&str, &[&str], &[&str]); 21] = [
         (
             "listen",
             &["0.0.0.0:1", "[::1]:65535"],
@@ -73,9 +73,13 @@ fn every_setting_is_checked_and_its_error_names_it() {
         ("heygen-webhook-secret", &["a,b"], &["a,,b", ",", "a,"]),
         ("heygen-url", &["http://127.0.0.1:8100"], &["127.0.0.1:8100", "https://u:p@x"]),
         ("slots", &["1", "10000"], &["0", "10001", "-1", "1.5", "ten", "1 "]),
+        ("daily-jobs", &["1", "1000000"], &["0", "1000001", "ten"]),
+        ("daily-credits", &["1", "1000000000"], &["0", "1000000001", "1.5"]),
         ("first-poll", &["1", "86400"], &["0", "86401", "5s"]),
         ("poll-pause", &["1", "86400"], &["0", "86401", "99999999999999999999"]),
+        ("poll-budget", &["2", "6000"], &["1", "6001", "often"]),
         ("accept-unsigned", &["yes", "0"], &["perhaps", "2"]),
+        ("adopt-strangers", &["on", "false"], &["maybe"]),
         ("trusted-proxies", &["10.0.0.1, ::1"], &["10.0.0.0/8", "proxy", "10.0.0.1,"]),
         ("bootstrap", &["on", "off"], &["x"]),
         ("log", &["debug", "reelhook=debug,info", "off"], &["loud", "reelhook=loud", "info,,debug", "inof"]),

@@ -8,6 +8,8 @@ pub enum EventType {
     Held,
     Queued,
     Processing,
+    /// It takes longer than its kind usually does. Not an end, and told at most once.
+    Late,
     Completed,
     Failed,
     Canceled,
@@ -15,10 +17,11 @@ pub enum EventType {
 }
 
 impl EventType {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Held,
         Self::Queued,
         Self::Processing,
+        Self::Late,
         Self::Completed,
         Self::Failed,
         Self::Canceled,
@@ -30,6 +33,7 @@ impl EventType {
             Self::Held => "job.held",
             Self::Queued => "job.queued",
             Self::Processing => "job.processing",
+            Self::Late => "job.late",
             Self::Completed => "job.completed",
             Self::Failed => "job.failed",
             Self::Canceled => "job.canceled",

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::failure::{Class, FOR_USER};
+use super::history::Usual;
 use super::time::{HOUR, MINUTE, Millis};
 
 /// Which of HeyGen's products a job asks for. Paths and field names are in `heygen/kinds.rs`.
@@ -84,6 +86,30 @@ impl Kind {
     /// job's id there: a look, a voice, subtitles.
     pub fn makes_file(self) -> bool {
         !matches!(self, Self::Avatar | Self::VoiceClone | Self::Proofread)
+    }
+}
+
+/// Which of the jobs that wait for a slot goes first: 9 before 1, and of one number the oldest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Priority(i64);
+
+impl Priority {
+    pub const LEAST: i64 = 1;
+    pub const MOST: i64 = 9;
+
+    pub fn new(number: i64) -> Option<Self> {
+        (Self::LEAST..=Self::MOST).contains(&number).then_some(Self(number))
+    }
+
+    pub fn number(self) -> i64 {
+        self.0
+    }
+}
+
+impl Default for Priority {
+    fn default() -> Self {
+        Self(5)
     }
 }
 
@@ -273,14 +299,34 @@ pub struct Failure {
     /// What HeyGen calls the request it refused; its support asks for it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub request_id: Option<String>,
+    #[serde(default)]
+    pub class: Class,
+    /// A sentence an end user may be shown.
+    #[serde(default = "for_user")]
+    pub for_user: String,
+}
+
+fn for_user() -> String {
+    FOR_USER.to_owned()
 }
 
 impl Failure {
     pub const LOST_UPSTREAM: &str = "lost_upstream";
     pub const OUTCOME_UNKNOWN: &str = "outcome_unknown";
 
+    /// Of a class nobody knows; upstream's are sorted by `heygen/failure.rs`.
+    pub fn new(code: Option<String>, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            request_id: None,
+            class: Class::default(),
+            for_user: for_user(),
+        }
+    }
+
     pub fn ours(code: &str, message: impl Into<String>) -> Self {
-        Self { code: Some(code.to_owned()), message: message.into(), request_id: None }
+        Self::new(Some(code.to_owned()), message)
     }
 
     /// Whether upstream may have charged for the job although it failed.
@@ -297,6 +343,31 @@ pub struct LateResult {
     pub at: Millis,
 }
 
+/// What upstream was asked of a job, and what it last answered.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Asked {
+    pub times: u32,
+    pub last_at: Option<Millis>,
+    pub answer: Option<String>,
+}
+
+impl Asked {
+    pub fn note(&mut self, answer: impl Into<String>, now: Millis) {
+        self.times = self.times.saturating_add(1);
+        self.last_at = Some(now);
+        self.answer = Some(answer.into());
+    }
+}
+
+/// What was last told of a job that did not end it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    pub what: String,
+    pub by: FoundBy,
+    pub at: Millis,
+}
+
 /// Everything of a job that is read whole and never searched by; stored as one JSON text.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -304,6 +375,7 @@ pub struct Details {
     pub title: Option<String>,
     pub labels: BTreeMap<String, String>,
     pub metadata: Option<serde_json::Value>,
+    pub priority: Priority,
     /// First poll this long after upstream accepted, and the least pause between polls.
     pub first_poll_ms: Millis,
     pub least_poll_ms: Millis,
@@ -315,11 +387,19 @@ pub struct Details {
     pub sent_at: Option<Millis>,
     pub accepted_at: Option<Millis>,
     pub unknown_since: Option<Millis>,
+    /// How long its kind usually took when it was submitted.
+    pub usual: Option<Usual>,
+    /// It took longer than that.
+    pub late: bool,
+    /// Not submitted by us: found upstream.
+    pub adopted: bool,
     /// A hint came before upstream's id was known.
     pub poll_on_accept: bool,
     pub hinted_at: Option<Millis>,
     /// A refresh was asked for and not answered yet.
     pub refresh_asked: bool,
+    pub asked: Asked,
+    pub told: Option<Told>,
     pub progress: Option<u8>,
     pub output: Output,
     pub failure: Option<Failure>,
@@ -357,6 +437,13 @@ impl Job {
     /// The upstream Idempotency-Key of the present try. Never used for another request.
     pub fn upstream_key(&self) -> String {
         format!("{}-{}", self.id, self.details.key_number)
+    }
+
+    /// When it is expected to end: from, to. Unknown before upstream accepted it.
+    pub fn expected(&self) -> Option<(Millis, Millis)> {
+        let accepted_at = self.details.accepted_at?;
+        let usual = self.details.usual.unwrap_or(Usual::of_kind(self.kind));
+        Some((accepted_at.saturating_add(usual.from_ms), accepted_at.saturating_add(usual.to_ms)))
     }
 
     /// Whether upstream may have charged for this job without giving a result.
@@ -397,6 +484,21 @@ pub enum Says {
 }
 
 impl Says {
+    /// For people who read what was asked and told.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Hint => "something happened".to_owned(),
+            Self::InProgress { progress: None } => "in progress".to_owned(),
+            Self::InProgress { progress: Some(percent) } => format!("in progress, {percent} %"),
+            Self::Completed(output) if **output == Output::default() => {
+                "completed, without a file".to_owned()
+            }
+            Self::Completed(_) => "completed".to_owned(),
+            Self::Failed { failure, .. } => format!("failed: {}", failure.message),
+            Self::Extra(_) => "one more file".to_owned(),
+        }
+    }
+
     /// Whether it ends a job.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Completed(_) | Self::Failed { confirmed: true, .. })

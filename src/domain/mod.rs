@@ -2,13 +2,20 @@
 
 pub mod address;
 pub mod event;
+pub mod event_log;
+pub mod failure;
+pub mod history;
 pub mod ids;
 pub mod job;
 pub mod job_json;
+pub mod limit;
+pub mod outage;
+pub mod pause;
 pub mod receipt;
 pub mod retry;
 pub mod signature;
 pub mod step;
+pub mod stranger;
 pub mod table;
 pub mod task;
 pub mod time;

@@ -1,4 +1,4 @@
-//! Receipts: one inbound webhook as it arrived.
+//! Receipts: one inbound webhook as it arrived, or as HeyGen's event log had it.
 
 use sha2::{Digest, Sha256};
 
@@ -13,16 +13,19 @@ pub enum Verdict {
     Unsigned,
     /// Kept as a sample only; never read for meaning.
     Refused,
+    /// Read in upstream's event log, because no webhook told of it.
+    Logged,
 }
 
 impl Verdict {
-    pub const ALL: [Self; 3] = [Self::Signed, Self::Unsigned, Self::Refused];
+    pub const ALL: [Self; 4] = [Self::Signed, Self::Unsigned, Self::Refused, Self::Logged];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Signed => "signed",
             Self::Unsigned => "unsigned",
             Self::Refused => "refused",
+            Self::Logged => "logged",
         }
     }
 

@@ -4,9 +4,9 @@
 //! job has exactly one terminal event. `docs/states.md` is this function, written out.
 
 use super::event::EventType;
-use super::job::{Failure, FoundBy, Job, LateResult, Observation, Output, Says, State};
+use super::job::{Failure, FoundBy, Job, LateResult, Observation, Output, Says, State, Told};
 use super::task::{TaskKind, TaskOp};
-use super::time::{MINUTE, Millis, SECOND};
+use super::time::{MINUTE, Millis, SECOND, rfc3339};
 
 /// One hinted poll per job in this time, however many hints arrive.
 pub const HINT_PAUSE: Millis = MINUTE;
@@ -42,8 +42,14 @@ pub enum Input {
         why: String,
     },
     Observed(Observation),
+    /// Upstream was asked how it stands and did not say.
+    Unanswered {
+        why: String,
+    },
     /// Somebody wants upstream asked now.
     Refresh,
+    /// What its kind usually takes is over.
+    Late,
     Deadline,
 }
 
@@ -86,7 +92,9 @@ pub fn step(job: &Job, input: Input, now: Millis) -> Step {
         Input::NotAccepted { sent, why } => not_accepted(job, sent, why, now),
         Input::NoAnswer { why } => no_answer(job, &why, now),
         Input::Observed(observation) => observed(job, observation, now),
+        Input::Unanswered { why } => Ok(unanswered(job, why, now)),
         Input::Refresh => refresh(job, now),
+        Input::Late => Ok(late(job, now)),
         Input::Deadline => deadline(job, now),
     }
 }
@@ -114,7 +122,7 @@ fn approve(job: &Job, now: Millis) -> Step {
     Ok(Some(Change {
         job: next,
         events: vec![EventType::Queued],
-        tasks: vec![TaskOp::Add(TaskKind::Submit, now)],
+        tasks: vec![TaskOp::Queue(job.details.priority, now)],
     }))
 }
 
@@ -175,6 +183,9 @@ fn announce_processing(before: &Job, change: &mut Change, now: Millis) {
     let wait = if hinted { 0 } else { change.job.details.first_poll_ms };
     change.events.push(EventType::Processing);
     change.tasks.push(TaskOp::Add(TaskKind::Poll, next_look(&change.job, now.saturating_add(wait), now)));
+    if let Some((_, late_at)) = change.job.expected() {
+        change.tasks.push(TaskOp::Add(TaskKind::Deadline, late_at.min(change.job.deadline_at)));
+    }
 }
 
 /// `at`, but never so late that the deadline would come without a last look.
@@ -246,6 +257,7 @@ fn observed(job: &Job, seen: Observation, now: Millis) -> Step {
         known.upstream_id = known.upstream_id.or(seen.upstream_id);
         known.upstream_video_id = known.upstream_video_id.or(seen.upstream_video_id);
     }
+    keep_as_evidence(&mut known, &seen.says, seen.found_by, now);
     match seen.says {
         Says::Completed(output) if output.completes(job.kind) => {
             completed(&known, &output, seen.found_by, now)
@@ -258,6 +270,25 @@ fn observed(job: &Job, seen: Observation, now: Millis) -> Step {
             Ok(changed(job, known, now))
         }
     }
+}
+
+/// Every answer to an ask; of what is told unasked and ends nothing, only what is new.
+fn keep_as_evidence(job: &mut Job, says: &Says, by: FoundBy, now: Millis) {
+    let what = says.words();
+    if matches!(by, FoundBy::Poll | FoundBy::Refresh) {
+        job.details.asked.note(what, now);
+    } else if !says.is_final() && job.details.told.as_ref().is_none_or(|told| told.what != what) {
+        job.details.told = Some(Told { what, by, at: now });
+    }
+}
+
+fn unanswered(job: &Job, why: String, now: Millis) -> Option<Change> {
+    if job.state.is_terminal() {
+        return None;
+    }
+    let mut next = job.clone();
+    next.details.asked.note(why, now);
+    Some(Change { job: next, events: vec![], tasks: vec![] })
 }
 
 /// A poll is due soon: at once, or as soon as upstream's id is known.
@@ -325,6 +356,17 @@ fn canceled(job: &Job, reason: String, found_by: FoundBy, now: Millis) -> Step {
     Ok(Some(ended(job, next, EventType::Canceled)))
 }
 
+/// A mark and one event; the job goes on.
+fn late(job: &Job, now: Millis) -> Option<Change> {
+    let is_late = job.expected().is_some_and(|(_, late_at)| now >= late_at);
+    if job.state != State::Processing || job.details.late || !is_late {
+        return None;
+    }
+    let mut next = touched(job, now);
+    next.details.late = true;
+    Some(Change { job: next, events: vec![EventType::Late], tasks: vec![] })
+}
+
 fn deadline(job: &Job, now: Millis) -> Step {
     if job.state.is_terminal() {
         return Ok(None);
@@ -337,8 +379,9 @@ fn deadline(job: &Job, now: Millis) -> Step {
         State::Submitting | State::Unknown => {
             let since = job.details.unknown_since.or(job.details.sent_at).unwrap_or(job.created_at);
             let why = format!(
-                "Sent to HeyGen, and neither an answer, a webhook, its event log nor its lists ever \
-                 confirmed it in {} s. It may have been charged.",
+                "Sent to HeyGen with the key {}, and neither an answer, a webhook, its event log nor its lists \
+                 ever confirmed it in {} s. It may have been charged.",
+                job.upstream_key(),
                 now.saturating_sub(since) / SECOND
             );
             failed(job, Failure::ours(Failure::OUTCOME_UNKNOWN, why), FoundBy::Deadline, now)
@@ -346,13 +389,23 @@ fn deadline(job: &Job, now: Millis) -> Step {
         _ => {
             let since = job.details.accepted_at.unwrap_or(job.created_at);
             let why = format!(
-                "HeyGen accepted it as {} and reported no end within {} s: no webhook, and every poll \
-                 found it unfinished.",
+                "HeyGen accepted it as {} and told no end within {} s. {}",
                 job.upstream_id.as_deref().unwrap_or("an id we never learned"),
-                now.saturating_sub(since) / SECOND
+                now.saturating_sub(since) / SECOND,
+                what_was_asked(job)
             );
             failed(job, Failure::ours(Failure::LOST_UPSTREAM, why), FoundBy::Deadline, now)
         }
+    }
+}
+
+fn what_was_asked(job: &Job) -> String {
+    let asked = &job.details.asked;
+    match (asked.last_at, &asked.answer) {
+        (Some(at), Some(answer)) => {
+            format!("It was asked {} times; the last answer, at {}, was: {answer}", asked.times, rfc3339(at))
+        }
+        _ => "There was no occasion to ask.".to_owned(),
     }
 }
 

@@ -8,14 +8,14 @@ use super::step::{Input, Step, step};
 use super::task::TaskOp;
 use super::time::MINUTE;
 
-/// A moment between submit and deadline.
-const NOW: i64 = 10 * MINUTE;
+/// A moment between submit and deadline, later than a video usually takes.
+const NOW: i64 = 11 * MINUTE;
 
 /// Every input with the name it has in the table. `Observed` appears once per thing it can say.
 pub fn inputs() -> Vec<(&'static str, Input)> {
     let file = || Box::new(Output { video_url: Some("https://v".to_owned()), ..Output::default() });
     let caption = || Box::new(Output { caption_url: Some("https://c".to_owned()), ..Output::default() });
-    let failure = || Failure { code: None, message: "words of HeyGen".to_owned(), request_id: None };
+    let failure = || Failure::new(None, "words of HeyGen");
     let seen = |says| {
         Input::Observed(Observation {
             found_by: FoundBy::Poll,
@@ -42,7 +42,9 @@ pub fn inputs() -> Vec<(&'static str, Input)> {
         ("failed, confirmed", seen(Says::Failed { failure: failure(), confirmed: true })),
         ("failed, only heard", seen(Says::Failed { failure: failure(), confirmed: false })),
         ("one more file", seen(Says::Extra(caption()))),
+        ("unanswered", Input::Unanswered { why: "w".to_owned() }),
         ("refresh", Input::Refresh),
+        ("late", Input::Late),
         ("deadline", Input::Deadline),
     ]
 }
@@ -115,6 +117,7 @@ fn cell(before: &Job, step: Step) -> String {
     words.extend(change.events.iter().map(|event| event.name().to_owned()));
     words.extend(change.tasks.iter().map(|op| match op {
         TaskOp::Add(kind, _) => format!("+{}", kind.name()),
+        TaskOp::Queue(..) => "+submit".to_owned(),
         TaskOp::Hasten(kind, _) => format!(">{}", kind.name()),
         TaskOp::Drop(kind) => format!("-{}", kind.name()),
     }));

@@ -1,5 +1,6 @@
 //! Tasks: pending internal work, one row each. A task has times, not states.
 
+use super::job::Priority;
 use super::time::Millis;
 
 /// What kind of work waits. The subject is a job id for all but `Apply`, whose subject is a
@@ -12,7 +13,7 @@ pub enum TaskKind {
     Submit,
     /// Ask upstream how one job stands.
     Poll,
-    /// End one job that has run out of time.
+    /// Mark one job that takes longer than usual, and later end it when it has run out of time.
     Deadline,
     /// A periodic duty of the server itself.
     Upkeep,
@@ -56,15 +57,18 @@ pub enum Lane {
     Submit,
     /// Jobs sent whose answer is outstanding. They hold their slot already, so they never wait for one.
     Resolve,
+    /// Polls that may be asked together.
     Poll,
+    /// Polls asked singly, within the budget.
+    Ask,
     /// Deadlines: no network, never behind anything that has one.
     Clock,
     Slow,
 }
 
 impl Lane {
-    pub const ALL: [Self; 6] =
-        [Self::Inbound, Self::Submit, Self::Resolve, Self::Poll, Self::Clock, Self::Slow];
+    pub const ALL: [Self; 7] =
+        [Self::Inbound, Self::Submit, Self::Resolve, Self::Poll, Self::Clock, Self::Slow, Self::Ask];
 
     pub fn number(self) -> i64 {
         match self {
@@ -74,6 +78,7 @@ impl Lane {
             Self::Poll => 3,
             Self::Clock => 4,
             Self::Slow => 5,
+            Self::Ask => 6,
         }
     }
 
@@ -85,6 +90,7 @@ impl Lane {
             Self::Poll => "poll",
             Self::Clock => "clock",
             Self::Slow => "slow",
+            Self::Ask => "ask",
         }
     }
 }
@@ -94,6 +100,8 @@ impl Lane {
 pub enum TaskOp {
     /// Have this task, due at this time; one that is there already only changes its time.
     Add(TaskKind, Millis),
+    /// Have the submit task, due at this time; it is claimed by priority.
+    Queue(Priority, Millis),
     /// If the task is there, it is due at this time at the latest.
     Hasten(TaskKind, Millis),
     Drop(TaskKind),
@@ -123,12 +131,13 @@ impl Claimed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     Done,
-    /// Due again at this time, no attempt spent.
+    /// Due again at this time, no attempt spent; in the lane its kind begins in, or in another.
     Snooze {
         until: Millis,
         lane: Option<Lane>,
     },
-    /// Due again at this time; the attempt counts.
+    /// Due again at this time, in the lane it is in; the attempt counts. Never of a submit that was
+    /// not accepted for sure: that one waits for a slot like any other.
     Retry {
         at: Millis,
         why: String,

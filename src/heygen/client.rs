@@ -2,6 +2,7 @@
 //!
 //! Never repeats a call, never follows a redirect, never logs the key or a body.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,10 +14,13 @@ use super::kinds::{self, Outgoing};
 use super::wire;
 use crate::clock::Clock;
 use crate::domain::job::{FoundBy, Job, Kind, Observation};
+use crate::domain::pause::Reason;
 use crate::net::{Answer, Call, Client};
 
 /// A create call may take 31 s at p99 (heygen-api.md 6.4); upstream's own client waits this long.
 pub const CREATE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Jobs in one status call (heygen-api.md 3.1).
+pub const MOST_STATUSES: usize = 100;
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// An answer longer than this is not one of HeyGen's.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
@@ -104,6 +108,15 @@ impl Heygen {
         wire::read_status(kind, &answer.body, found_by).map_err(|why| fault::unreadable(&answer, &why))
     }
 
+    /// Which of these jobs go on, in one call. Of any other nothing is known: it may have ended, be
+    /// unknown upstream, or be missing from the answer.
+    pub async fn running(&self, kind: Kind, ids: &[&str]) -> Result<HashSet<String>, Fault> {
+        let Some((path, param)) = kinds::route(kind).statuses else { return Ok(HashSet::new()) };
+        let ids: Vec<String> = ids.iter().take(MOST_STATUSES).map(|id| path_segment(id)).collect();
+        let answer = self.get(&format!("{path}?{param}={}", ids.join(","))).await?;
+        wire::read_running(kind, &answer.body).map_err(|why| fault::unreadable(&answer, &why))
+    }
+
     /// Whether the key works and what the account has; the cheapest call there is.
     pub async fn me(&self) -> Result<Value, Fault> {
         let answer = self.get("/v3/users/me").await?;
@@ -141,10 +154,34 @@ impl Heygen {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Answer, Fault> {
+        self.send_with(self.headers()?, method, path, body).await
+    }
+
+    /// A call that upstream carries out once, however often it is made with this key.
+    pub(super) async fn post_with_key(
+        &self,
+        path: &str,
+        body: Option<&Value>,
+        key: &str,
+    ) -> Result<Answer, Fault> {
+        let mut headers = self.headers()?;
+        if let Ok(value) = HeaderValue::from_str(key) {
+            headers.insert("idempotency-key", value);
+        }
+        self.send_with(headers, Method::POST, path, body).await
+    }
+
+    async fn send_with(
+        &self,
+        headers: HeaderMap,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, Fault> {
         let call = Call {
             method,
             url: format!("{}{path}", self.base),
-            headers: self.headers()?,
+            headers,
             body: body.map(|b| Bytes::from(b.to_string())).unwrap_or_default(),
             timeout: READ_TIMEOUT,
             max_body_bytes: MAX_ANSWER_BYTES,
@@ -154,16 +191,13 @@ impl Heygen {
     }
 
     fn headers(&self) -> Result<HeaderMap, Fault> {
-        let missing = || Fault::Blocked {
-            by: fault::Blocked::Key,
-            why: "no HeyGen key is set; start reelhook with HEYGEN_API_KEY".to_owned(),
-            said: None,
+        let missing = || {
+            Fault::blocked(Reason::NoHeygenKey, "no HeyGen key is set; start reelhook with HEYGEN_API_KEY")
         };
         let key = self.key.as_deref().ok_or_else(missing)?;
-        let mut key = HeaderValue::from_str(key).map_err(|_| Fault::Blocked {
-            by: fault::Blocked::Key,
-            why: "the HeyGen key has characters no header can carry; check HEYGEN_API_KEY".to_owned(),
-            said: None,
+        let mut key = HeaderValue::from_str(key).map_err(|_| {
+            let why = "the HeyGen key has characters no header can carry; check HEYGEN_API_KEY";
+            Fault::blocked(Reason::HeygenKeyRefused, why)
         })?;
         key.set_sensitive(true);
         let mut headers = crate::net::headers([("content-type", "application/json"), ("user-agent", AGENT)]);

@@ -1,9 +1,12 @@
 //! Every failure of a call upstream, sorted by what it proves and what helps.
 //!
-//! Sorting goes by HTTP status and upstream's code, never by words. Nothing here decides; it says.
+//! Sorting goes by HTTP status and upstream's code, whose meaning is in `failure.rs`, never by words.
+//! Nothing here decides; it says.
 
+use super::failure::{self, Proves, sorted};
 use super::wire;
 use crate::domain::job::Failure;
+use crate::domain::pause::Reason;
 use crate::domain::retry::MAX_RETRY_AFTER;
 use crate::domain::time::{Millis, SECOND, parse_rfc3339};
 use crate::net::{self, Answer};
@@ -11,43 +14,22 @@ use crate::net::{self, Answer};
 /// A longer request id of upstream's is none.
 const MAX_REQUEST_ID: usize = 128;
 
-/// Why upstream takes nothing from us at all; it concerns every job alike.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blocked {
-    /// The HeyGen key is wrong, revoked or missing.
-    Key,
-    /// The account has no credit or quota left.
-    Credit,
-    /// What answers at the upstream address is not HeyGen's API.
-    Address,
-}
-
-impl Blocked {
-    pub const ALL: [Self; 3] = [Self::Key, Self::Credit, Self::Address];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Key => "heygen_key_refused",
-            Self::Credit => "out_of_credit",
-            Self::Address => "not_heygen",
-        }
-    }
-}
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// The request never reached upstream.
     NotSent { why: String },
-    /// It reached upstream, which did not take it now. `after` is upstream's own wish.
-    Wait { after: Option<Millis>, why: String, said: Option<Failure> },
+    /// It reached upstream, which did not take this one now. `after` is upstream's own wish.
+    Wait { after: Option<Millis>, why: String, said: Option<Box<Failure>> },
+    /// It reached upstream, which takes no more now, whatever it is.
+    TooMany { after: Option<Millis>, why: String, said: Option<Box<Failure>> },
     /// It reached upstream, which takes nothing from us until a person acts.
-    Blocked { by: Blocked, why: String, said: Option<Failure> },
+    Blocked { by: Reason, why: String, said: Option<Box<Failure>> },
     /// Upstream says no to this request for good, in its own words.
     Refused(Failure),
     /// There is no such thing upstream.
     NotFound(Failure),
     /// No telling what upstream did with it.
-    Unknown { why: String, said: Option<Failure> },
+    Unknown { why: String, said: Option<Box<Failure>> },
 }
 
 impl Fault {
@@ -56,6 +38,7 @@ impl Fault {
         match self {
             Self::NotSent { why }
             | Self::Wait { why, .. }
+            | Self::TooMany { why, .. }
             | Self::Blocked { why, .. }
             | Self::Unknown { why, .. } => why.clone(),
             Self::Refused(failure) | Self::NotFound(failure) => failure.message.clone(),
@@ -66,11 +49,17 @@ impl Fault {
     pub fn said(&self) -> Option<&Failure> {
         match self {
             Self::NotSent { .. } => None,
-            Self::Wait { said, .. } | Self::Blocked { said, .. } | Self::Unknown { said, .. } => {
-                said.as_ref()
-            }
+            Self::Wait { said, .. }
+            | Self::TooMany { said, .. }
+            | Self::Blocked { said, .. }
+            | Self::Unknown { said, .. } => said.as_deref(),
             Self::Refused(failure) | Self::NotFound(failure) => Some(failure),
         }
+    }
+
+    /// One of ours, before anything is sent.
+    pub fn blocked(by: Reason, why: &str) -> Self {
+        Self::Blocked { by, why: why.to_owned(), said: None }
     }
 }
 
@@ -83,30 +72,36 @@ impl From<net::Fault> for Fault {
     }
 }
 
-/// What an answer that is not a success means (heygen-api.md 6.2).
+/// What an answer that is not a success means.
 pub fn sort(answer: &Answer, now: Millis) -> Fault {
-    let status = answer.status;
+    let status = answer.status.as_u16();
     let failure = read_failure(answer);
-    let code = failure.code.as_deref().unwrap_or_default().to_ascii_lowercase();
-    let why = format!("HeyGen answered {}: {}", status.as_u16(), failure.message);
-    let said = Some(failure.clone());
-    match status.as_u16() {
-        401 => Fault::Blocked { by: Blocked::Key, why, said },
-        402 if code != "plan_upgrade_required" => Fault::Blocked { by: Blocked::Credit, why, said },
-        429 if code == "quota_exceeded" => Fault::Blocked { by: Blocked::Credit, why, said },
-        429 => Fault::Wait { after: retry_after(answer, now), why, said },
-        // The first call with this key is still running: its outcome is what is unknown.
-        409 if code == "request_in_progress" => Fault::Unknown { why, said },
-        409 if matches!(code.as_str(), "resource_not_ready" | "asset_not_available") => {
-            Fault::Wait { after: retry_after(answer, now), why, said }
-        }
+    let why = format!("HeyGen answered {status}: {}", failure.message);
+    let known = failure.code.as_deref().and_then(failure::proves);
+    let proves = match status {
+        // One of their own troubles says nothing about a charge, whatever its code.
+        408 | 425 | 500.. => Proves::Nothing,
         // A v3 refusal has a code. Without one, something in between answered.
-        404 | 405 if code.is_empty() => Fault::Blocked { by: Blocked::Address, why, said },
-        404 => Fault::NotFound(failure),
-        408 | 425 => Fault::Unknown { why, said },
-        _ if status.is_redirection() => Fault::Blocked { by: Blocked::Address, why, said },
-        _ if status.is_client_error() => Fault::Refused(failure),
-        _ => Fault::Unknown { why, said },
+        300..=399 => Proves::Blocked(Reason::NotHeygen),
+        404 | 405 if failure.code.is_none() => Proves::Blocked(Reason::NotHeygen),
+        404 => return Fault::NotFound(failure),
+        401 => Proves::Blocked(Reason::HeygenKeyRefused),
+        402 => known.unwrap_or(Proves::Blocked(Reason::OutOfCredit)),
+        429 => known.filter(|p| *p != Proves::Refused).unwrap_or(Proves::TooMany),
+        400..=499 => known.unwrap_or(Proves::Refused),
+        _ => Proves::Nothing,
+    };
+    fault(proves, failure, why, retry_after(answer, now))
+}
+
+fn fault(proves: Proves, failure: Failure, why: String, after: Option<Millis>) -> Fault {
+    let said = |failure| Some(Box::new(failure));
+    match proves {
+        Proves::Refused => Fault::Refused(failure),
+        Proves::NotNow => Fault::Wait { after, why, said: said(failure) },
+        Proves::TooMany => Fault::TooMany { after, why, said: said(failure) },
+        Proves::Blocked(by) => Fault::Blocked { by, why, said: said(failure) },
+        Proves::Nothing => Fault::Unknown { why, said: said(failure) },
     }
 }
 
@@ -120,7 +115,7 @@ fn read_failure(answer: &Answer) -> Failure {
     let id = answer.headers.get("x-request-id").and_then(|v| v.to_str().ok()).map(str::trim);
     let usable =
         |id: &&str| (1..=MAX_REQUEST_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
-    Failure { code: said.code, message, request_id: id.filter(usable).map(str::to_owned) }
+    Failure { request_id: id.filter(usable).map(str::to_owned), ..sorted(said.code, message) }
 }
 
 /// `Retry-After` in seconds or as an HTTP date, at most an hour, as a pause from now.
@@ -144,25 +139,15 @@ fn http_date(text: &str) -> Option<Millis> {
 /// A success that carries an error with a code is that error (heygen-api.md 8), and proves what the
 /// same code proves in its own status: one of their own troubles says nothing about a charge.
 pub fn unreadable(answer: &Answer, why: &str) -> Fault {
-    let failure = read_failure(answer);
-    let why = match &failure.code {
-        Some(_) => format!("HeyGen answered {}: {}", answer.status.as_u16(), failure.message),
-        None => format!("HeyGen answered {} without what was asked: {why}", answer.status.as_u16()),
+    let (status, failure) = (answer.status.as_u16(), read_failure(answer));
+    let Some(code) = &failure.code else {
+        // Without a code it said nothing: its message is our own words for that.
+        let why = format!("HeyGen answered {status} without what was asked: {why}");
+        return Fault::Unknown { why, said: None };
     };
-    let code = failure.code.as_deref().unwrap_or_default().to_ascii_lowercase();
-    // Without a code it said nothing: its message is our own words for that.
-    let said = failure.code.is_some().then(|| failure.clone());
-    match code.as_str() {
-        "" | "internal_error" | "gateway_timeout" | "request_in_progress" => Fault::Unknown { why, said },
-        "unauthorized" | "authentication_failed" => Fault::Blocked { by: Blocked::Key, why, said },
-        "insufficient_credit" | "trial_limit_exceeded" | "quota_exceeded" => {
-            Fault::Blocked { by: Blocked::Credit, why, said }
-        }
-        "rate_limit_exceeded" | "rate_limited" | "resource_not_ready" | "asset_not_available" => {
-            Fault::Wait { after: None, why, said }
-        }
-        _ => Fault::Refused(failure),
-    }
+    let why = format!("HeyGen answered {status}: {}", failure.message);
+    let proves = failure::proves(code).unwrap_or(Proves::Refused);
+    fault(proves, failure, why, None)
 }
 
 #[cfg(test)]
@@ -185,23 +170,28 @@ mod tests {
 
     #[test]
     fn faults_are_sorted_by_what_they_prove() {
-        assert!(matches!(coded(401, "unauthorized"), Fault::Blocked { by: Blocked::Key, .. }));
-        assert!(matches!(coded(402, "insufficient_credit"), Fault::Blocked { by: Blocked::Credit, .. }));
+        assert!(matches!(coded(401, "unauthorized"), Fault::Blocked { by: Reason::HeygenKeyRefused, .. }));
+        assert!(matches!(coded(402, "insufficient_credit"), Fault::Blocked { by: Reason::OutOfCredit, .. }));
         assert!(matches!(coded(402, "plan_upgrade_required"), Fault::Refused(_)));
-        assert!(matches!(coded(429, "rate_limit_exceeded"), Fault::Wait { after: None, .. }));
-        assert!(matches!(coded(429, "quota_exceeded"), Fault::Blocked { by: Blocked::Credit, .. }));
+        assert!(matches!(coded(429, "rate_limit_exceeded"), Fault::TooMany { after: None, .. }));
+        assert!(matches!(coded(429, "splines"), Fault::TooMany { .. }));
+        assert!(matches!(coded(429, "invalid_parameter"), Fault::TooMany { .. }));
+        assert!(matches!(coded(429, "quota_exceeded"), Fault::Blocked { by: Reason::OutOfCredit, .. }));
         assert!(matches!(coded(409, "request_in_progress"), Fault::Unknown { .. }));
         assert!(matches!(coded(409, "resource_not_ready"), Fault::Wait { .. }));
         assert!(matches!(coded(400, "invalid_parameter"), Fault::Refused(_)));
         let code = Some("avatar_not_found".to_owned());
-        let failure = Failure { code, message: "m".into(), request_id: None };
-        assert_eq!(coded(404, "avatar_not_found"), Fault::NotFound(failure));
+        assert_eq!(coded(404, "avatar_not_found"), Fault::NotFound(sorted(code, "m")));
+        assert!(matches!(coded(402, "splines"), Fault::Blocked { by: Reason::OutOfCredit, .. }));
+        assert!(matches!(coded(403, "splines"), Fault::Refused(_)));
+        assert!(matches!(coded(500, "invalid_parameter"), Fault::Unknown { .. }));
+        assert!(matches!(coded(400, "internal_error"), Fault::Unknown { .. }));
         assert!(matches!(coded(500, "internal_error"), Fault::Unknown { .. }));
         for status in [502, 503, 504] {
             assert!(matches!(sort(&answer(status, &[], "<html>"), 0), Fault::Unknown { .. }));
         }
-        assert!(matches!(sort(&answer(404, &[], "<html>"), 0), Fault::Blocked { by: Blocked::Address, .. }));
-        assert!(matches!(sort(&answer(302, &[], ""), 0), Fault::Blocked { by: Blocked::Address, .. }));
+        assert!(matches!(sort(&answer(404, &[], "<html>"), 0), Fault::Blocked { by: Reason::NotHeygen, .. }));
+        assert!(matches!(sort(&answer(302, &[], ""), 0), Fault::Blocked { by: Reason::NotHeygen, .. }));
     }
 
     #[test]
@@ -209,9 +199,8 @@ mod tests {
         let body = r#"{"error":{"code":"unauthorized","message":"No.","param":"key"}}"#;
         let said = |id: &str| sort(&answer(401, &[("x-request-id", id)], body), 0).said().cloned();
         let with = |request_id: Option<&str>| Failure {
-            code: Some("unauthorized".into()),
-            message: "No. (key)".into(),
             request_id: request_id.map(str::to_owned),
+            ..sorted(Some("unauthorized".into()), "No. (key)")
         };
         assert_eq!(said("abc-1"), Some(with(Some("abc-1"))));
         assert_eq!(said(&"x".repeat(MAX_REQUEST_ID)), Some(with(Some(&"x".repeat(MAX_REQUEST_ID)))));
@@ -229,9 +218,10 @@ mod tests {
             unreadable(&answer(200, &[], &body), "no id")
         };
         assert!(matches!(inside("internal_error"), Fault::Unknown { .. }));
-        assert!(matches!(inside("rate_limit_exceeded"), Fault::Wait { .. }));
-        assert!(matches!(inside("insufficient_credit"), Fault::Blocked { by: Blocked::Credit, .. }));
-        assert!(matches!(inside("unauthorized"), Fault::Blocked { by: Blocked::Key, .. }));
+        assert!(matches!(inside("rate_limit_exceeded"), Fault::TooMany { .. }));
+        assert!(matches!(inside("resource_not_ready"), Fault::Wait { .. }));
+        assert!(matches!(inside("insufficient_credit"), Fault::Blocked { by: Reason::OutOfCredit, .. }));
+        assert!(matches!(inside("unauthorized"), Fault::Blocked { by: Reason::HeygenKeyRefused, .. }));
         assert!(matches!(inside("invalid_parameter"), Fault::Refused(_)));
         assert!(matches!(unreadable(&answer(200, &[], "{}"), "no id"), Fault::Unknown { .. }));
     }

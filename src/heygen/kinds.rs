@@ -14,6 +14,8 @@ pub struct Route {
     pub create: &'static str,
     /// `{}` stands for the id the create call answered.
     pub status: &'static str,
+    /// Where up to a hundred are asked for in one call, and the parameter that takes their ids.
+    pub statuses: Option<(&'static str, &'static str)>,
     /// Names of that id, the usual one first. A bare `id` inside `data` will do, too.
     pub ids: &'static [&'static str],
     /// Where jobs of this kind are listed, newest first.
@@ -39,6 +41,7 @@ pub enum Repeat {
 const VIDEO: Route = Route {
     create: "/v3/videos",
     status: "/v3/videos/{}",
+    statuses: Some(("/v3/videos/statuses", "video_ids")),
     ids: &["video_id", "videoId"],
     list: Some("/v3/videos"),
     repeat: Repeat::Key,
@@ -49,6 +52,7 @@ const VIDEO: Route = Route {
 const TRANSLATION: Route = Route {
     create: "/v3/video-translations",
     status: "/v3/video-translations/{}",
+    statuses: Some(("/v3/video-translations/statuses", "video_translation_ids")),
     // One per language, and a job asks for one language.
     ids: &["video_translation_ids", "video_translate_ids", "video_translation_id", "video_translate_id"],
     list: Some("/v3/video-translations"),
@@ -64,6 +68,7 @@ pub fn route(kind: Kind) -> Route {
         Kind::VideoAgent => Route {
             create: "/v3/video-agents",
             status: "/v3/video-agents/{}",
+            statuses: None,
             ids: &["session_id"],
             events: &["video_agent"],
             ..VIDEO
@@ -72,6 +77,7 @@ pub fn route(kind: Kind) -> Route {
         Kind::Proofread => Route {
             create: "/v3/video-translations/proofreads",
             status: "/v3/video-translations/proofreads/{}",
+            statuses: None,
             ids: &["proofread_ids", "proofread_id"],
             list: None,
             callback: false,
@@ -82,6 +88,7 @@ pub fn route(kind: Kind) -> Route {
         Kind::Lipsync => Route {
             create: "/v3/lipsyncs",
             status: "/v3/lipsyncs/{}",
+            statuses: Some(("/v3/lipsyncs/statuses", "lipsync_ids")),
             ids: &["lipsync_id"],
             list: None,
             events: &[],
@@ -91,6 +98,7 @@ pub fn route(kind: Kind) -> Route {
         Kind::AiClipping => Route {
             create: "/v3/ai-clipping",
             status: "/v3/ai-clipping/{}",
+            statuses: None,
             ids: &["job_id"],
             list: None,
             repeat: Repeat::Never,
@@ -101,6 +109,7 @@ pub fn route(kind: Kind) -> Route {
         Kind::BackgroundRemoval => Route {
             create: "/v3/background-removals",
             status: "/v3/background-removals/{}",
+            statuses: None,
             ids: &["background_removal_id"],
             list: None,
             repeat: Repeat::Field("request_id"),
@@ -111,6 +120,7 @@ pub fn route(kind: Kind) -> Route {
         Kind::Avatar => Route {
             create: "/v3/avatars",
             status: "/v3/avatars/looks/{}",
+            statuses: None,
             ids: &["avatar_item", "look_id"],
             list: None,
             repeat: Repeat::Key,
@@ -121,6 +131,7 @@ pub fn route(kind: Kind) -> Route {
         Kind::VoiceClone => Route {
             create: "/v3/voices/clone",
             status: "/v3/voices/{}",
+            statuses: None,
             ids: &["voice_clone_id", "voice_id"],
             list: None,
             repeat: Repeat::Never,

@@ -44,9 +44,15 @@ pub async fn list(heygen: &Heygen) -> Result<Vec<Endpoint>, Fault> {
     Ok(all)
 }
 
-pub async fn create(heygen: &Heygen, url: &str, events: Option<&[String]>) -> Result<Secret, Fault> {
+/// Asked again with the same `key` it tells the same secret again.
+pub async fn create(
+    heygen: &Heygen,
+    url: &str,
+    events: Option<&[String]>,
+    key: &str,
+) -> Result<Secret, Fault> {
     let body = json!({"url": url, "events": events});
-    let answer = heygen.send(Method::POST, "/v3/webhooks/endpoints", Some(&body)).await?;
+    let answer = heygen.post_with_key("/v3/webhooks/endpoints", Some(&body), key).await?;
     secret_of(&json_of(&answer)?, None)
 }
 
@@ -61,10 +67,11 @@ pub async fn remove(heygen: &Heygen, id: &str) -> Result<(), Fault> {
     heygen.send(Method::DELETE, &path, None).await.map(|_| ())
 }
 
-/// A new secret. The old one is dead upstream the moment this succeeds.
-pub async fn rotate(heygen: &Heygen, id: &str) -> Result<Secret, Fault> {
+/// A new secret; asked again with the same `key`, the same. The old one is dead upstream the moment
+/// this succeeds.
+pub async fn rotate(heygen: &Heygen, id: &str, key: &str) -> Result<Secret, Fault> {
     let path = format!("/v3/webhooks/endpoints/{}/rotate-secret", path_segment(id));
-    let answer = heygen.send(Method::POST, &path, None).await?;
+    let answer = heygen.post_with_key(&path, None, key).await?;
     secret_of(&json_of(&answer)?, Some(id))
 }
 

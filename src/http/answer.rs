@@ -20,8 +20,8 @@ const MAX_INSTANCE: usize = 255;
 /// Around every request. The id is in every line the log has of it.
 pub async fn complete(State(http): State<Http>, request: Request, next: Next) -> Response {
     let id = request_id(&http, request.headers());
-    let path = request.uri().path().to_owned();
-    let mut response = match holds_code_zero(request.uri()) {
+    let uri = request.uri().clone();
+    let mut response = match holds_code_zero(&uri) {
         Some(problem) => problem.into_response(),
         None => {
             let span = tracing::info_span!("request", request_id = id.to_str().unwrap_or_default());
@@ -29,10 +29,10 @@ pub async fn complete(State(http): State<Http>, request: Request, next: Next) ->
         }
     };
     if let Some(problem) = problem_of(&mut response) {
-        response = problem.document(response, id.to_str().ok(), instance(&path));
+        response = problem.document(response, id.to_str().ok(), instance(uri.path()));
     }
     let headers = response.headers_mut();
-    safe(headers, path.starts_with("/api/"));
+    safe(headers, uri.path().starts_with("/api/"));
     headers.insert(REQUEST_ID, id);
     response
 }

@@ -5,12 +5,16 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::problem::Result;
-use super::{Http, hook, ops};
+use super::{Http, hook, upstream};
+use crate::domain::event_log::{EVERY, Position};
 use crate::domain::receipt::Verdict;
 use crate::domain::task::Lane;
-use crate::domain::time::MINUTE;
+use crate::domain::time::{DAY, MINUTE, rfc3339};
 use crate::heygen::webhooks;
-use crate::store::{Tx, inbox, task};
+use crate::store::{Tx, inbox, setting, task};
+
+/// A gap in HeyGen's event log is told for this long.
+const GAP_SHOWN: i64 = 7 * DAY;
 
 struct Check {
     name: &'static str,
@@ -37,6 +41,7 @@ pub async fn get(State(http): State<Http>) -> Result<Response> {
     checks.push(public_address(&http).await);
     checks.push(endpoint(&http).await);
     checks.push(secret(&http));
+    checks.push(event_log(&http).await?);
     checks.push(refusals(&http).await?);
     checks.push(backlog(&http).await?);
     let healthy = checks.iter().all(|c| c.status != "fail");
@@ -67,15 +72,32 @@ async fn heygen_key(http: &Http) -> Check {
 }
 
 async fn submission(http: &Http) -> Result<Check> {
-    let state = ops::upstream_json(http).await?;
-    let used = format!("{} of {} slots in use", state["slots_in_use"], state["slots"]);
-    Ok(match state["paused"]["reason"].as_str() {
-        None => ok("submission", used),
-        Some(reason) => fail(
-            "submission",
-            format!("paused: {reason}"),
-            "HeyGen takes no job until this is repaired; it is tried again by itself",
-        ),
+    const NAME: &str = "submission";
+    let state = upstream::state(http).await?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let used = format!(
+        "{} of {} slots in use, {} job(s) queued",
+        state["slots_in_use"], state["slots"], state["queued"]
+    );
+    let (paused, waiting) = (&state["paused"], &state["waiting"]);
+    if paused.is_object() {
+        let who = match (paused["by"].as_str(), paused["note"].as_str()) {
+            (Some(by), Some(note)) => format!(", by {by}: {note}"),
+            (Some(by), None) => format!(", by {by}"),
+            _ => String::new(),
+        };
+        let since = text(&paused["since"]);
+        let what = format!("{used}; paused since {since}: {}{who}", text(&paused["what"]));
+        return Ok(match paused["opened"].as_bool() {
+            Some(true) => warn(NAME, what, "the account looks right again; the next job finds out"),
+            _ => fail(NAME, what, text(&paused["fix"])),
+        });
+    }
+    Ok(match waiting["until"].as_str() {
+        Some(until) => {
+            warn(NAME, format!("{used}; {}", text(&waiting["what"])), format!("it goes on at {until}"))
+        }
+        None => ok(NAME, used),
     })
 }
 
@@ -126,14 +148,55 @@ async fn endpoint(http: &Http) -> Check {
 }
 
 fn secret(http: &Http) -> Check {
-    match http.secrets.live().secrets.len() {
+    const NAME: &str = "webhook secret";
+    let live = http.secrets.live();
+    if let Some((about, doubt)) = live.doubts.first_key_value() {
+        return fail(
+            NAME,
+            format!(
+                "since {} it is open whether HeyGen has made a new one for {about}; what no known secret signed is \
+                 answered 503",
+                rfc3339(doubt.since)
+            ),
+            "run `reelhook webhook rotate`, or `register`, again: it gets the same answer",
+        );
+    }
+    match live.secrets.len() {
         0 => warn(
-            "webhook secret",
+            NAME,
             "none is known: signed webhooks are answered 503",
             "run `reelhook webhook register`, or set HEYGEN_WEBHOOK_SECRET",
         ),
-        n => ok("webhook secret", format!("{n} live")),
+        n => ok(NAME, format!("{n} live")),
     }
+}
+
+async fn event_log(http: &Http) -> Result<Check> {
+    const NAME: &str = "HeyGen event log";
+    let stored = http.db.read(|tx: &mut Tx| setting::find(tx, setting::EVENT_LOG)).await?;
+    let position: Position = stored.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    let now = http.clock.now();
+    if let Some(fault) = &position.fault {
+        return Ok(warn(
+            NAME,
+            format!("the last try to read it failed: {fault}"),
+            "it is tried again by itself; polls go on meanwhile",
+        ));
+    }
+    if let Some(gap) = position.gap.filter(|gap| now.saturating_sub(gap.found_at) < GAP_SHOWN) {
+        return Ok(warn(
+            NAME,
+            format!("HeyGen no longer had the events from {} to {}", rfc3339(gap.from), rfc3339(gap.to)),
+            "polls find the jobs they concerned; `reelhook job adopt --since` finds what else was made then",
+        ));
+    }
+    Ok(match position.caught_up_at {
+        Some(at) if now.saturating_sub(at) < 2 * EVERY => {
+            ok(NAME, format!("read to its end at {}", rfc3339(at)))
+        }
+        Some(at) => warn(NAME, format!("not read since {}", rfc3339(at)), "see the log for why work stands"),
+        None => ok(NAME, "being read for the first time"),
+    })
 }
 
 async fn refusals(http: &Http) -> Result<Check> {

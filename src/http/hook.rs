@@ -16,13 +16,16 @@ use serde_json::{Map, Value};
 use super::Http;
 use super::peer::{is_local, remote};
 use super::problem::{Kind, Problem, Result};
+use super::secrets::Live;
 use crate::clock::Stopwatch;
+use crate::domain::event_log::DUTY as EVENT_LOG;
 use crate::domain::ids;
 use crate::domain::receipt::{MAX_UNSIGNED_PER_JOB, Note, Receipt, Verdict};
 use crate::domain::signature::{self, Unsigned};
+use crate::domain::task::{TaskKind, TaskOp};
 use crate::domain::time::{Millis, SECOND};
 use crate::fail::Point;
-use crate::store::{inbox, job};
+use crate::store::{inbox, job, task};
 
 /// HeyGen's largest known event is a few kB.
 pub const MAX_BODY_BYTES: usize = 1 << 20;
@@ -52,7 +55,8 @@ pub async fn probe() -> StatusCode {
 }
 
 pub async fn receive(State(http): State<Http>, request: Request) -> Response {
-    answer(accept(&http, None, request).await)
+    let accepted = accept(&http, None, request).await;
+    answer(&http, accepted).await
 }
 
 pub async fn receive_for_job(
@@ -60,13 +64,31 @@ pub async fn receive_for_job(
     Path(mark): Path<String>,
     request: Request,
 ) -> Response {
-    answer(accept(&http, Some(mark), request).await)
+    let accepted = accept(&http, Some(mark), request).await;
+    answer(&http, accepted).await
 }
 
-fn answer(accepted: Result<()>) -> Response {
+async fn answer(http: &Http, accepted: Result<()>) -> Response {
+    note_outage(http, &accepted).await;
     match accepted {
         Ok(()) => StatusCode::OK.into_response(),
         Err(problem) => problem.into_response(),
+    }
+}
+
+/// Upstream tries again what it got a 503 for, up to hours later; its event log has it at once.
+async fn note_outage(http: &Http, accepted: &Result<()>) {
+    let now = http.clock.now();
+    let works = accepted.as_ref().is_ok();
+    let down = accepted.as_ref().is_err_and(|problem| problem.kind.status() == 503);
+    if !works && !down {
+        return;
+    }
+    let Some(lasted) = http.outage.note(works, now) else { return };
+    tracing::info!(lasted_s = lasted / SECOND, "webhooks are accepted again; reading HeyGen's event log");
+    let soon = TaskOp::Hasten(TaskKind::Upkeep, now);
+    if let Err(e) = http.db.write(move |tx| task::apply(tx, EVENT_LOG, soon)).await {
+        tracing::warn!(error = %e, "HeyGen's event log is read at its usual time only");
     }
 }
 
@@ -131,27 +153,28 @@ async fn read(http: &Http, body: Body) -> Result<Bytes> {
     }
 }
 
-/// The name of the secret that signed it, or why none did. Secrets are read again before a refusal,
-/// because another node may just have got a new one.
+/// The name of the secret that signed it, or why none did. Before a refusal the secrets are read
+/// again: another node may just have got a new one, or have asked for one.
 async fn judge(http: &Http, d: &Delivery) -> Result<std::result::Result<String, Unsigned>> {
     let header = |name: &str| d.headers.get(name).and_then(|v| v.to_str().ok());
-    loop {
-        let live = http.secrets.live_at(d.at).await?;
-        let why = match signature::verify(&d.body, header, &live.secrets, d.at) {
-            Ok(nth) => return Ok(Ok(live.names.get(nth).cloned().unwrap_or_default())),
-            Err(why) => why,
-        };
-        if http.secrets.refresh(d.at).await? {
-            continue;
+    let verify = |live: &Live| match signature::verify(&d.body, header, &live.secrets, d.at) {
+        Ok(nth) => Ok(live.names.get(nth).cloned().unwrap_or_default()),
+        Err(why) => Err(why),
+    };
+    let mut live = http.secrets.live_at(d.at).await?;
+    let mut verdict = verify(&live);
+    if verdict == Err(Unsigned::NoMatch) {
+        http.secrets.refresh(d.at).await?;
+        live = http.secrets.live();
+        verdict = verify(&live);
+    }
+    let shared = d.job_address.is_none() && !d.lax;
+    match verdict {
+        Err(_) if shared && !live.doubts.is_empty() => Err(Kind::Rotating.into()),
+        Err(why) if shared && live.secrets.is_empty() && why != Unsigned::NoHeader => {
+            Err(Kind::NoSecret.into())
         }
-        let live = http.secrets.live();
-        let shared = d.job_address.is_none() && !d.lax;
-        return match why {
-            _ if !shared => Ok(Err(why)),
-            _ if live.rotating => Err(Kind::Rotating.into()),
-            _ if live.secrets.is_empty() && why != Unsigned::NoHeader => Err(Kind::NoSecret.into()),
-            _ => Ok(Err(why)),
-        };
+        verdict => Ok(verdict),
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::Http;
 use super::problem::{FieldError, Kind, Problem, Result, field, unknown};
-use crate::domain::job::Kind as JobKind;
+use crate::domain::job::{Kind as JobKind, Priority};
 use crate::domain::time::{DAY, MINUTE, Millis, parse_rfc3339};
 use crate::flow::NewJob;
 use crate::heygen::kinds;
@@ -150,6 +150,7 @@ pub fn new_job(http: &Http, bytes: &[u8]) -> Result<NewJob> {
     let callback_id = fields.text("callback_id", MAX_CALLBACK_ID_CHARS);
     let labels = labels(&mut fields);
     let metadata = metadata(&mut fields);
+    let priority = priority(&mut fields);
     let hold = fields.switch("hold");
     let deadline_at = deadline(&mut fields, http);
     fields.finish()?;
@@ -162,6 +163,7 @@ pub fn new_job(http: &Http, bytes: &[u8]) -> Result<NewJob> {
         title,
         labels,
         metadata,
+        priority,
         hold,
         deadline_at,
         retry_of: None,
@@ -276,6 +278,15 @@ fn metadata(fields: &mut Fields) -> Option<Value> {
         fields.wrong("metadata", format!("has {size} bytes, at most {MAX_METADATA_BYTES} are taken"));
     }
     Some(value)
+}
+
+fn priority(fields: &mut Fields) -> Priority {
+    let Some(value) = fields.take("priority") else { return Priority::default() };
+    value.as_i64().and_then(Priority::new).unwrap_or_else(|| {
+        let (least, most) = (Priority::LEAST, Priority::MOST);
+        fields.wrong("priority", format!("must be a whole number from {least} to {most}"));
+        Priority::default()
+    })
 }
 
 fn deadline(fields: &mut Fields, http: &Http) -> Millis {

@@ -13,15 +13,16 @@ use sha2::{Digest, Sha256};
 use super::auth::Caller;
 use super::problem::{Kind, Problem, Result, field};
 use super::query::{Query, page};
+use super::upstream::{live_json, waits_for};
 use super::{Http, input, receipts};
 use crate::domain::ids;
 use crate::domain::job::{Job, Kind as JobKind, State as JobState};
-use crate::domain::job_json::job_json;
+use crate::domain::limit::Limit;
 use crate::domain::step::{Input, Refused};
 use crate::domain::time::rfc3339;
 use crate::fail::Point;
 use crate::flow::{self, Changed, Key, NewJob, Submitted};
-use crate::store::{Tx, event, job};
+use crate::store::{Tx, event, job, upstream_limit};
 
 /// The longest `?wait=`, in seconds.
 const MAX_WAIT_S: i64 = 60;
@@ -80,7 +81,7 @@ async fn answer(http: &Http, made: Submitted, wait: Option<Duration>) -> Result<
     if let Some(wait) = wait {
         let found = wait_for_end(http, &id, wait).await?;
         if found.state.is_terminal() {
-            return Ok(with_location(StatusCode::OK, &id, show(&found).into_response()));
+            return Ok(with_location(StatusCode::OK, &id, show(http, &found).await?));
         }
     }
     // The stored text, byte for byte: what a repeated key gets is what was answered first.
@@ -164,9 +165,13 @@ pub async fn list(State(http): State<Http>, RawQuery(raw): RawQuery) -> Result<R
         q: query.text("q"),
     };
     query.finish()?;
-    let read = move |tx: &mut Tx| job::list(tx, &filter, cursor.as_deref(), limit + 1);
-    let jobs = http.db.read(read).await?;
-    Ok(page("/api/jobs", raw.as_deref(), jobs, limit, |job| job.id.clone(), job_json))
+    let read = move |tx: &mut Tx| {
+        Ok((job::list(tx, &filter, cursor.as_deref(), limit + 1)?, upstream_limit::get(tx)?))
+    };
+    let (jobs, sending) = http.db.read(read).await?;
+    let now = http.clock.now();
+    let json = |job: &Job| live_json(job, &sending, now);
+    Ok(page("/api/jobs", raw.as_deref(), jobs, limit, |job| job.id.clone(), json))
 }
 
 pub async fn get(
@@ -180,11 +185,12 @@ pub async fn get(
     if let Some(wait) = wait {
         found = wait_for_end(&http, &found.id, wait).await?;
     }
-    let tag = etag(&found);
-    if is_known(&headers, &tag) {
-        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
+    let response = show(&http, &found).await?;
+    let tag = response.headers().get(header::ETAG);
+    if let Some(tag) = tag.filter(|tag| is_known(&headers, tag.to_str().unwrap_or_default())) {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag.clone())]).into_response());
     }
-    Ok(show(&found))
+    Ok(response)
 }
 
 /// Whether the caller has this version: `If-None-Match` may be a list, weak, or any (RFC 9110, 13.1.2).
@@ -193,20 +199,22 @@ fn is_known(headers: &HeaderMap, tag: &str) -> bool {
     all.flat_map(|list| list.split(',')).map(str::trim).any(|t| t == "*" || t.trim_start_matches("W/") == tag)
 }
 
-fn etag(job: &Job) -> String {
-    format!("\"{}-{}\"", job.id, job.version)
-}
-
-fn show(job: &Job) -> Response {
-    let mut response = axum::Json(job_json(job)).into_response();
+/// The job as it is now, with the tag of this view of it.
+async fn show(http: &Http, job: &Job) -> Result<Response> {
+    let (limit, now) = match job.state {
+        JobState::Queued => (http.db.read(upstream_limit::get).await?, http.clock.now()),
+        _ => (Limit::default(), 0),
+    };
+    let wait = waits_for(job, &limit, now).map_or("", |wait| wait.reason);
+    let mut response = axum::Json(live_json(job, &limit, now)).into_response();
     let headers = response.headers_mut();
-    if let Ok(tag) = HeaderValue::from_str(&etag(job)) {
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{}-{}{wait}\"", job.id, job.version)) {
         headers.insert(header::ETAG, tag);
     }
     if !job.state.is_terminal() {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(POLL_AGAIN_S));
     }
-    response
+    Ok(response)
 }
 
 /// A job by our id or by HeyGen's.
@@ -319,7 +327,7 @@ async fn wish(http: &Http, id: &str, input: Input) -> Result<Response> {
     let stamp = http.stamp();
     match http.db.write(move |tx| flow::change(tx, &id, input.clone(), &stamp)).await? {
         Changed::NotFound => Err(Kind::NotFound.into()),
-        Changed::Ok(job) => Ok(show(&job)),
+        Changed::Ok(job) => show(http, &job).await,
         Changed::Refused(refused, job) => {
             let kind = match refused {
                 Refused::NotHeld => Kind::NotHeld,
@@ -349,6 +357,9 @@ pub async fn retry(
     if let Some(first) = first_of(&http, key.as_ref()).await? {
         return answer(&http, first, None).await;
     }
+    if old.details.adopted {
+        return Err(Kind::Adopted.into());
+    }
     if !matches!(old.state, JobState::Failed | JobState::Canceled | JobState::Unknown) {
         return Err(Problem::saying(Kind::NotFinished, format!("the job is {}", old.state.name())));
     }
@@ -366,6 +377,7 @@ pub async fn retry(
         title: old.details.title,
         labels: old.details.labels,
         metadata: old.details.metadata,
+        priority: old.details.priority,
         hold: false,
         deadline_at: http.clock.now().saturating_add(http.settings.deadline),
         retry_of: Some(old.id),

@@ -1,8 +1,9 @@
 //! The HTTP server: one table of routes, problem documents, the webhook door, the API, ops.
 //!
 //! Handlers parse, call `flow` or read the store, and answer. They never call HeyGen about a job:
-//! they only make the work due.
+//! they only make the work due. What HeyGen has besides our jobs they may list.
 
+mod adopt;
 mod answer;
 mod auth;
 mod doctor;
@@ -17,8 +18,10 @@ mod peer;
 pub mod problem;
 mod query;
 mod receipts;
+mod rotation;
 mod routes;
 mod secrets;
+mod upstream;
 mod videos;
 mod webhooks;
 
@@ -32,9 +35,10 @@ pub use routes::{Doc, TABLE};
 
 use crate::clock::Clock;
 use crate::domain::address::Addresses;
+use crate::domain::outage::Outage;
 use crate::domain::time::Millis;
 use crate::fail::FailPoints;
-use crate::flow::Stamp;
+use crate::flow::{Stamp, Terms};
 use crate::heygen::client::Heygen;
 use crate::metrics::Metrics;
 use crate::store::{self, Db};
@@ -55,6 +59,8 @@ pub struct Inner {
     secrets: secrets::Secrets,
     intake: intake::Intake,
     sampler: hook::Sampler,
+    /// Of the webhook door.
+    outage: Outage,
 }
 
 /// The settings handlers need.
@@ -70,6 +76,12 @@ pub struct Settings {
     /// `None`: what the kind usually takes.
     pub first_poll: Option<Millis>,
     pub poll_pause: Millis,
+}
+
+impl Settings {
+    pub fn terms(&self) -> Terms {
+        Terms { deadline_ms: self.deadline, least_poll_ms: self.poll_pause }
+    }
 }
 
 /// The long-lived things a server is made of.
@@ -98,6 +110,7 @@ impl Http {
         Ok(Self(Arc::new(Inner {
             intake: intake::Intake::start(db.clone()),
             sampler: hook::Sampler::default(),
+            outage: Outage::default(),
             secrets,
             db,
             clock,

@@ -5,7 +5,9 @@ use serde_json::{Map, Value, json};
 
 use super::problem;
 use super::routes::{Doc, TABLE};
-use crate::domain::job::{Kind, State};
+use crate::domain::failure::Class;
+use crate::domain::job::{Kind, Priority, State};
+use crate::domain::pause::Reason;
 use crate::domain::receipt::Verdict;
 
 pub fn document() -> Value {
@@ -65,7 +67,7 @@ fn operation(doc: &Doc) -> Value {
     });
     if let Some(name) = doc.body {
         operation["requestBody"] = json!({
-            "required": name == "NewJob",
+            "required": matches!(name, "NewJob" | "Adopt"),
             "content": {"application/json": {"schema": reference(name)}},
         });
     }
@@ -137,6 +139,11 @@ fn schemas() -> Value {
         "WholeReceipt": whole(whole_receipt()),
         "ReceiptPage": page_of("Receipt"),
         "NewJob": new_job(),
+        "Adopt": {"type": "object", "required": ["kind", "since"], "properties": {
+            "kind": {"enum": kinds()}, "since": time(),
+            "cursor": {"type": "string", "description": "`next_cursor` of the page before."},
+            "dry_run": {"type": "boolean", "description": "Only say what would be adopted."},
+        }},
         "DryRun": whole(dry_run()),
         "EndedOrDryRun": {"anyOf": [reference("Job"), reference("DryRun")]},
         "Retry": {"type": "object", "properties": {"accept_second_charge": {
@@ -162,10 +169,9 @@ fn schemas() -> Value {
             "id": text(), "video_id": maybe("string"),
             "status": {"enum": ["PROCESSING", "COMPLETED", "FAILED"]},
             "url": maybe("string"), "error": maybe("string")})),
-        "Upstream": whole(json!({
-            "slots": {"type": "integer"}, "slots_in_use": {"type": "integer"},
-            "paused": {"type": ["object", "null"], "properties": {
-                "reason": text(), "since": time(), "next_try_at": maybe_time()}}})),
+        "Pause": {"type": "object", "properties": {"reason": {
+            "type": "string", "maxLength": 500, "description": "Why, for whoever finds it paused."}}},
+        "Upstream": upstream(),
         "Doctor": whole(json!({
             "healthy": {"type": "boolean"},
             "checks": {"type": "array", "items": whole(json!({
@@ -258,21 +264,27 @@ fn job() -> Value {
             "title": maybe("string"),
             "labels": {"type": "object", "additionalProperties": text()},
             "metadata": {},
+            "priority": priority(),
             "created_at": time(),
             "updated_at": time(),
             "deadline_at": time(),
             "accepted_at": maybe_time(),
+            "expected": {"type": ["object", "null"], "properties": {"from": time(), "to": time()}, "description": "When a job under way is expected to end, as its kind took lately."},
+            "late": {"type": "boolean", "description": "It takes longer than expected."},
             "finished_at": maybe_time(),
             "upstream_id": {"type": ["string", "null"], "description": "HeyGen's id."},
             "upstream_video_id": maybe("string"),
             "progress": {"type": ["integer", "null"], "minimum": 0, "maximum": 100},
             "result": {"type": ["object", "null"], "description": "Links are HeyGen's and die; refresh for fresh ones. Empty for what makes no file: a look, a voice, subtitles; they are HeyGen's `upstream_id`.", "properties": output()},
-            "failure": failure(),
+            "failure": job_failure(),
             "cancel_reason": maybe("string"),
             "found_by": {"type": ["string", "null"], "description": "What told the outcome: webhook, poll, event_log, refresh, submit, deadline or caller."},
+            "evidence": {"type": ["object", "null"], "description": "Of a job that was sent and has no result: when it was sent and with which key, how often HeyGen was asked and what it last answered, what was told unasked."},
             "late_result": late_result(),
             "retry_of": maybe("string"),
+            "adopted": {"type": "boolean", "description": "Not submitted here: found at HeyGen."},
             "note": {"type": ["string", "null"], "description": "What it waits for or last ran into."},
+            "waiting": waiting("What holds all queued jobs up, and until when. Null in events, and in the answer to a submit."),
             "status_url": text(),
             "events_url": text(),
             "receipts_url": text(),
@@ -281,21 +293,71 @@ fn job() -> Value {
     })
 }
 
-/// In HeyGen's words, or of a job in ours.
-fn failure() -> Value {
+/// What a person or program may make of a failure of HeyGen's.
+fn failure() -> Map<String, Value> {
+    let classes: Vec<&str> = Class::ALL.iter().map(|class| class.name()).collect();
+    let all = json!({
+        "code": {"type": ["string", "null"], "description": "HeyGen's, or one of ours: docs/errors.md."},
+        "message": {"type": "string", "description": "HeyGen's own words."},
+        "request_id": {"type": "string", "description": "HeyGen's id of the request it refused; its support asks for it."},
+        "class": {"enum": classes},
+        "for_user": {"type": "string", "description": "A sentence your user may be shown."},
+        "advice": {"type": "string", "description": "What you can do."},
+    });
+    all.as_object().cloned().unwrap_or_default()
+}
+
+fn job_failure() -> Value {
+    let mut all = failure();
+    all.insert(
+        "reelhook_does".to_owned(),
+        json!({"type": "string", "description": "What happens by itself."}),
+    );
+    json!({"type": ["object", "null"], "required": ["message"], "properties": all})
+}
+
+fn waiting(description: &str) -> Value {
+    let properties = json!({"reason": text(), "what": text(), "until": maybe_time()});
+    json!({"type": ["object", "null"], "description": description, "properties": properties})
+}
+
+fn upstream() -> Value {
+    let reasons: Vec<&str> = Reason::ALL.iter().map(|reason| reason.name()).collect();
     json!({
-        "type": ["object", "null"],
-        "required": ["message"],
+        "type": "object",
         "properties": {
-            "code": text(),
-            "message": text(),
-            "request_id": {"type": "string", "description": "HeyGen's id of the request it refused; its support asks for it."},
+            "slots": {"type": "integer", "description": "How many jobs may be outstanding now."},
+            "most_slots": {"type": "integer", "description": "The setting."},
+            "slots_in_use": {"type": "integer"},
+            "queued": {"type": "integer"},
+            "waiting": waiting("What holds every queued job up; full slots do not count."),
+            "paused": {"type": ["object", "null"], "properties": {
+                "reason": {"enum": reasons}, "what": text(), "fix": text(),
+                "by": {"type": ["string", "null"], "description": "The API key of who paused, or `local`."},
+                "note": maybe("string"), "since": time(),
+                "opened": {"type": "boolean",
+                    "description": "A look at the account found nothing wrong: the next job finds out whether it is over."},
+                "next_look_at": {"type": ["string", "null"], "format": "date-time",
+                    "description": "When the account is looked up next, which may end the pause."}}},
+            "today": {"type": "object", "description": "Of the day, UTC.", "properties": {
+                "jobs": {"type": "integer"}, "most_jobs": maybe("integer"),
+                "credits": maybe("number"), "most_credits": maybe("number"), "ends_at": time()}},
+            "balance": {"type": ["object", "null"], "description": "What HeyGen told at the last look.",
+                "properties": {"left": {"type": "number"}, "at": time()}},
         },
     })
 }
 
 fn kinds() -> Vec<&'static str> {
     Kind::ALL.iter().map(|k| k.name()).collect()
+}
+
+fn priority() -> Value {
+    json!({
+        "type": "integer", "minimum": Priority::LEAST, "maximum": Priority::MOST,
+        "default": Priority::default(),
+        "description": "Among jobs that wait for a slot: 9 before 1, and of one number the oldest first.",
+    })
 }
 
 fn new_job() -> Value {
@@ -310,6 +372,7 @@ fn new_job() -> Value {
             "callback_id": {"type": "string", "maxLength": 255, "description": "Your own id; echoed and searchable."},
             "labels": {"type": "object", "additionalProperties": text(), "maxProperties": 20},
             "metadata": {"description": "Anything, up to 16 KiB; echoed."},
+            "priority": priority(),
             "hold": {"type": "boolean", "description": "Wait for approval before anything is sent."},
             "deadline": {"type": "string", "format": "date-time", "description": "When the job is ended at the latest; from one minute to 30 days ahead."},
         },
@@ -345,7 +408,7 @@ fn problem_schema() -> Value {
             "errors": {"type": "array", "items": field_error()},
             "request_id": {"type": "string", "description": "Also in the header X-Request-Id, and in the lines of the server's log."},
             "instance": {"type": "string", "description": "The path that was called."},
-            "upstream": failure(),
+            "upstream": {"type": "object", "required": ["message"], "properties": failure()},
         },
     })
 }

@@ -1,14 +1,14 @@
-//! Health, version, metrics, the state of the upstream limit, and the first page a visitor sees.
+//! Health, version, metrics, and the first page a visitor sees.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::problem::{self, Kind, Problem, Result};
 use super::{Http, openapi};
+use crate::domain::pause::Reason;
 use crate::domain::task::Lane;
-use crate::domain::time::rfc3339;
 use crate::store::{Tx, job, task, upstream_limit};
 
 pub async fn livez() -> &'static str {
@@ -57,9 +57,16 @@ pub async fn metrics(State(http): State<Http>) -> Result<Response> {
             .into_iter()
             .map(|lane| Ok((lane, task::backlog(tx, lane, now)?.0)))
             .collect::<crate::store::Result<_>>()?;
-        Ok((due, job::count_open(tx)?))
+        let limit = upstream_limit::get(tx)?;
+        Ok((due, job::count_open(tx)?, upstream_limit::slots_in_use(tx, now)?, limit))
     };
-    let (due, open) = http.db.read(read).await?;
+    let (due, open, in_use, limit) = http.db.read(read).await?;
+    http.metrics.set(&http.metrics.upstream_slots, "in_use", in_use);
+    http.metrics.set(&http.metrics.upstream_slots, "bound", limit.bound(now));
+    for reason in Reason::ALL {
+        let is_it = limit.pause.as_ref().is_some_and(|pause| pause.reason == *reason);
+        http.metrics.set(&http.metrics.submission_paused, reason.name(), i64::from(is_it));
+    }
     for (lane, count) in due {
         http.metrics.set(&http.metrics.tasks_due, lane.name(), count);
     }
@@ -70,25 +77,6 @@ pub async fn metrics(State(http): State<Http>) -> Result<Response> {
     let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     Ok(response)
-}
-
-/// How much is outstanding at HeyGen, and whether anything is sent at all.
-pub async fn upstream(State(http): State<Http>) -> Result<Response> {
-    Ok(axum::Json(upstream_json(&http).await?).into_response())
-}
-
-pub async fn upstream_json(http: &Http) -> Result<Value> {
-    let now = http.clock.now();
-    let read = move |tx: &mut Tx| Ok((upstream_limit::get(tx)?, upstream_limit::slots_in_use(tx, now)?));
-    let (limit, used) = http.db.read(read).await?;
-    let paused = limit.pause.map(|pause| {
-        json!({
-            "reason": pause.reason,
-            "since": rfc3339(pause.since),
-            "next_try_at": (pause.until < i64::MAX / 2).then(|| rfc3339(pause.until)),
-        })
-    });
-    Ok(json!({"slots": limit.slots, "slots_in_use": used, "paused": paused}))
 }
 
 pub async fn no_route() -> Response {

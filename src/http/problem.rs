@@ -7,6 +7,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::domain::job::Failure;
+use crate::domain::job_json::failure_json;
 use crate::heygen::fault::Fault;
 use crate::store;
 
@@ -89,6 +90,8 @@ problems! {
         "Its state is final. If it failed or was canceled, `retry` makes a new job from it.",
     NotFinished "not_finished" 409 false "The job has not ended"
         "Only a job that failed, was canceled, or whose outcome is unknown can be retried.",
+    Adopted "adopted" 409 false "The job was not submitted here, so its request is not known"
+        "Submit it anew with POST /api/jobs.",
     SecondCharge "second_charge" 409 false "HeyGen may have charged for this job already"
         "Its outcome is unknown, so another try may be paid twice. Send `{\"accept_second_charge\": true}` to accept that.",
     EndpointConflict "webhook_endpoint_conflict" 409 false "HeyGen has this webhook endpoint with a secret we do not know"
@@ -111,6 +114,8 @@ problems! {
         "HeyGen will try again. Run `reelhook webhook register`, or set HEYGEN_WEBHOOK_SECRET.",
     Rotating "webhook_secret_rotating" 503 true "The webhook secret is being replaced"
         "HeyGen will try again in a moment.",
+    RotationOpen "webhook_rotation_open" 502 true "It is open whether HeyGen has made a new webhook secret"
+        "Run it again: it asks with the same key and gets the same answer. Until then, what no known secret signed is answered 503, and HeyGen sends it again.",
     Internal "internal" 500 true "Something went wrong in reelhook"
         "The log of the server has the cause.",
 }
@@ -162,7 +167,7 @@ impl Problem {
         for (name, value) in [
             ("detail", self.detail.as_ref().map(|text| json!(text))),
             ("errors", (!self.errors.is_empty()).then_some(errors)),
-            ("upstream", self.upstream.as_ref().map(|said| json!(said))),
+            ("upstream", self.upstream.as_ref().map(|said| failure_json(said))),
             ("retry_after_s", (kind.status() == 503).then(|| json!(RETRY_AFTER_S))),
             ("request_id", request_id.map(|id| json!(id))),
             ("instance", instance.map(|path| json!(path))),
@@ -235,12 +240,12 @@ impl From<store::Error> for Problem {
 pub fn markdown() -> String {
     let mut page = String::from(
         "# Errors\n\n\
-         Generated from `src/http/problem.rs` by `scripts/generate`; do not edit.\n\n\
+         Generated from `src/http/problem.rs` and `src/heygen/failure.rs` by `scripts/generate`; do not edit.\n\n\
          Every answer that is not a success is a problem document (RFC 9457, `application/problem+json`) with\n\
          `type` (the row of the table below, on the server itself), `title`, `status`, `code`, `retryable`, `hint`, `request_id`, `instance`\n\
          (the path that was called), and where they apply `detail`, `errors` (places in the request, each with\n\
          `pointer` and `message`), `retry_after_s`, and `upstream` (HeyGen\'s own `code`, `message` and\n\
-         `request_id`, where HeyGen was asked). Decide by `code`; it never changes meaning.\n\n\
+         `request_id`, and what they mean, where HeyGen was asked). Decide by `code`; it never changes meaning.\n\n\
          Every answer, success or not, has its request id in `X-Request-Id`: the caller\'s own, if it sent one of 1\n\
          to 128 visible ASCII characters, else a new one. The lines of the server\'s log about the request have it,\n\
          too.\n\n\

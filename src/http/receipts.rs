@@ -62,6 +62,10 @@ pub async fn get(State(http): State<Http>, Path(id): Path<String>) -> Result<Res
 
 /// What the door saw, once more with the secrets that live now.
 fn check(http: &Http, receipt: &Receipt) -> Value {
+    if receipt.verdict == Verdict::Logged {
+        let steps = ["read in HeyGen's event log with our own key, so there is no signature to check"];
+        return json!({"steps": steps, "signed_now": false, "signed_by_then": null});
+    }
     let headers: Value = serde_json::from_str(&receipt.headers).unwrap_or(Value::Null);
     let header = |name: &str| headers.get(name).and_then(Value::as_str);
     let found = signature::HEADERS.iter().find(|name| header(name).is_some());

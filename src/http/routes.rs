@@ -6,7 +6,9 @@ use axum::middleware;
 use axum::routing::{MethodRouter, any, delete, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use super::{Http, answer, auth, doctor, hook, jobs, keys, ops, query, receipts, videos, webhooks};
+use super::{
+    Http, adopt, answer, auth, doctor, hook, jobs, keys, ops, query, receipts, upstream, videos, webhooks,
+};
 
 /// A route as the API description shows it.
 pub struct Doc {
@@ -52,7 +54,7 @@ const JOB_LIST: [(&str, &str); 9] = [
     ("q", "Only jobs with this text in an id, a title, a label or a failure."),
 ];
 const RECEIPT_LIST: [(&str, &str); 3] =
-    [PAGE[0], PAGE[1], ("verdict", "Only receipts judged so: signed, unsigned, refused.")];
+    [PAGE[0], PAGE[1], ("verdict", "Only receipts judged so: signed, unsigned, refused, logged.")];
 
 /// Everything under `/api` and beside it, but for the webhook door, whose addresses are in `hook`.
 pub const TABLE: &[Doc] = &[
@@ -91,6 +93,11 @@ pub const TABLE: &[Doc] = &[
             "Make a new job from one that failed, was canceled or is unknown.",
         )
     },
+    Doc {
+        body: Some("Adopt"),
+        answer: (200, Some("Any")),
+        ..doc("post", "/api/jobs/adopt", "Make jobs of one page of what HeyGen has and we did not submit.")
+    },
     Doc { answer: (200, Some("Job")), ..doc("post", "/api/jobs/{id}/approve", "Let a held job go.") },
     Doc {
         body: Some("Reject"),
@@ -127,7 +134,16 @@ pub const TABLE: &[Doc] = &[
     },
     Doc {
         answer: (200, Some("Upstream")),
-        ..doc("get", "/api/upstream", "Slots in use at HeyGen, and whether submission is paused.")
+        ..doc("get", "/api/upstream", "Slots in use at HeyGen, and what holds submission up.")
+    },
+    Doc {
+        body: Some("Pause"),
+        answer: (200, Some("Upstream")),
+        ..doc("post", "/api/upstream/pause", "Send no job to HeyGen until `resume`; jobs wait.")
+    },
+    Doc {
+        answer: (200, Some("Upstream")),
+        ..doc("post", "/api/upstream/resume", "End a pause of submission, whoever began it.")
     },
     Doc {
         answer: (200, Some("EndpointPage")),
@@ -172,6 +188,7 @@ fn handler(method: &str, path: &str) -> Option<MethodRouter<Http>> {
         ("post", "/api/jobs/{id}/cancel") => post(jobs::cancel),
         ("post", "/api/jobs/{id}/refresh") => post(jobs::refresh),
         ("post", "/api/jobs/{id}/retry") => post(jobs::retry),
+        ("post", "/api/jobs/adopt") => post(adopt::adopt),
         ("post", "/api/jobs/{id}/approve") => post(jobs::approve),
         ("post", "/api/jobs/{id}/reject") => post(jobs::reject),
         ("get", "/api/jobs/{id}/events") => get(jobs::events),
@@ -180,7 +197,9 @@ fn handler(method: &str, path: &str) -> Option<MethodRouter<Http>> {
         ("get", "/api/events") => get(jobs::all_events),
         ("get", "/api/receipts") => get(receipts::list),
         ("get", "/api/receipts/{id}") => get(receipts::get),
-        ("get", "/api/upstream") => get(ops::upstream),
+        ("get", "/api/upstream") => get(upstream::get),
+        ("post", "/api/upstream/pause") => post(upstream::pause),
+        ("post", "/api/upstream/resume") => post(upstream::resume),
         ("get", "/api/webhooks") => get(webhooks::list),
         ("post", "/api/webhooks") => post(webhooks::register),
         ("post", "/api/webhooks/{id}/rotate") => post(webhooks::rotate),

@@ -2,28 +2,25 @@
 //! when one of them ends, and now and then: another node may have registered, rotated or removed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
 
-use crate::domain::time::{MINUTE, Millis, SECOND};
-use crate::store::{self, Db, setting, webhook_secret};
+use super::rotation::{self, Doubts};
+use crate::domain::time::{MINUTE, Millis};
+use crate::store::{self, Db, webhook_secret};
 
-/// Least time between two readings, however many deliveries do not fit.
-const REREAD_AFTER: Millis = SECOND;
 /// What another node has retired verifies here no longer than this.
 const KEPT_AT_HAND: Millis = MINUTE;
-/// A rotation that never told its end is taken for over after this long.
-pub const ROTATION_LIMIT: Millis = 5 * MINUTE;
-/// The setting that holds since when a secret is being replaced.
-pub const ROTATING_SINCE: &str = "webhook_rotating_since";
-
 #[derive(Default)]
 pub struct Live {
     /// Names and secrets in the order in which they are tried.
     pub names: Vec<String>,
     pub secrets: Vec<String>,
-    pub rotating: bool,
+    /// What HeyGen was asked to make a secret for, and has not told us: it may sign with one we do
+    /// not know.
+    pub doubts: Doubts,
     /// When the first of them stops verifying.
     ends_at: Option<Millis>,
 }
@@ -35,6 +32,16 @@ pub struct Secrets {
     configured: Arc<Vec<String>>,
     live: Arc<ArcSwap<Live>>,
     read_at: Arc<AtomicI64>,
+    readings: Arc<Readings>,
+}
+
+/// Readings are numbered, one at a time, and shared.
+#[derive(Default)]
+struct Readings {
+    turn: Mutex<()>,
+    begun: AtomicU64,
+    /// The last that succeeded.
+    done: AtomicU64,
 }
 
 impl Secrets {
@@ -44,8 +51,12 @@ impl Secrets {
             configured: Arc::new(configured),
             live: Arc::new(ArcSwap::from_pointee(Live::default())),
             read_at: Arc::new(AtomicI64::new(0)),
+            readings: Arc::default(),
         };
         secrets.reload(now).await?;
+        for about in secrets.live().doubts.keys() {
+            tracing::warn!(about, "a webhook rotation has no end yet: run `reelhook webhook rotate` again");
+        }
         Ok(secrets)
     }
 
@@ -68,10 +79,10 @@ impl Secrets {
     pub async fn reload(&self, now: Millis) -> store::Result<()> {
         let read = move |tx: &mut store::Tx| {
             let stored = webhook_secret::list_live(tx, now)?;
-            Ok((stored, setting::find(tx, ROTATING_SINCE)?))
+            Ok((stored, rotation::find(tx)?))
         };
-        let (stored, since) = self.db.read(read).await?;
-        let mut live = Live::default();
+        let (stored, doubts) = self.db.read(read).await?;
+        let mut live = Live { doubts, ..Live::default() };
         for secret in stored {
             live.ends_at = [live.ends_at, secret.retired_at].into_iter().flatten().min();
             live.names.push(secret.endpoint_id);
@@ -81,20 +92,24 @@ impl Secrets {
             live.names.push(format!("setting {}", nth + 1));
             live.secrets.push(secret.clone());
         }
-        let since = since.and_then(|s| s.parse::<Millis>().ok());
-        live.rotating = since.is_some_and(|since| now.saturating_sub(since) < ROTATION_LIMIT);
         self.live.store(Arc::new(live));
         self.read_at.store(now, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Reads again unless that was done a moment ago. Whether it was read.
-    pub async fn refresh(&self, now: Millis) -> store::Result<bool> {
-        let last = self.read_at.load(Ordering::Relaxed);
-        if now.saturating_sub(last) < REREAD_AFTER && now >= last {
-            return Ok(false);
+    /// Reads again, so that whatever was stored before this call is seen. Those who wait at the same
+    /// time share a reading, so that a flood of forgeries costs no more than one after the other.
+    pub async fn refresh(&self, now: Millis) -> store::Result<()> {
+        let readings = &self.readings;
+        // One that begins from now on will do.
+        let wanted = readings.begun.load(Ordering::SeqCst) + 1;
+        let _turn = readings.turn.lock().await;
+        if readings.done.load(Ordering::SeqCst) >= wanted {
+            return Ok(());
         }
+        let number = readings.begun.fetch_add(1, Ordering::SeqCst) + 1;
         self.reload(now).await?;
-        Ok(true)
+        readings.done.store(number, Ordering::SeqCst);
+        Ok(())
     }
 }

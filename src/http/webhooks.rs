@@ -1,6 +1,7 @@
 //! HeyGen's side of webhooks over HTTP: register, list, rotate, remove.
 //!
-//! A secret HeyGen tells is stored before anything else is done; it is never in an answer of ours.
+//! A secret HeyGen tells is stored before anything else is done (`rotation`); it is never in an answer
+//! of ours.
 
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -9,16 +10,10 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::problem::{Kind, Problem, Result};
-use super::secrets::ROTATING_SINCE;
-use super::{Http, input};
-use crate::domain::ids;
-use crate::domain::time::{HOUR, rfc3339};
-use crate::heygen::webhooks::{self, Endpoint, Secret};
-use crate::store::{Tx, setting, webhook_secret};
-
-/// A secret that was replaced still verifies for this long: HeyGen retries for up to 24 h what it
-/// signed before, and signs anew each time, but a delivery under way must not be refused.
-const OVERLAP: i64 = HOUR;
+use super::{Http, input, rotation};
+use crate::domain::time::rfc3339;
+use crate::heygen::webhooks::{self, Endpoint};
+use crate::store::webhook_secret;
 
 pub async fn list(State(http): State<Http>) -> Result<Response> {
     let all = webhooks::list(&http.heygen).await?;
@@ -57,8 +52,7 @@ pub async fn register(State(http): State<Http>, body: Body) -> Result<Response> 
     let action = match &there {
         Some(endpoint) => adopt(&http, endpoint, events.as_deref()).await?,
         None => {
-            let made = webhooks::create(&http.heygen, &url, events.as_deref()).await?;
-            keep(&http, &url, made).await?;
+            rotation::create(&http, &url, events.as_deref()).await?;
             "created"
         }
     };
@@ -90,65 +84,33 @@ async fn adopt(http: &Http, endpoint: &Endpoint, events: Option<&[String]>) -> R
         return Ok("updated");
     }
     // HeyGen told its secret to somebody else, or we lost it: only a new one helps.
-    replace(http, &id, &endpoint.url).await?;
+    rotation::replace(http, &id, &endpoint.url).await?;
     Ok("rotated")
 }
 
 pub async fn rotate(State(http): State<Http>, Path(id): Path<String>, body: Body) -> Result<Response> {
     input::nothing(body).await?;
     let endpoint = webhooks::list(&http.heygen).await?.into_iter().find(|e| e.endpoint_id == id);
-    let endpoint =
-        endpoint.ok_or_else(|| Problem::saying(Kind::NotFound, format!("HeyGen has no endpoint {id}")))?;
-    replace(&http, &id, &endpoint.url).await?;
+    let Some(endpoint) = endpoint else {
+        rotation::forget(&http, &id).await?;
+        return Err(Problem::saying(Kind::NotFound, format!("HeyGen has no endpoint {id}")));
+    };
+    rotation::replace(&http, &id, &endpoint.url).await?;
     tracing::info!(endpoint_id = id, "webhook secret rotated");
     Ok(axum::Json(json!({
         "endpoint_id": id,
         "url": endpoint.url,
         "secret_stored": true,
-        "old_secret_verifies_until": rfc3339(http.clock.now() + OVERLAP),
+        "old_secret_verifies_until": rfc3339(http.clock.now() + rotation::OVERLAP),
     }))
     .into_response())
-}
-
-/// From before HeyGen kills the old secret until the new one is stored, what does not verify is
-/// answered 503, and HeyGen sends it again.
-async fn replace(http: &Http, id: &str, url: &str) -> Result<()> {
-    let now = http.clock.now();
-    http.db.write(move |tx| setting::put(tx, ROTATING_SINCE, &now.to_string())).await?;
-    http.secrets.reload(now).await?;
-    let rotated = webhooks::rotate(&http.heygen, id).await;
-    let kept = match rotated {
-        Ok(made) => keep(http, url, made).await,
-        Err(fault) => Err(fault.into()),
-    };
-    http.db.write(|tx| setting::put(tx, ROTATING_SINCE, "")).await?;
-    http.secrets.reload(http.clock.now()).await?;
-    kept
-}
-
-/// Stores a fresh secret; the endpoint's older ones verify a while longer.
-async fn keep(http: &Http, url: &str, made: Secret) -> Result<()> {
-    let now = http.clock.now();
-    let stored = webhook_secret::WebhookSecret {
-        id: ids::new(ids::SECRET, now, http.clock.random()),
-        endpoint_id: made.endpoint_id,
-        url: url.to_owned(),
-        secret: made.secret,
-        created_at: now,
-        retired_at: None,
-    };
-    let write = move |tx: &mut Tx| {
-        webhook_secret::insert(tx, &stored)?;
-        webhook_secret::retire(tx, &stored.endpoint_id, Some(&stored.id), now + OVERLAP)
-    };
-    http.db.write(write).await?;
-    Ok(())
 }
 
 pub async fn remove(State(http): State<Http>, Path(id): Path<String>) -> Result<Response> {
     webhooks::remove(&http.heygen, &id).await?;
     let now = http.clock.now();
-    http.db.write(move |tx| webhook_secret::retire(tx, &id, None, now)).await?;
-    http.secrets.reload(now).await?;
+    let gone = id.clone();
+    http.db.write(move |tx| webhook_secret::retire(tx, &gone, None, now)).await?;
+    rotation::forget(&http, &id).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -57,6 +57,15 @@ pub fn list(tx: &mut Tx, job_id: Option<&str>, after: i64, limit: i64) -> Result
     tx.query(&sql, &params)?.into_iter().map(read).collect()
 }
 
+/// Those of a type among the latest `among` events, newest first.
+pub fn list_latest(tx: &mut Tx, event_type: &str, among: i64) -> Result<Vec<Event>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM event WHERE event_type = ?1 AND number > \
+         (SELECT value FROM counter WHERE name = 'event') - ?2 ORDER BY number DESC"
+    );
+    tx.query(&sql, params![event_type, among])?.into_iter().map(read).collect()
+}
+
 fn read(mut row: Row) -> Result<Event> {
     Ok(Event {
         number: row.int(0)?,

@@ -110,6 +110,28 @@ pub fn find_many(tx: &mut Tx, ids: &[&str]) -> Result<Vec<Receipt>> {
     tx.query(&sql, &ids)?.into_iter().map(read).collect()
 }
 
+/// What was told of these jobs, or parked under these upstream ids, on somebody's word that counts:
+/// job or upstream id, and event type.
+pub fn list_told(tx: &mut Tx, job_ids: &[&str], upstream_ids: &[&str]) -> Result<Vec<(String, String)>> {
+    let mut told = vec![];
+    for (column, ids) in [("job_id", job_ids), ("parked_under", upstream_ids), ("parked_also", upstream_ids)]
+    {
+        if ids.is_empty() {
+            continue;
+        }
+        let ids = padded(ids);
+        let sql = format!(
+            "SELECT DISTINCT n.{column}, n.event_type FROM receipt_note n JOIN inbox i ON i.id = n.receipt_id \
+             WHERE n.{column} IN ({}) AND n.event_type IS NOT NULL AND i.verdict IN ('signed', 'logged')",
+            in_list(1, ids.len())
+        );
+        for mut row in tx.query(&sql, &ids)? {
+            told.push((row.text(0)?, row.text(1)?));
+        }
+    }
+    Ok(told)
+}
+
 /// Records what receipts were taken to mean; a later understanding replaces an earlier one.
 pub fn annotate(tx: &mut Tx, notes: &[(&str, &Note)]) -> Result<()> {
     for chunk in chunks(notes, MAX_ROWS) {

@@ -7,9 +7,10 @@ use super::error::{Error, Result};
 use crate::domain::time::Millis;
 use crate::params;
 
-pub(super) const ALL: [(i64, &str, &str); 2] = [
+pub(super) const ALL: [(i64, &str, &str); 3] = [
     (1, "init", include_str!("../../migrations/0001_init.sql")),
     (2, "parked_also", include_str!("../../migrations/0002_parked_also.sql")),
+    (3, "submission", include_str!("../../migrations/0003_submission.sql")),
 ];
 
 /// Brings the schema up to date inside the caller's transaction, or, on SQLite, statement by statement.

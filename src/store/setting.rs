@@ -7,6 +7,15 @@ use crate::params;
 /// Keys the unguessable part of per-job webhook addresses.
 pub const ADDRESS_KEY: &str = "address_key";
 
+/// How far upstream's event log was read, as JSON.
+pub const EVENT_LOG: &str = "event_log";
+
+/// How long the kinds of job took lately, as JSON.
+pub const LEARNED: &str = "learned";
+
+/// Which webhook secrets HeyGen was asked for and has not told us, as JSON.
+pub const WEBHOOK_DOUBTS: &str = "webhook_doubts";
+
 pub fn find(tx: &mut Tx, name: &str) -> Result<Option<String>> {
     tx.one("SELECT value FROM setting WHERE name = ?1", params![name])?.map(|mut r| r.text(0)).transpose()
 }

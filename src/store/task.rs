@@ -20,6 +20,14 @@ const MAX_REASON_CHARS: usize = 500;
 pub fn apply(tx: &mut Tx, subject: &str, op: TaskOp) -> Result<()> {
     match op {
         TaskOp::Add(kind, due_at) => add_many(tx, kind, &[subject], due_at),
+        TaskOp::Queue(priority, due_at) => {
+            add_many(tx, TaskKind::Submit, &[subject], due_at)?;
+            tx.execute(
+                "UPDATE task SET priority = ?3 WHERE subject = ?1 AND kind = ?2 AND priority <> ?3",
+                params![subject, TaskKind::Submit.name(), priority.number()],
+            )?;
+            Ok(())
+        }
         // Also while it runs: settling leaves a time that was changed meanwhile as it is. So it is
         // changed even when it was claimed in the very millisecond it is hastened to.
         TaskOp::Hasten(kind, at) => {
@@ -120,19 +128,42 @@ pub fn claim(
     lease_until: Millis,
     token: i64,
 ) -> Result<Vec<Claimed>> {
-    let lock = tx.skip_locked();
-    let sql = format!(
-        "WITH due AS MATERIALIZED (SELECT subject, kind FROM task WHERE lane = ?1 AND dead_at IS NULL \
-         AND due_at <= ?2 AND (lease_until IS NULL OR lease_until <= ?2) ORDER BY due_at LIMIT ?3{lock}) \
-         UPDATE task SET lease_until = ?4, lease_token = ?5, attempt = attempt + 1 FROM due \
-         WHERE task.subject = due.subject AND task.kind = due.kind \
-         RETURNING task.subject, task.kind, task.lease_token, task.attempt, task.due_at, task.lease_until, \
-         task.more"
-    );
-    let rows = tx.query(&sql, params![lane.number(), now, most, lease_until, token])?;
+    let sql = claiming(tx, "lane = ?5 AND due_at <= ?1", "due_at");
+    let rows = tx.query(&sql, params![now, most, lease_until, token, lane.number()])?;
     let mut claimed: Vec<Claimed> = rows.into_iter().map(read).collect::<Result<_>>()?;
     claimed.sort_by(|a, b| (a.due_at, &a.subject).cmp(&(b.due_at, &b.subject)));
     Ok(claimed)
+}
+
+/// The same of the submits that wait for a slot: the highest priority first, then the oldest job.
+pub fn claim_queued(
+    tx: &mut Tx,
+    most: i64,
+    now: Millis,
+    lease_until: Millis,
+    token: i64,
+) -> Result<Vec<Claimed>> {
+    // The lane as the index `task_queue` has it, and no other index shall look better.
+    let sql = claiming(tx, "lane = 1 AND +due_at <= ?1", "priority DESC, subject");
+    let mut claimed: Vec<(i64, Claimed)> = vec![];
+    for mut row in tx.query(&sql, params![now, most, lease_until, token])? {
+        claimed.push((-row.int(7)?, read(row)?));
+    }
+    claimed.sort_by(|a, b| (a.0, &a.1.subject).cmp(&(b.0, &b.1.subject)));
+    Ok(claimed.into_iter().map(|(_, task)| task).collect())
+}
+
+/// Parameters: now, how many at most, end of the lease, token, and what `which` has beyond.
+fn claiming(tx: &Tx, which: &str, order: &str) -> String {
+    let lock = tx.skip_locked();
+    format!(
+        "WITH due AS MATERIALIZED (SELECT subject, kind FROM task WHERE {which} AND dead_at IS NULL \
+         AND (lease_until IS NULL OR lease_until <= ?1) ORDER BY {order} LIMIT ?2{lock}) \
+         UPDATE task SET lease_until = ?3, lease_token = ?4, attempt = attempt + 1 FROM due \
+         WHERE task.subject = due.subject AND task.kind = due.kind \
+         RETURNING task.subject, task.kind, task.lease_token, task.attempt, task.due_at, task.lease_until, \
+         task.more, task.priority"
+    )
 }
 
 /// Records how an attempt ended. False when the lease was lost: then nothing was changed, and

@@ -1,9 +1,12 @@
 //! Table `upstream_limit`: one row that says how much may be outstanding upstream, and whether
 //! anything may be sent at all. Slots in use are derived from job states, so a crash leaks none.
+//!
+//! Whoever changes it locks it first, before any other row. It decides nothing: `domain::limit` does.
 
 use super::db::Tx;
 use super::error::{Error, Result};
 use super::task;
+use crate::domain::limit::Limit;
 use crate::domain::task::{Claimed, Lane};
 use crate::domain::time::{MINUTE, Millis};
 use crate::params;
@@ -11,51 +14,56 @@ use crate::params;
 /// A job whose outcome is open holds its slot for this long; upstream has most likely dropped it.
 pub const UNKNOWN_HOLDS: Millis = 15 * MINUTE;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limit {
-    pub slots: i64,
-    pub pause: Option<Pause>,
-}
-
-/// Nothing is sent, for a reason that concerns every job alike.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pause {
-    pub since: Millis,
-    /// From then on one job may try whether it is over.
-    pub until: Millis,
-    pub reason: String,
-}
-
 pub fn get(tx: &mut Tx) -> Result<Limit> {
     read(tx, "")
 }
 
+/// The same, and nobody else changes it until the end of this transaction.
+pub fn lock(tx: &mut Tx) -> Result<Limit> {
+    let lock = tx.for_update();
+    read(tx, lock)
+}
+
 fn read(tx: &mut Tx, lock: &str) -> Result<Limit> {
-    let sql = format!(
-        "SELECT slots, paused_since, paused_until, paused_reason FROM upstream_limit WHERE id = 1{lock}"
-    );
+    let sql = format!("SELECT details FROM upstream_limit WHERE id = 1{lock}");
     let mut row = tx.one(&sql, &[])?.ok_or_else(|| Error::Bug("the upstream limit is gone".into()))?;
-    let slots = row.int(0)?;
-    let pause = match (row.opt_int(1)?, row.opt_int(2)?, row.opt_text(3)?) {
-        (Some(since), Some(until), Some(reason)) => Some(Pause { since, until, reason }),
-        _ => None,
-    };
-    Ok(Limit { slots, pause })
+    serde_json::from_str(&row.text(0)?).map_err(|e| Error::Corrupt {
+        table: "upstream_limit",
+        column: "details",
+        id: "1".to_owned(),
+        why: e.to_string(),
+    })
+}
+
+/// Stores what was made of the row that `lock` gave.
+pub fn put(tx: &mut Tx, limit: &Limit) -> Result<()> {
+    let details = serde_json::to_string(limit)
+        .map_err(|e| Error::Bug(format!("the upstream limit cannot be written: {e}")))?;
+    tx.execute(
+        "UPDATE upstream_limit SET slots = ?1, details = ?2 WHERE id = 1",
+        params![limit.slots, &details],
+    )?;
+    tx.ring();
+    Ok(())
 }
 
 /// Jobs that hold a slot at `now`: sent and not ended, nor given up by time.
 pub fn slots_in_use(tx: &mut Tx, now: Millis) -> Result<i64> {
+    slots_of_others(tx, "", now)
+}
+
+/// The same without one job.
+pub fn slots_of_others(tx: &mut Tx, job_id: &str, now: Millis) -> Result<i64> {
     let row = tx.one(
-        "SELECT COUNT(*) FROM job WHERE finished_at IS NULL AND deadline_at > ?1 AND \
+        "SELECT COUNT(*) FROM job WHERE finished_at IS NULL AND deadline_at > ?1 AND id <> ?3 AND \
          (state = 'submitting' OR state = 'processing' OR (state = 'unknown' AND updated_at > ?2))",
-        params![now, now - UNKNOWN_HOLDS],
+        params![now, now - UNKNOWN_HOLDS, job_id],
     )?;
     row.map_or(Ok(0), |mut r| r.int(0))
 }
 
-/// Claims up to `most` submits for which a slot is free. All nodes take turns at the one row.
-///
-/// While paused nothing is claimed; when the pause is over, one, to find out.
+/// Claims up to `most` submits for which there is room, by priority. All nodes take turns at the one
+/// row.
 pub fn claim_submits(
     tx: &mut Tx,
     most: i64,
@@ -63,50 +71,13 @@ pub fn claim_submits(
     lease_until: Millis,
     token: i64,
 ) -> Result<Vec<Claimed>> {
-    let lock = tx.for_update();
-    let limit = read(tx, lock)?;
+    let limit = lock(tx)?;
     // Claimed and not yet recorded as sent: the claim itself holds the slot.
     let row = tx.one(
         "SELECT COUNT(*) FROM task WHERE lane = ?1 AND dead_at IS NULL AND due_at <= ?2 AND lease_until > ?2",
         params![Lane::Submit.number(), now],
     )?;
     let claimed = row.map_or(Ok(0), |mut r| r.int(0))?;
-    let most = match limit.pause {
-        Some(pause) if now < pause.until => 0,
-        Some(_) => i64::from(claimed == 0).min(most),
-        None => most,
-    };
-    let free = limit.slots - slots_in_use(tx, now)? - claimed;
-    if free.min(most) <= 0 {
-        return Ok(vec![]);
-    }
-    task::claim(tx, Lane::Submit, free.min(most), now, lease_until, token)
-}
-
-/// Stops sending until `until`. The first reason and its time stay while it is renewed.
-pub fn pause(tx: &mut Tx, reason: &str, now: Millis, until: Millis) -> Result<()> {
-    tx.execute(
-        "UPDATE upstream_limit SET paused_since = COALESCE(paused_since, ?1), paused_until = ?2, \
-         paused_reason = ?3 WHERE id = 1",
-        params![now, until, reason],
-    )?;
-    tx.ring();
-    Ok(())
-}
-
-/// Whether there was a pause to end.
-pub fn resume(tx: &mut Tx) -> Result<bool> {
-    let changed = tx.execute(
-        "UPDATE upstream_limit SET paused_since = NULL, paused_until = NULL, paused_reason = NULL \
-         WHERE id = 1 AND paused_since IS NOT NULL",
-        &[],
-    )?;
-    tx.ring();
-    Ok(changed == 1)
-}
-
-/// Sets the number of slots from configuration.
-pub fn set_slots(tx: &mut Tx, slots: i64) -> Result<()> {
-    tx.execute("UPDATE upstream_limit SET slots = ?1 WHERE id = 1", params![slots])?;
-    Ok(())
+    let room = limit.room(slots_in_use(tx, now)?, claimed, now).min(most);
+    if room <= 0 { Ok(vec![]) } else { task::claim_queued(tx, room, now, lease_until, token) }
 }

@@ -7,9 +7,10 @@ use std::collections::HashMap;
 use super::Work;
 use crate::domain::job::{FoundBy, Kind, Observation, Says};
 use crate::domain::receipt::{Receipt, Verdict};
+use crate::domain::stranger::Stranger;
 use crate::domain::task::Claimed;
 use crate::fail::Point;
-use crate::flow::{self, Hearing};
+use crate::flow::{self, Hearing, Terms};
 use crate::heygen::wire::{self, Heard};
 use crate::store::{self, inbox};
 
@@ -22,7 +23,7 @@ pub(super) async fn run(work: &Work, tasks: Vec<Claimed>) -> store::Result<()> {
     let mut batch: Vec<flow::Heard> = vec![];
     for task in tasks {
         let hearings = task.subjects().map(|id| match found.remove(id) {
-            Some(receipt) => hear(receipt),
+            Some(receipt) => hear(receipt, work.adoption),
             None => nothing(id.to_owned(), "the receipt is gone"),
         });
         let hearings = hearings.collect();
@@ -50,7 +51,7 @@ pub(super) async fn run(work: &Work, tasks: Vec<Claimed>) -> store::Result<()> {
 }
 
 /// What a receipt says, whatever its bytes.
-fn hear(receipt: Receipt) -> Hearing {
+fn hear(receipt: Receipt, adoption: Option<Terms>) -> Hearing {
     let id = receipt.id.clone();
     let heard = wire::hear(&receipt.body);
     let hint = |_: Kind| observation(Says::Hint);
@@ -66,7 +67,7 @@ fn hear(receipt: Receipt) -> Hearing {
             publish: None,
             ..blank(id)
         },
-        Ok(heard) => signed(receipt, heard),
+        Ok(heard) => signed(receipt, heard, adoption),
         // Nothing readable, but it came to the address of one job: worth a look at that job.
         Err(why) if at_own_address.is_some() => Hearing {
             job_id: at_own_address,
@@ -78,16 +79,23 @@ fn hear(receipt: Receipt) -> Hearing {
     }
 }
 
-fn signed(receipt: Receipt, heard: Heard) -> Hearing {
+fn signed(receipt: Receipt, heard: Heard, adoption: Option<Terms>) -> Hearing {
     let first_time = receipt.note.applied_at.is_none();
+    let found_by = if receipt.verdict == Verdict::Logged { FoundBy::EventLog } else { FoundBy::Webhook };
     Hearing {
         event_type: heard.event_type.clone(),
         job_id: heard.job_id().map(str::to_owned).or(receipt.job_address),
         upstream_ids: heard.upstream_ids.clone(),
+        stranger: adoption.and_then(|terms| Some((to_adopt(&heard)?, terms))),
         publish: first_time.then_some(receipt.body),
-        observe: Box::new(move |kind| heard.observe(kind, FoundBy::Webhook)),
+        observe: Box::new(move |kind| heard.observe(kind, found_by)),
         ..blank(receipt.id)
     }
+}
+
+/// One that carries the id of a reelhook job, and is none of ours, is another reelhook's.
+fn to_adopt(heard: &Heard) -> Option<Stranger> {
+    heard.stranger().filter(|stranger| stranger.job_id().is_none())
 }
 
 fn blank(receipt_id: String) -> Hearing {
@@ -98,6 +106,7 @@ fn blank(receipt_id: String) -> Hearing {
         upstream_ids: vec![],
         observe: Box::new(|_| observation(Says::Hint)),
         publish: None,
+        stranger: None,
         unusable: None,
     }
 }

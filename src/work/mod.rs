@@ -1,8 +1,11 @@
 //! The runner, and one file per kind of task. Work knows the network and the store; it decides
 //! nothing about jobs, which is for `domain::step` alone.
 
+mod account;
 mod apply;
+mod budget;
 mod deadline;
+mod event_log;
 mod poll;
 mod runner;
 mod submit;
@@ -10,18 +13,25 @@ pub mod upkeep;
 
 use std::sync::Arc;
 
+pub use budget::Budget;
 pub use runner::Runner;
 
 use crate::clock::Clock;
 use crate::domain::address::Addresses;
-use crate::domain::job::Job;
-use crate::domain::task::{Claimed, Outcome};
+use crate::domain::event_log::DUTY as EVENT_LOG;
+use crate::domain::job::{Job, State};
+use crate::domain::limit::{Answer, Limit};
+use crate::domain::outage::Outage;
+use crate::domain::pause::Reason;
+use crate::domain::step::Input;
+use crate::domain::task::{Claimed, Outcome, TaskKind, TaskOp};
+use crate::domain::time::{Millis, SECOND};
 use crate::fail::{FailPoints, Point};
 use crate::flow::{self, Changed, Stamp};
 use crate::heygen::client::Heygen;
-use crate::heygen::fault::{Blocked, Fault};
+use crate::heygen::fault::Fault;
 use crate::metrics::Metrics;
-use crate::store::{self, Db, Tx, upstream_limit};
+use crate::store::{self, Db, Tx, task, upstream_limit};
 
 /// What every run needs; cheap to clone.
 #[derive(Clone)]
@@ -33,6 +43,12 @@ pub struct Inner {
     pub heygen: Heygen,
     pub metrics: Metrics,
     pub addresses: Addresses,
+    /// Of HeyGen's API.
+    pub outage: Outage,
+    /// Of asking how jobs stand.
+    pub budget: Budget,
+    /// Whether a webhook about somebody else's job makes it ours, and what it is given then.
+    pub adoption: Option<flow::Terms>,
     pub fail: FailPoints,
 }
 
@@ -57,11 +73,42 @@ impl Work {
         self.clock.factor(0.8, 1.2)
     }
 
-    /// Ends a run: its outcome, what it found out, and a pause of submission if it met one.
+    /// Counts a call upstream by its outcome. One that ends an outage has the event log read: what
+    /// was to be told meanwhile may never have been.
+    async fn called<T>(&self, (ok, fault): (&'static str, &'static str), outcome: &Result<T, Fault>) {
+        let m = &self.metrics;
+        m.count(&m.upstream_calls, if outcome.is_ok() { ok } else { fault });
+        let now = self.clock.now();
+        let works = !matches!(outcome, Err(Fault::NotSent { .. } | Fault::Unknown { .. }));
+        if let Some(lasted) = self.outage.note(works, now) {
+            tracing::info!(lasted_s = lasted / SECOND, "HeyGen answers again");
+            let soon = TaskOp::Hasten(TaskKind::Upkeep, now);
+            // What the call found out must be recorded whatever becomes of this.
+            if let Err(e) = self.db.write_behind(move |tx| task::apply(tx, EVENT_LOG, soon)).await {
+                tracing::warn!(error = %e, "HeyGen's event log is read at its usual time only");
+            }
+        }
+    }
+
+    /// What an answer to a call begun at `sent_at` says about sending more.
+    fn lesson(&self, fault: &Fault, sent_at: Millis) -> Option<Lesson> {
+        let answer = match fault {
+            Fault::NotSent { .. } => Answer::NotSent,
+            Fault::TooMany { after, .. } => Answer::TooMany { after: *after },
+            Fault::Blocked { by, .. } => Answer::Blocked(*by),
+            Fault::Wait { .. } | Fault::Refused(_) | Fault::NotFound(_) | Fault::Unknown { .. } => {
+                Answer::Other
+            }
+        };
+        Some(Lesson { answer, sent_at, jitter: self.jitter() })
+    }
+
+    /// Ends a run: its outcome, what it found out, and what follows for sending.
     async fn conclude(&self, end: End) -> store::Result<()> {
         let stamp = self.stamp();
-        let found = self.db.write_behind(move |tx| end.record(tx, &stamp)).await?;
+        let (found, before, after) = self.db.write_behind(move |tx| end.record(tx, &stamp)).await?;
         self.fail.at(Point::RunStored).await;
+        tell_pause(before, after);
         match found {
             None => {
                 self.metrics.stale_finishes.inc();
@@ -69,6 +116,30 @@ impl Work {
             Some(Changed::Ok(job)) => self.tell(&job),
             Some(_) => {}
         }
+        Ok(())
+    }
+
+    /// The same for several runs that were about one job each, in the order of their jobs: whoever
+    /// takes the same rows takes them in this order, too.
+    async fn conclude_many(&self, mut ends: Vec<End>) -> store::Result<()> {
+        ends.sort_by(|a, b| a.task.subject.cmp(&b.task.subject));
+        let stamp = self.stamp();
+        let write = move |tx: &mut Tx| {
+            let mut reasons = (None, None);
+            if ends.iter().any(|end| end.lesson.is_some()) {
+                let mut limit = upstream_limit::lock(tx)?;
+                reasons.0 = limit.pause.as_ref().map(|pause| pause.reason);
+                ends.iter().try_for_each(|end| end.teach(tx, &mut limit, &stamp))?;
+                reasons.1 = limit.pause.as_ref().map(|pause| pause.reason);
+                upstream_limit::put(tx, &limit)?;
+            }
+            let all: Vec<_> = ends.iter().map(|end| (&end.task, &end.outcome, end.input.as_ref())).collect();
+            Ok((flow::conclude_many(tx, &all, &stamp)?, reasons))
+        };
+        let ((jobs, lost), (before, after)) = self.db.write_behind(write).await?;
+        tell_pause(before, after);
+        self.metrics.stale_finishes.inc_by(lost as u64);
+        jobs.iter().for_each(|job| self.tell(job));
         Ok(())
     }
 
@@ -89,39 +160,74 @@ impl Work {
 struct End {
     task: Claimed,
     outcome: Outcome,
-    input: Option<crate::domain::step::Input>,
-    /// Upstream takes nothing from us: until when, and why.
-    pause: Option<(i64, &'static str)>,
-    /// Upstream took something from us: a pause is over.
-    resume: bool,
+    input: Option<Input>,
+    /// What upstream's answer says about sending more.
+    lesson: Option<Lesson>,
+}
+
+/// An answer of upstream to what was sent at `sent_at`.
+#[derive(Clone, Copy)]
+struct Lesson {
+    answer: Answer,
+    sent_at: Millis,
+    jitter: f64,
 }
 
 impl End {
     fn of(task: Claimed, outcome: Outcome) -> Self {
-        Self { task, outcome, input: None, pause: None, resume: false }
+        Self { task, outcome, input: None, lesson: None }
     }
 
-    fn saying(self, input: crate::domain::step::Input) -> Self {
+    fn saying(self, input: Input) -> Self {
         Self { input: Some(input), ..self }
     }
 
-    fn record(&self, tx: &mut Tx, stamp: &Stamp) -> store::Result<Option<Changed>> {
-        if let Some((until, reason)) = self.pause {
-            upstream_limit::pause(tx, reason, stamp.now, until)?;
+    /// The lesson, if there is one, changes what is sent from now on.
+    fn teach(&self, tx: &mut Tx, limit: &mut Limit, stamp: &Stamp) -> store::Result<()> {
+        let Some(Lesson { answer, sent_at, jitter }) = self.lesson else { return Ok(()) };
+        let others = upstream_limit::slots_of_others(tx, &self.task.subject, stamp.now)?;
+        let looked_up = limit.wants_look();
+        limit.learn(answer, others, sent_at, jitter, stamp.now);
+        if limit.wants_look() && !looked_up {
+            account::add(tx, stamp.now)?;
         }
-        if self.resume {
-            upstream_limit::resume(tx)?;
+        Ok(())
+    }
+
+    /// The upstream limit is locked before anything else, as everywhere.
+    fn record(&self, tx: &mut Tx, stamp: &Stamp) -> store::Result<Recorded> {
+        let uncounts = matches!(self.input, Some(Input::NotAccepted { .. } | Input::Refused(_)));
+        if self.lesson.is_none() && !uncounts {
+            let found = flow::conclude(tx, &self.task, &self.outcome, self.input.as_ref(), stamp)?;
+            return Ok((found, None, None));
         }
-        flow::conclude(tx, &self.task, &self.outcome, self.input.as_ref(), stamp)
+        let mut limit = upstream_limit::lock(tx)?;
+        let before = limit.pause.as_ref().map(|pause| pause.reason);
+        self.teach(tx, &mut limit, stamp)?;
+        let found = flow::conclude(tx, &self.task, &self.outcome, self.input.as_ref(), stamp)?;
+        // A job that waits again has forgotten when it was sent.
+        let sent_at = |job: &Job| job.details.sent_at.or(self.lesson.map(|lesson| lesson.sent_at));
+        if let Some(Changed::Ok(job)) = found.as_ref().filter(|_| uncounts)
+            && matches!(job.state, State::Queued | State::Failed)
+            && let Some(sent_at) = sent_at(job)
+        {
+            limit.uncount(sent_at);
+        }
+        upstream_limit::put(tx, &limit)?;
+        Ok((found, before, limit.pause.map(|pause| pause.reason)))
     }
 }
 
-/// The pause a fault asks for, if it concerns every job.
-fn pause_for(fault: &Fault, now: i64) -> Option<(i64, &'static str)> {
-    use crate::domain::time::MINUTE;
-    match fault {
-        Fault::Blocked { by: Blocked::Address, .. } => Some((now + MINUTE, Blocked::Address.name())),
-        Fault::Blocked { by, .. } => Some((now + 5 * MINUTE, by.name())),
-        _ => None,
+/// What became of the job, and why submission was paused before and is after.
+type Recorded = (Option<Changed>, Option<Reason>, Option<Reason>);
+
+/// One log line for a pause that began or ended.
+fn tell_pause(before: Option<Reason>, after: Option<Reason>) {
+    match (before, after) {
+        (before, Some(reason)) if before != after => {
+            tracing::warn!(reason = reason.name(), fix = reason.fix(), "submission is paused");
+        }
+        (Some(reason), None) => tracing::info!(reason = reason.name(), "submission goes on"),
+        _ => {}
     }
 }

@@ -17,8 +17,6 @@ use crate::domain::time::{Millis, SECOND};
 use crate::fail::Point;
 use crate::store::{self, task, upstream_limit};
 
-/// Tasks of the inbound lane claimed at once; each is about receipts that were accepted together.
-const INBOUND_BATCH: usize = 64;
 /// Receipts applied in one transaction, unless a single task has more: bounds how long callers
 /// wait for the writer.
 const TOGETHER: usize = 256;
@@ -30,20 +28,25 @@ const CLAIM_PAUSE: Millis = 10;
 
 struct LaneRule {
     lane: Lane,
-    /// How many tasks run at once; of the inbound lane, how many batches.
+    /// How many runs there are at once.
     permits: usize,
+    /// Tasks of one run, at most.
+    batch: usize,
     /// How long a claim lasts. Longer than the longest run: see each kind of task.
     lease: Millis,
 }
 
-const RULES: [LaneRule; 6] = [
-    LaneRule { lane: Lane::Inbound, permits: 1, lease: 60 * SECOND },
-    LaneRule { lane: Lane::Submit, permits: 16, lease: submit::LEASE },
-    LaneRule { lane: Lane::Resolve, permits: 16, lease: submit::LEASE },
+const RULES: [LaneRule; 7] = [
+    // Each task is about receipts that were accepted together.
+    LaneRule { lane: Lane::Inbound, permits: 1, batch: 64, lease: 60 * SECOND },
+    LaneRule { lane: Lane::Submit, permits: 16, batch: 1, lease: submit::LEASE },
+    LaneRule { lane: Lane::Resolve, permits: 16, batch: 1, lease: submit::LEASE },
+    // One read of 30 s for each kind, all at once.
+    LaneRule { lane: Lane::Poll, permits: 4, batch: poll::BATCH, lease: 60 * SECOND },
     // Two reads of 30 s each.
-    LaneRule { lane: Lane::Poll, permits: 8, lease: 90 * SECOND },
-    LaneRule { lane: Lane::Clock, permits: 8, lease: 30 * SECOND },
-    LaneRule { lane: Lane::Slow, permits: 2, lease: 120 * SECOND },
+    LaneRule { lane: Lane::Ask, permits: 8, batch: 1, lease: 90 * SECOND },
+    LaneRule { lane: Lane::Clock, permits: 8, batch: 1, lease: 30 * SECOND },
+    LaneRule { lane: Lane::Slow, permits: 2, batch: 1, lease: 120 * SECOND },
 ];
 
 #[derive(Clone)]
@@ -139,17 +142,22 @@ impl Runner {
 
     /// One transaction claims for all lanes what their free permits allow.
     async fn claim(&self) -> store::Result<Vec<Batch>> {
+        let now = self.work.clock.now();
         let mut wanted = vec![];
         for (rule, permits) in self.lanes.iter() {
             if let Ok(permit) = permits
                 .clone()
                 .try_acquire_many_owned(u32::try_from(permits.available_permits()).unwrap_or(u32::MAX).max(1))
             {
-                let most = if rule.lane == Lane::Inbound { INBOUND_BATCH } else { permit.num_permits() };
+                // What the budget has no room for stays due, in its turn.
+                let room = match rule.lane {
+                    Lane::Ask => self.work.budget.free(now) / poll::MOST_CALLS,
+                    _ => usize::MAX,
+                };
+                let most = (permit.num_permits() * rule.batch).min(room);
                 wanted.push((*rule, most, permit));
             }
         }
-        let now = self.work.clock.now();
         let token = i64::from_be_bytes(self.work.clock.random());
         let asked: Vec<(Lane, i64, Millis)> = wanted
             .iter()
@@ -175,13 +183,9 @@ impl Runner {
                 rule.lane.name(),
                 tasks.len() as u64,
             );
-            if rule.lane == Lane::Inbound && !tasks.is_empty() {
-                batches.push(Batch { lane: rule.lane, tasks, permit: Some(permit) });
-                continue;
-            }
-            for task in tasks {
+            for tasks in tasks.chunks(rule.batch) {
                 let own = permit.split(1);
-                batches.push(Batch { lane: rule.lane, tasks: vec![task], permit: own });
+                batches.push(Batch { lane: rule.lane, tasks: tasks.to_vec(), permit: own });
             }
         }
         Ok(batches)
@@ -190,7 +194,8 @@ impl Runner {
     async fn execute(&self, batch: Batch) {
         let Batch { lane, tasks, permit } = batch;
         self.work.fail.at(Point::RunClaimed).await;
-        for tasks in groups(tasks) {
+        let groups = if lane == Lane::Inbound { groups(tasks) } else { vec![tasks] };
+        for tasks in groups {
             let ran = AssertUnwindSafe(self.dispatch(lane, tasks.clone())).catch_unwind().await;
             let why = match ran {
                 Ok(Ok(())) => continue,
@@ -207,8 +212,10 @@ impl Runner {
     }
 
     async fn dispatch(&self, lane: Lane, tasks: Vec<Claimed>) -> store::Result<()> {
-        if lane == Lane::Inbound {
-            return apply::run(&self.work, tasks).await;
+        match lane {
+            Lane::Inbound => return apply::run(&self.work, tasks).await,
+            Lane::Poll => return poll::run_many(&self.work, tasks).await,
+            _ => {}
         }
         for task in tasks {
             match task.kind {

@@ -4,8 +4,10 @@
 //! is repeated only with the same Idempotency-Key, only where upstream is known to honour one, and
 //! only while it surely does. A crash at any line leaves a state from which the next owner goes on here.
 
-use super::{End, Work, pause_for};
+use super::{End, Lesson, Work};
 use crate::domain::job::{Job, Kind};
+use crate::domain::limit::Answer;
+use crate::domain::pause::Reason;
 use crate::domain::retry::submit_backoff;
 use crate::domain::step::Input;
 use crate::domain::task::{Claimed, Lane, Outcome};
@@ -24,6 +26,8 @@ pub(super) const LEASE: Millis = 150 * SECOND;
 const MARGIN: Millis = 20 * SECOND;
 /// Upstream honours a key for 24 h (heygen-api.md 2.13); we trust it for this long.
 const KEY_TRUSTED: Millis = 20 * HOUR;
+/// A job for which the credit was too small is tried again after this long.
+const CREDIT_PAUSE: Millis = 5 * MINUTE;
 /// Pages of the event log and of the lists that are searched for a job of unknown outcome.
 const SEARCH_PAGES: usize = 10;
 const SEARCH_AGAIN: Millis = 10 * MINUTE;
@@ -35,7 +39,7 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
             work.metrics.stale_finishes.inc();
             Ok(())
         }
-        Begun::Nothing => Ok(()),
+        Begun::Nothing | Begun::NotNow => Ok(()),
         Begun::Send { job, request } => {
             let end = send(work, task, &job, &request).await?;
             work.conclude(end).await
@@ -48,24 +52,30 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
 }
 
 async fn send(work: &Work, task: Claimed, job: &Job, request: &str) -> store::Result<End> {
-    let called = call(work, &task, job, request).await?;
-    let now = work.clock.now();
-    let tries = i64::from(job.details.refusals) + 1;
-    let later = now + submit_backoff(tries, work.jitter());
-    let queued = |until| Outcome::Snooze { until, lane: Some(Lane::Submit) };
-    let fault = match called {
-        Ok(created) => return Ok(accepted(task, created)),
+    let begun = work.clock.now();
+    let fault = match call(work, &task, job, request).await {
+        Ok(created) => return Ok(accepted(work, task, job, created)),
         Err(fault) => fault,
     };
     tracing::info!(job_id = %job.id, why = fault.why(), "HeyGen did not take the job");
-    let (pause, why) = (pause_for(&fault, now), fault.why());
+    let now = work.clock.now();
+    let later = now + submit_backoff(i64::from(job.details.refusals) + 1, work.jitter());
+    // Known not to be accepted: it waits for a slot like any other.
+    let queued = |until| Outcome::Snooze { until, lane: Some(Lane::Submit) };
+    let (lesson, why) = (work.lesson(&fault, begun), fault.why());
     let end = match fault {
-        Fault::NotSent { .. } => End::of(task, queued(later)).saying(Input::NotAccepted { sent: false, why }),
+        // All are held up for as long; the oldest goes first again.
+        Fault::NotSent { .. } => End::of(task, queued(now)).saying(Input::NotAccepted { sent: false, why }),
+        Fault::TooMany { .. } => End::of(task, queued(now)).saying(Input::NotAccepted { sent: true, why }),
         Fault::Wait { after, .. } => {
             let until = after.map_or(later, |pause| now + pause);
             End::of(task, queued(until)).saying(Input::NotAccepted { sent: true, why })
         }
-        Fault::Blocked { .. } => End::of(task, queued(now)).saying(Input::NotAccepted { sent: true, why }),
+        Fault::Blocked { by, .. } => {
+            // A cheaper one may pass where this one found too little credit.
+            let until = if by == Reason::OutOfCredit { now + CREDIT_PAUSE } else { now };
+            End::of(task, queued(until)).saying(Input::NotAccepted { sent: true, why })
+        }
         Fault::Refused(failure) | Fault::NotFound(failure) => {
             End::of(task, Outcome::Done).saying(Input::Refused(failure))
         }
@@ -74,13 +84,16 @@ async fn send(work: &Work, task: Claimed, job: &Job, request: &str) -> store::Re
             End::of(task, Outcome::Retry { at, why: why.clone() }).saying(Input::NoAnswer { why })
         }
     };
-    Ok(End { pause, ..end })
+    Ok(End { lesson, ..end })
 }
 
-fn accepted(task: Claimed, created: Created) -> End {
+fn accepted(work: &Work, task: Claimed, job: &Job, created: Created) -> End {
     let Created { upstream_id, upstream_video_id } = created;
     let said = Input::Accepted { upstream_id, upstream_video_id };
-    End { resume: true, ..End::of(task, Outcome::Done).saying(said) }
+    // An answer that comes again tells how things stood when it was first given.
+    let sent_at = job.details.sent_at.unwrap_or(job.created_at);
+    let lesson = Some(Lesson { answer: Answer::Accepted, sent_at, jitter: work.jitter() });
+    End { lesson, ..End::of(task, Outcome::Done).saying(said) }
 }
 
 /// The same key again while upstream honours it; then only what upstream's log and lists confirm.
@@ -90,18 +103,18 @@ async fn resolve(work: &Work, task: Claimed, job: &Job, request: &str) -> store:
     let repeatable = kinds::route(job.kind).repeat != Repeat::Never;
     if age >= KEY_TRUSTED || !repeatable {
         let why = match search(work, job).await {
-            Ok(Some(created)) => return Ok(accepted(task, created)),
+            Ok(Some(created)) => return Ok(accepted(work, task, job, created)),
             _ if !repeatable => for_a_person(job),
             Ok(None) => "neither HeyGen's event log nor its lists know it".to_owned(),
             Err(fault) => fault.why(),
         };
         return Ok(still_open(work, task, &why, SEARCH_AGAIN));
     }
-    let fault = match call(work, &task, job, request).await? {
-        Ok(created) => return Ok(accepted(task, created)),
+    let fault = match call(work, &task, job, request).await {
+        Ok(created) => return Ok(accepted(work, task, job, created)),
         Err(fault) => fault,
     };
-    let (pause, why) = (pause_for(&fault, now), fault.why());
+    let (lesson, why) = (work.lesson(&fault, now), fault.why());
     tracing::info!(job_id = %job.id, why, "the outcome of a submit is still open");
     let wait = match fault {
         // Upstream replays an accepted first answer before it checks anything, so a refusal for
@@ -109,10 +122,10 @@ async fn resolve(work: &Work, task: Claimed, job: &Job, request: &str) -> store:
         Fault::Refused(failure) | Fault::NotFound(failure) => {
             return Ok(End::of(task, Outcome::Done).saying(Input::Refused(failure)));
         }
-        Fault::Wait { after: Some(after), .. } => after,
+        Fault::Wait { after: Some(after), .. } | Fault::TooMany { after: Some(after), .. } => after,
         _ => submit_backoff(task.attempt, work.jitter()),
     };
-    Ok(End { pause, ..still_open(work, task, &why, wait) })
+    Ok(End { lesson, ..still_open(work, task, &why, wait) })
 }
 
 /// What the job's note says of a call that must not be repeated: what happened, and who decides.
@@ -134,32 +147,26 @@ fn still_open(work: &Work, task: Claimed, why: &str, wait: Millis) -> End {
 }
 
 /// The one call that costs money.
-async fn call(
-    work: &Work,
-    task: &Claimed,
-    job: &Job,
-    request: &str,
-) -> store::Result<Result<Created, Fault>> {
+async fn call(work: &Work, task: &Claimed, job: &Job, request: &str) -> Result<Created, Fault> {
     let now = work.clock.now();
-    let live = work.db.read(move |tx| webhook_secret::list_live(tx, now)).await?;
+    let live = work.db.read(move |tx| webhook_secret::list_live(tx, now)).await;
+    let live = live.map_err(|e| Fault::NotSent { why: format!("the store could not be read: {e}") })?;
     let wants_url = kinds::wants_callback_url(job.kind, !live.is_empty());
     let address = work.addresses.of_job(&job.id).filter(|_| wants_url);
     let key = job.upstream_key();
-    let outgoing = match serde_json::from_str(request) {
-        Ok(body) => kinds::outgoing(job.kind, body, &job.id, &key, address.as_deref()),
-        Err(e) => return Ok(Err(Fault::NotSent { why: format!("the stored request is unreadable: {e}") })),
-    };
+    let unreadable = |e| Fault::NotSent { why: format!("the stored request is unreadable: {e}") };
+    let body = serde_json::from_str(request).map_err(unreadable)?;
+    let outgoing = kinds::outgoing(job.kind, body, &job.id, &key, address.as_deref());
     work.fail.at(Point::SendBegun).await;
     // The last look at the clock before the socket: a call that could outlive our lease is not begun.
     let limit = i64::try_from(CREATE_TIMEOUT.as_millis()).unwrap_or(i64::MAX);
     if work.clock.now().saturating_add(limit) > task.lease_until - MARGIN {
-        return Ok(Err(Fault::NotSent { why: "the run was too slow to begin a call".to_owned() }));
+        return Err(Fault::NotSent { why: "the run was too slow to begin a call".to_owned() });
     }
     let called = work.heygen.create(job.kind, outgoing, &key).await;
     work.fail.at(Point::SendAnswered).await;
-    let m = &work.metrics;
-    m.count(&m.upstream_calls, if called.is_ok() { "create_ok" } else { "create_fault" });
-    Ok(called)
+    work.called(("create_ok", "create_fault"), &called).await;
+    called
 }
 
 /// Looks for the job in upstream's event log by its callback id, then in the list of its kind. What

@@ -1,33 +1,92 @@
 //! Periodic duties of the server itself: each is a task that makes itself due again.
 
-use super::{End, Work};
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{End, Work, account, event_log};
+use crate::domain::event::EventType;
+use crate::domain::event_log::{DUTY as EVENT_LOG, Position};
+use crate::domain::history::{LOOKED_AT, Usual};
+use crate::domain::limit::LOOK;
 use crate::domain::task::{Claimed, Outcome, TaskKind, TaskOp};
-use crate::domain::time::{HOUR, Millis};
-use crate::store::{self, Tx, idempotency, task};
+use crate::domain::time::{HOUR, MINUTE, Millis, parse_rfc3339};
+use crate::flow;
+use crate::store::{self, Tx, event, idempotency, setting, task, upstream_limit};
 
 /// Forgets what is kept no longer.
 const PURGE: &str = "purge";
 const PURGE_EVERY: Millis = HOUR;
 /// Rows let go of in one transaction, so that nobody waits long behind it.
 const PURGE_ROWS: i64 = 500;
+/// Learns how long jobs take.
+const LEARN: &str = "learn";
+const LEARN_EVERY: Millis = 10 * MINUTE;
 
 pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
-    let now = work.clock.now();
-    if task.subject != PURGE {
+    match task.subject.as_str() {
+        PURGE => purge(work, task).await,
+        LEARN => learn(work, task).await,
+        LOOK => account::run(work, task).await,
+        EVENT_LOG => event_log::run(work, task).await,
         // A duty of a newer version of this program, or a mistake; either way not ours to guess.
-        let why = format!("unknown duty {}", task.subject);
-        return work.conclude(End::of(task, Outcome::Dead { why })).await;
+        other => {
+            let why = format!("unknown duty {other}");
+            work.conclude(End::of(task, Outcome::Dead { why })).await
+        }
     }
+}
+
+async fn purge(work: &Work, task: Claimed) -> store::Result<()> {
+    let now = work.clock.now();
     let gone = work.db.write_behind(move |tx| idempotency::purge(tx, now, PURGE_ROWS)).await?;
     let full = gone >= PURGE_ROWS.unsigned_abs();
     let until = if full { now } else { now + PURGE_EVERY };
     work.conclude(End::of(task, Outcome::Snooze { until, lane: None })).await
 }
 
-/// Makes sure every duty has its task; one that waits keeps its time.
-pub fn ensure(tx: &mut Tx, now: Millis) -> store::Result<()> {
-    if task::find_due(tx, PURGE, TaskKind::Upkeep)?.is_none() {
-        task::apply(tx, PURGE, TaskOp::Add(TaskKind::Upkeep, now + PURGE_EVERY))?;
+/// Learns from the jobs that completed lately how long each kind takes. A kind of which there are
+/// too few keeps what was learned before.
+async fn learn(work: &Work, task: Claimed) -> store::Result<()> {
+    let until = work.clock.now() + LEARN_EVERY;
+    let read = |tx: &mut Tx| {
+        Ok((flow::find_learned(tx)?, event::list_latest(tx, EventType::Completed.name(), LOOKED_AT)?))
+    };
+    let (mut learned, events) = work.db.read(read).await?;
+    let mut times: BTreeMap<String, Vec<Millis>> = BTreeMap::new();
+    let jobs = events.iter().filter_map(|event| serde_json::from_str::<Value>(&event.data).ok());
+    // When an adopted one ended nobody knows.
+    for job in jobs.filter(|job| job["adopted"] != true) {
+        let at = |name: &str| job[name].as_str().and_then(parse_rfc3339);
+        if let (Some(kind), Some(from), Some(to)) =
+            (job["kind"].as_str(), at("accepted_at"), at("finished_at"))
+        {
+            times.entry(kind.to_owned()).or_default().push(to.saturating_sub(from));
+        }
     }
-    Ok(())
+    for (kind, times) in times {
+        if let Some(usual) = Usual::learned(times) {
+            learned.insert(kind, usual);
+        }
+    }
+    // Numbers under plain names: writing them cannot fail.
+    let learned = serde_json::to_string(&learned).unwrap_or_default();
+    work.db.write_behind(move |tx| setting::put(tx, setting::LEARNED, &learned)).await?;
+    work.conclude(End::of(task, Outcome::Snooze { until, lane: None })).await
+}
+
+/// Makes sure every duty has its task. One that waits keeps its time, but for the event log, where
+/// what happened while no server ran is looked for at once, and for the look at the account.
+pub fn ensure(tx: &mut Tx, now: Millis) -> store::Result<()> {
+    for (duty, every) in [(PURGE, PURGE_EVERY), (LEARN, LEARN_EVERY)] {
+        if task::find_due(tx, duty, TaskKind::Upkeep)?.is_none() {
+            task::apply(tx, duty, TaskOp::Add(TaskKind::Upkeep, now + every))?;
+        }
+    }
+    // The key or the account may be what was repaired before this start.
+    if upstream_limit::get(tx)?.wants_look() {
+        account::add(tx, now)?;
+    }
+    setting::get_or_put(tx, setting::EVENT_LOG, &event_log::text(&Position::new(now)))?;
+    task::apply(tx, EVENT_LOG, TaskOp::Add(TaskKind::Upkeep, now))
 }

@@ -218,6 +218,8 @@ async fn every_answer_is_as_the_description_says(fresh: &Fresh) {
         d.call(&app, route, "", &none).await;
     }
     app.sandbox.revoke_key(false);
+    d.call(&app, "POST /api/upstream/pause", "", &json!({"reason": "a look"})).await.expect(200);
+    d.call(&app, "POST /api/upstream/resume", "", &none).await.expect(200);
     d.call(&app, "POST /api/jobs/{id}/cancel", sent["id"].as_str().unwrap(), &none).await.expect(200);
     d.call(&app, "DELETE /api/webhooks/{id}", &endpoint, &none).await.expect(204);
     for route in ["/api/openapi.json", "/errors", "/livez", "/readyz", "/version", "/metrics"] {

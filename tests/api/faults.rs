@@ -88,6 +88,10 @@ async fn one_fault(app: &mut TestApp, kind: Kind, fault: Fault) -> Vec<String> {
         }
         app.advance_s(100).await;
     }
+    if fault == Fault::FailCredit {
+        // As it must, it stops all others until somebody tops the wallet up.
+        app.post("/api/upstream/resume", &json!({})).await.expect(200);
+    }
     // What comes after the end changes nothing: late ones in ten minutes, others within one.
     app.advance_s(if fault == Fault::Late { 1_200 } else { 90 }).await;
     let job = app.job(&id).await;

@@ -17,6 +17,7 @@ cases! {
     retry_after_is_waited_for_as_told,
     a_429_without_retry_after_backs_off,
     a_refusal_ends_failed_with_heygens_own_words,
+    what_heygen_refuses_of_a_request_of_ours_says_what_it_means,
     an_outage_of_an_hour_loses_and_doubles_nothing,
 }
 
@@ -84,16 +85,20 @@ async fn a_refused_key_pauses_all_and_its_repair_resumes_all(fresh: &Fresh) {
     app.advance_s(60).await;
     let state = upstream(&app).await;
     assert_eq!(state["paused"]["reason"], "heygen_key_refused");
-    assert!(state["paused"]["next_try_at"].is_string(), "{state}");
+    assert!(state["paused"]["next_look_at"].is_string(), "{state}");
     for id in ids.iter().chain([&later]) {
         assert_eq!(app.state(id).await, "queued");
     }
-    let note = app.job(&ids[0]).await["note"].clone();
-    assert!(note.as_str().is_some_and(|n| n.contains("401")), "the job says why it waits: {note}");
+    let mut notes = vec![];
+    for id in ids.iter().chain([&later]) {
+        let job = app.job(id).await;
+        assert_eq!(job["waiting"]["reason"], "heygen_key_refused", "each says why it waits");
+        notes.extend(job["note"].as_str().map(str::to_owned));
+    }
+    assert!(matches!(notes.as_slice(), [one] if one.contains("401")), "one was tried: {notes:?}");
     let before = creates(&app);
     app.advance_s(1_800).await;
-    let tries = creates(&app) - before;
-    assert!((1..=12).contains(&tries), "one tries now and then, not all at once: {tries}");
+    assert_eq!(creates(&app), before, "none is sent while a free call says that the key is refused");
     app.sandbox.revoke_key(false);
     app.advance_s(400).await;
     assert_eq!(upstream(&app).await["paused"], json!(null));
@@ -139,7 +144,7 @@ async fn without_a_heygen_key_jobs_wait_and_the_state_says_so(fresh: &Fresh) {
     assert_eq!(app.state(&id).await, "queued");
     let state = upstream(&app).await;
     assert_eq!(state["paused"]["reason"], "no_heygen_key");
-    assert_eq!(state["paused"]["next_try_at"], json!(null));
+    assert_eq!(state["paused"]["next_look_at"], json!(null));
     assert_eq!(creates(&app), 0);
     app.post(&format!("/api/jobs/{id}/cancel"), &json!({})).await.expect(200);
 }
@@ -193,6 +198,13 @@ async fn a_refusal_ends_failed_with_heygens_own_words(fresh: &Fresh) {
     assert_eq!(job["failure"]["code"], "invalid_parameter");
     let message = job["failure"]["message"].as_str().unwrap();
     assert!(message.contains("refused on purpose") && message.contains("avatar_id"), "{message}");
+    let failure = &job["failure"];
+    assert_eq!(failure["class"], "fix_input");
+    for said in ["for_user", "advice", "reelhook_does"] {
+        assert!(failure[said].as_str().is_some_and(|text| !text.is_empty()), "{said}: {failure}");
+    }
+    let event = app.get(&format!("/api/jobs/{id}/events")).await.expect(200).json()["data"][1].clone();
+    assert_eq!(event["data"]["failure"], *failure, "as it was published");
     assert_eq!(job["found_by"], "submit");
     app.advance_s(3_600).await;
     assert_eq!((app.charges(&id), app.keys_sent(&id).len()), (0, 1), "no is no");
@@ -214,4 +226,15 @@ async fn an_outage_of_an_hour_loses_and_doubles_nothing(fresh: &Fresh) {
     app.sandbox.set_offline(false);
     app.advance_s(180).await;
     all_completed_once(&app, &ids).await;
+}
+
+async fn what_heygen_refuses_of_a_request_of_ours_says_what_it_means(fresh: &Fresh) {
+    let app = TestApp::new(fresh).await;
+    let upstream =
+        app.post("/api/webhooks", &json!({"events": ["no.such.event"]})).await.json()["upstream"].clone();
+    assert_eq!((&upstream["code"], &upstream["class"]), (&json!("invalid_parameter"), &json!("fix_input")));
+    assert!(upstream["advice"].as_str().is_some_and(|text| text.contains("message")), "{upstream}");
+    app.sandbox.revoke_key(true);
+    let upstream = app.post("/api/webhooks", &json!({})).await.problem(502, "upstream")["upstream"].clone();
+    assert_eq!((&upstream["code"], &upstream["class"]), (&json!("unauthorized"), &json!("wait")));
 }

@@ -3,22 +3,29 @@
 //! compatibility table begin with the guide they come from.
 
 mod access;
+mod adopt;
 mod app;
 mod client;
 mod database;
 mod deadlines;
 mod described;
 mod dry_run;
+mod event_log;
 mod faults;
 mod guides;
 mod guides_jobs;
 mod hints;
 mod input;
 mod kinds;
+mod late;
 mod limits;
 mod lists;
 mod malformed;
+mod pauses;
+mod polls;
+mod queue;
 mod receive;
 mod requests;
+mod rotation;
 mod submit;
 mod wishes;

@@ -102,7 +102,7 @@ async fn every_malformed_request_is_refused_by_its_place(fresh: &Fresh) {
         Bad("GET", "/api/jobs?state=", &[], "", 400, parameter, &["state"]),
         Bad("GET", "/api/jobs?state=Held", &[], "", 400, parameter, &["state"]),
         Bad("GET", "/api/jobs?state=held&state=queued", &[], "", 400, parameter, &["state"]),
-        Bad("GET", "/api/jobs?kind=avatar&limit=0", &[], "", 400, parameter, &["limit", "kind"]),
+        Bad("GET", "/api/jobs?kind=film&limit=0", &[], "", 400, parameter, &["limit", "kind"]),
         Bad("GET", "/api/jobs?label=", &[], "", 400, parameter, &["label"]),
         Bad("GET", "/api/jobs?created_after=2026-11-21", &[], "", 400, parameter, &["created_after"]),
         Bad(
@@ -207,6 +207,7 @@ async fn every_limit_of_every_route_holds_from_both_sides(fresh: &Fresh) {
         // HeyGen has no such event type, but it is asked.
         ("/api/webhooks", named(100), named(101), 422),
         (&*reject, reason(500), reason(501), 200),
+        ("/api/upstream/pause", reason(500), reason(501), 200),
         ("/api/keys", name(100), name(101), 201),
     ] {
         let refused = app.call("POST", path, &[], too_much).await;
@@ -216,7 +217,7 @@ async fn every_limit_of_every_route_holds_from_both_sides(fresh: &Fresh) {
         assert!(!answer.text().contains("invalid_request"), "{path}: {}", answer.text());
     }
     // A key exists now. Nobody reads a body that no key came with.
-    app.call("POST", "/api/jobs", &[], padded(1 << 21)).await.problem(401, "unauthorized");
+    app.call("POST", "/api/jobs", &[], "no json").await.problem(401, "unauthorized");
     let keys = app.db().read(reelhook::store::api_key::list).await.unwrap();
     let revoked = keys[0].id.clone();
     app.db().write(move |tx| reelhook::store::api_key::revoke(tx, &revoked, 1)).await.unwrap();

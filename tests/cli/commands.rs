@@ -310,3 +310,155 @@ async fn register_names_its_events() {
     assert_eq!(server.asked()[0].json(), json!({"events": null}));
     assert_eq!(server.asked()[1].json(), json!({"events": ["a.success", "a.fail"]}));
 }
+
+#[tokio::test]
+async fn an_endpoint_is_shown_with_its_whole_address() {
+    let url = format!("https://{}.example.com/webhooks/heygen", "long".repeat(12));
+    let one = |ours: bool| {
+        json!({
+            "endpoint_id": "ep_1", "url": url, "events": ["avatar_video.success"], "status": "enabled",
+            "is_ours": ours, "secret_known": ours, "secret_since": ours.then_some("2026-11-21T10:00:00.000Z"),
+        })
+    };
+    let page = json!({"data": [one(true), one(false)], "has_more": false, "next_cursor": null});
+    let server = Canned::saying(200, page).await;
+    let ran = run(&["webhook", "list", "--output", "table", "--url", &server.url]).await.expect(0).out;
+    let head = format!("{url}  enabled\n");
+    let ours = "  endpoint  ep_1\n  leads to  this server\n  events    avatar_video.success\n  \
+                secret    known since 2026-11-21T10:00:00.000Z\n";
+    assert!(ran.starts_with(&format!("{head}{ours}\n{head}")), "{ran}");
+    assert!(ran.contains("leads to  another address"), "{ran}");
+}
+
+/// Guide 001's reader reads logs. A start that fails says why on stderr; its settings are in both.
+#[tokio::test]
+async fn guide_001_the_log_can_be_kept_in_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("reelhook.log");
+    let nowhere = directory.path().join("none/r.db");
+    let (log, database) = (file.to_str().unwrap(), nowhere.to_str().unwrap());
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--database", database, "--log-file", log];
+    for _ in 0..2 {
+        let ran = run(&serve).await.expect(1);
+        assert_eq!(ran.problem()["code"], "cli_store");
+        assert!(ran.problem()["hint"].as_str().unwrap().contains("directory"));
+        assert!(ran.err.contains("slots = 10 (the default)"), "{}", ran.err);
+    }
+    let kept = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(kept.matches("slots = 10 (the default)").count(), 2, "it is appended to: {kept}");
+    run(&[&serve[..], &["--log-format", "json"]].concat()).await.expect(1);
+    let kept = std::fs::read_to_string(&file).unwrap();
+    let last: serde_json::Value = serde_json::from_str(kept.lines().last().unwrap()).unwrap();
+    assert_eq!(last["level"], "INFO", "{last}");
+}
+
+#[tokio::test]
+async fn submission_is_shown_paused_and_resumed() {
+    let state = |paused: Value, waiting: Value| {
+        json!({
+            "slots": 7, "most_slots": 10, "slots_in_use": 3, "queued": 12, "waiting": waiting, "paused": paused,
+            "today": {"jobs": 5, "most_jobs": 40, "credits": 2.5, "most_credits": 50.0, "ends_at": "T"},
+            "balance": {"left": 97.5, "at": "T"},
+        })
+    };
+    let open = state(Value::Null, Value::Null);
+    let server = Canned::saying(200, open.clone()).await;
+    let ran = run(&["upstream", "show", "--output", "table", "--url", &server.url]).await.expect(0);
+    for part in ["open", "3 of 7 in use", "12", "5 of 40 jobs", "2.5 of 50", "97.5"] {
+        assert!(ran.out.contains(part), "{part}: {}", ran.out);
+    }
+    let ran = run(&["upstream", "resume", "--url", &server.url]).await.expect(0);
+    assert_eq!(ran.json(), open);
+    run(&["upstream", "pause", "--url", &server.url]).await.expect(0);
+
+    let paused = json!({"reason": "operator", "what": "somebody paused submission", "fix": "resume it",
+        "by": "key_1", "note": "no\u{1b}budget", "since": "T", "next_look_at": null});
+    let server = Canned::saying(200, state(paused, json!({"reason": "operator"}))).await;
+    let args = ["upstream", "pause", "--reason", "no budget", "--output", "table", "--url", &server.url];
+    let ran = run(&args).await.expect(0);
+    assert_eq!(server.lines(), ["POST /api/upstream/pause"]);
+    assert_eq!(server.asked()[0].json(), json!({"reason": "no budget"}));
+    let words = ran.out.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in ["paused", "somebody paused submission (operator), since T, by key_1: no budget", "resume it"]
+    {
+        assert!(words.contains(part), "{part}: {}", ran.out);
+    }
+    let full = json!({"reason": "daily_jobs", "what": "as many as allowed", "until": "midnight"});
+    let server = Canned::saying(200, state(Value::Null, full)).await;
+    let ran = run(&["upstream", "show", "--output", "table", "--url", &server.url]).await.expect(0);
+    assert!(ran.out.contains("waits: as many as allowed, until midnight"), "{}", ran.out);
+    run(&["upstream"]).await.expect(2);
+}
+
+#[tokio::test]
+async fn a_job_says_what_its_failure_means_and_what_it_waits_for() {
+    let mut failed = job("failed");
+    failed["failure"] = json!({"code": "40119", "message": "Video is too long", "class": "fix_input",
+        "for_user": "The video is too long.", "advice": "Change it.", "reelhook_does": "Nothing more."});
+    failed["priority"] = json!(9);
+    let server = Canned::saying(200, failed).await;
+    let ran = run(&["job", "get", ID, "--output", "table", "--url", &server.url]).await.expect(0);
+    for part in
+        ["40119: Video is too long", "fix_input: Change it.", "The video is too long.", "Nothing more."]
+    {
+        assert!(ran.out.contains(part), "{part}: {}", ran.out);
+    }
+    assert!(
+        ran.out.lines().any(|l| l.trim_start().starts_with("priority") && l.ends_with('9')),
+        "{}",
+        ran.out
+    );
+    let mut queued = job("queued");
+    queued["waiting"] = json!({"reason": "daily_jobs", "what": "today is full", "until": "T"});
+    let server = Canned::saying(200, queued).await;
+    let ran = run(&["job", "get", ID, "--output", "table", "--url", &server.url]).await.expect(0);
+    assert!(ran.out.contains("today is full; it goes on at T"), "{}", ran.out);
+    assert!(!ran.out.contains("priority"), "{}", ran.out);
+}
+
+#[tokio::test]
+async fn a_priority_is_sent_as_a_number_within_its_bounds() {
+    let server = Canned::saying(202, job("queued")).await;
+    let args =
+        ["job", "submit", "--kind", "video_agent", "--request", r#"{"prompt": "p"}"#, "--url", &server.url];
+    for good in ["1", "9"] {
+        run(&[&args[..], &["--priority", good]].concat()).await.expect(0);
+    }
+    run(&args).await.expect(0);
+    let sent: Vec<Value> = server.asked().iter().map(|a| a.json()["priority"].clone()).collect();
+    assert_eq!(sent, [json!(1), json!(9), Value::Null]);
+    for bad in ["0", "10", "high"] {
+        run(&[&args[..], &["--priority", bad]].concat()).await.expect(2);
+    }
+}
+
+#[tokio::test]
+async fn adopt_goes_through_every_page_of_every_list() {
+    let row =
+        |action: &str, id: &str| json!({"action": action, "kind": "video", "upstream_id": id, "title": "T"});
+    let server = Canned::start(move |nth, asked| {
+        assert_eq!(asked.line(), "POST /api/jobs/adopt");
+        let (rows, next) = match nth {
+            0 => (vec![row("adopted", "v1")], json!("c1")),
+            1 => (vec![row("known", "v2"), row("undecided", "v3")], json!(null)),
+            _ => (vec![], json!(null)),
+        };
+        answer(200, &json!({"data": rows, "has_more": next.is_string(), "next_cursor": next}))
+    })
+    .await;
+    let since = ["--since", "2026-11-01T00:00:00Z", "--url", &server.url];
+    let ran = run(&[&["job", "adopt"][..], &since].concat()).await.expect(0);
+    let counts = ran.json();
+    assert_eq!(
+        (&counts["adopted"], &counts["known"], &counts["undecided"]),
+        (&json!(1), &json!(1), &json!(1))
+    );
+    let bodies: Vec<Value> = server.asked().iter().map(|a| a.json()).collect();
+    let sent: Vec<(&str, &Value)> =
+        bodies.iter().map(|b| (b["kind"].as_str().unwrap(), &b["cursor"])).collect();
+    assert_eq!(sent, [("video", &json!(null)), ("video", &json!("c1")), ("translation", &json!(null))]);
+    assert_eq!(bodies[0]["since"], "2026-11-01T00:00:00.000Z");
+    let dry = [&["job", "adopt", "--kind", "translation", "--dry-run"][..], &since].concat();
+    run(&dry).await.expect(0);
+    assert_eq!(server.asked().last().unwrap().json()["dry_run"], json!(true));
+}

@@ -38,7 +38,9 @@ async fn help_says_what_there_is() {
         &["key", "list"],
         &["key", "revoke"],
         &["doctor"],
-        &["upstream"],
+        &["upstream", "show"],
+        &["upstream", "pause"],
+        &["upstream", "resume"],
         &["simulate"],
         &["completion"],
     ] {

@@ -119,7 +119,7 @@ async fn once_there_is_a_key_it_is_needed() {
     assert_eq!(server.run(&["key", "list"]).await.expect(3).problem()["code"], "unauthorized");
     let keyed = ["key", "list", "--api-key", text];
     assert_eq!(server.run(&keyed).await.expect(0).json()["data"][0]["name"], "ci");
-    server.run(&["upstream", "--api-key", text]).await.expect(0);
+    server.run(&["upstream", "show", "--api-key", text]).await.expect(0);
     // HeyGen cannot be reached here, so the doctor has something to say.
     let doctor = server.run(&["doctor", "--api-key", text]).await.expect(1);
     assert_eq!(doctor.json()["healthy"], false);

@@ -10,6 +10,7 @@ cases![
     a_list_goes_on_after_a_number_and_is_bounded,
     numbers_have_no_gap_though_appends_race_and_fail,
     a_reader_never_steps_over_a_late_number,
+    the_latest_of_a_type_come_newest_first,
 ];
 
 fn new(n: u32, job: Option<&str>) -> Event {
@@ -91,4 +92,18 @@ async fn a_reader_never_steps_over_a_late_number(store: Store) {
     };
     let (written, ()) = crate::harness::soon("last event", futures_util::future::join(writes, reads)).await;
     assert!(written.iter().all(Result::is_ok));
+}
+
+async fn the_latest_of_a_type_come_newest_first(store: Store) {
+    let latest = |among| store.read(move |tx| event::list_latest(tx, "job.completed", among));
+    assert_eq!(latest(9).await, []);
+    let typed = |n| {
+        let event_type = if n % 2 == 0 { "job.completed" } else { "job.queued" };
+        Event { event_type: event_type.to_owned(), ..new(n, None) }
+    };
+    append(&store, (1..=6).map(typed).collect()).await;
+    let numbers = |events: Vec<Event>| events.into_iter().map(|e| e.number).collect::<Vec<_>>();
+    assert_eq!(numbers(latest(99).await), [6, 4, 2]);
+    assert_eq!(numbers(latest(3).await), [6, 4], "among the last three");
+    assert!(latest(0).await.is_empty());
 }

@@ -3,7 +3,7 @@
 use reelhook::domain::job::{Failure, FoundBy, Kind, Observation, Output, Says, State};
 use reelhook::domain::receipt::Receipt;
 use reelhook::domain::step::Input;
-use reelhook::domain::task::{Claimed, Lane, TaskKind};
+use reelhook::domain::task::{Claimed, Lane, Outcome, TaskKind};
 use reelhook::flow::{self, Counts, Hearing};
 use reelhook::store::{event, inbox, task};
 
@@ -22,6 +22,7 @@ cases![
     without_its_lease_a_receipt_is_skipped,
     receipts_of_one_task_are_applied_or_skipped_together,
     our_own_id_goes_before_upstreams,
+    runs_about_one_job_each_end_together,
 ];
 
 /// What a receipt of the case says; `Hearing` itself cannot be made twice.
@@ -44,8 +45,7 @@ fn caption() -> Says {
 }
 
 fn failure() -> Says {
-    let failure = Failure { code: None, message: "broken".to_owned(), request_id: None };
-    Says::Failed { failure, confirmed: false }
+    Says::Failed { failure: Failure::new(None, "broken"), confirmed: false }
 }
 
 /// Accepts one receipt per saying, about upstream's id `about`, and claims their tasks.
@@ -82,6 +82,7 @@ fn hearing(heard: &Heard) -> Hearing {
             says: says.clone(),
         }),
         publish: Some(serde_json::json!({ "raw": heard.receipt }).to_string().into_bytes()),
+        stranger: None,
         unusable: heard.unusable.then(|| "not JSON".to_owned()),
     }
 }
@@ -322,4 +323,48 @@ async fn our_own_id_goes_before_upstreams(store: Store) {
         State::Completed,
         "one we do not have is no reason to park"
     );
+}
+
+async fn runs_about_one_job_each_end_together(store: Store) {
+    for n in 1..=3 {
+        store.insert_job(&job_in(State::Processing, n)).await;
+        store.add_task(&id("job_", n), TaskKind::Poll, NOW).await;
+    }
+    let mut polls = store.claim(Lane::Poll, 9, 1).await;
+    let lost = polls.remove(0);
+    store.write(move |tx| task::settle(tx, &lost, &Outcome::Done, NOW)).await;
+    let mut all = store.claim(Lane::Poll, 9, 1).await;
+    assert!(all.is_empty(), "all are claimed");
+    all.extend(polls);
+    all.push(Claimed { subject: id("job_", 1), token: 99, ..all[0].clone() });
+    let again = Outcome::Snooze { until: NOW + 5, lane: None };
+    let seen = |says| {
+        Input::Observed(Observation {
+            found_by: FoundBy::Poll,
+            upstream_id: None,
+            upstream_video_id: None,
+            says,
+        })
+    };
+    let inputs = [seen(file()), seen(Says::InProgress { progress: None }), seen(file())];
+    let (mut jobs, lost) = store
+        .write(move |tx| {
+            let ends: Vec<_> =
+                all.iter().zip(&inputs).map(|(task, input)| (task, &again, Some(input))).collect();
+            flow::conclude_many(tx, &ends, &stamp(1))
+        })
+        .await;
+    jobs.sort_by(|a, b| a.id.cmp(&b.id));
+    let states: Vec<_> = jobs.iter().map(|job| (job.id.clone(), job.state)).collect();
+    assert_eq!(states, [(id("job_", 2), State::Completed), (id("job_", 3), State::Processing)]);
+    assert_eq!(lost, 1);
+    assert_eq!(
+        store.job(&id("job_", 1)).await.state,
+        State::Processing,
+        "without a lease nothing is recorded"
+    );
+    assert_eq!(store.job(&id("job_", 3)).await.details.asked.times, 1);
+    assert_eq!(published(&store).await, ["job.completed"]);
+    assert_eq!(store.due(&id("job_", 2), TaskKind::Poll).await, None);
+    assert_eq!(store.due(&id("job_", 3), TaskKind::Poll).await, Some(NOW + 5));
 }

@@ -1,6 +1,6 @@
 //! `flow::submit` and `flow::change`: one job per key, everything of it together or nothing.
 
-use reelhook::domain::job::{Kind, State};
+use reelhook::domain::job::{Kind, Priority, State};
 use reelhook::domain::step::{Input, Refused};
 use reelhook::domain::task::TaskKind;
 use reelhook::domain::time::HOUR;
@@ -27,6 +27,7 @@ pub fn new_job() -> NewJob {
         title: Some("A title".to_owned()),
         labels: [("team".to_owned(), "a".to_owned())].into(),
         metadata: None,
+        priority: Priority::default(),
         hold: false,
         deadline_at: NOW + HOUR,
         retry_of: None,

@@ -18,6 +18,7 @@ cases![
     a_note_is_recorded,
     what_is_parked_is_released_by_its_id_once,
     a_list_is_filtered_and_paged,
+    what_was_told_is_found_by_job_and_by_the_id_it_is_parked_under,
 ];
 
 async fn accept(store: &Store, receipts: Vec<Receipt>) -> Vec<bool> {
@@ -204,4 +205,31 @@ async fn a_list_is_filtered_and_paged(store: Store) {
     assert_eq!(list(&store, Filter::default(), Some(2), 3).await, ids(&[1]));
     assert_eq!(list(&store, signed, None, 9).await, ids(&[3, 1]));
     assert_eq!(list(&store, of_job, None, 9).await, ids(&[3]));
+}
+
+async fn what_was_told_is_found_by_job_and_by_the_id_it_is_parked_under(store: Store) {
+    let notes = [
+        (1, Verdict::Signed, Some("job_1"), None),
+        (2, Verdict::Logged, None, Some("vid_1")),
+        (3, Verdict::Unsigned, Some("job_2"), None),
+        (4, Verdict::Refused, Some("job_3"), None),
+    ];
+    for (n, verdict, job_id, parked_under) in notes {
+        let one = Receipt { verdict, ..receipt(n, &format!("body {n}")) };
+        let note = Note {
+            event_type: Some(format!("type {n}")),
+            job_id: job_id.map(str::to_owned),
+            parked_under: parked_under.map(str::to_owned),
+            ..Note::default()
+        };
+        store.write(move |tx| inbox::accept_many(tx, std::slice::from_ref(&one))).await;
+        store.write(move |tx| inbox::annotate(tx, &[(&id("rcp_", n), &note)])).await;
+    }
+    let told =
+        |jobs: &'static [&str], ids: &'static [&str]| store.read(move |tx| inbox::list_told(tx, jobs, ids));
+    let pair = |subject: &str, n: u32| (subject.to_owned(), format!("type {n}"));
+    let all = told(&["job_1", "job_2", "job_3"], &["vid_1", "vid_2"]).await;
+    assert_eq!(all, [pair("job_1", 1), pair("vid_1", 2)], "an unsigned or refused word does not count");
+    assert_eq!(told(&[], &[]).await, []);
+    assert_eq!(told(&["vid_1"], &["job_1"]).await, [], "each by its own");
 }

@@ -1,25 +1,43 @@
-//! Table `upstream_limit`: never more outstanding than there are slots, and nothing while paused.
+//! Table `upstream_limit`: never more outstanding than there are slots, nothing while paused, and the
+//! order in which those who wait are taken.
 
-use reelhook::domain::job::State;
-use reelhook::domain::task::{Lane, Outcome, TaskKind};
-use reelhook::domain::time::MINUTE;
-use reelhook::store::upstream_limit::{self, Pause, UNKNOWN_HOLDS};
+use reelhook::domain::job::{Priority, State};
+use reelhook::domain::limit::Limit;
+use reelhook::domain::pause::{Pause, Reason};
+use reelhook::domain::task::{Lane, Outcome, TaskKind, TaskOp};
+use reelhook::domain::time::{DAY, MINUTE};
+use reelhook::flow::{self, Begun};
+use reelhook::store::upstream_limit::{self, UNKNOWN_HOLDS};
 use reelhook::store::{Db, task};
 
-use crate::harness::{LEASE, NOW, Store, cases, id, job_in};
+use crate::harness::{LEASE, NOW, Store, cases, id, job_in, stamp};
 
 cases![
+    a_new_database_has_the_first_limit,
+    what_is_put_is_read_and_changes_of_two_never_get_lost,
     jobs_that_upstream_may_be_working_on_hold_a_slot,
     submits_are_claimed_only_for_free_slots,
     a_claim_itself_holds_the_slot_until_its_lease_ends,
     claimers_that_race_never_exceed_the_slots,
     nothing_is_claimed_while_paused_and_one_to_find_out,
-    a_pause_keeps_its_beginning_while_it_is_renewed,
+    the_highest_priority_goes_first_and_then_the_oldest,
+    jobs_of_a_day_are_counted_with_what_is_recorded_before_sending,
+    what_was_claimed_before_a_pause_is_not_sent,
     a_slot_freed_is_claimed_again,
 ];
 
+/// Changes the row as everybody does.
+async fn change(store: &Store, change: impl Fn(&mut Limit) + Send + 'static) {
+    let write = move |tx: &mut reelhook::store::Tx| {
+        let mut limit = upstream_limit::lock(tx)?;
+        change(&mut limit);
+        upstream_limit::put(tx, &limit)
+    };
+    store.write(write).await;
+}
+
 async fn set_slots(store: &Store, slots: i64) {
-    store.write(move |tx| upstream_limit::set_slots(tx, slots)).await;
+    change(store, move |limit| (limit.slots, limit.most_slots) = (slots, slots)).await;
 }
 
 async fn queue(store: &Store, count: u32) {
@@ -34,6 +52,18 @@ async fn claim(db: &Db, most: i64, now: i64, token: i64) -> Vec<String> {
     claimed.expect("a claim").into_iter().map(|t| t.subject).collect()
 }
 
+async fn a_new_database_has_the_first_limit(store: Store) {
+    assert_eq!(store.read(upstream_limit::get).await, Limit::default());
+}
+
+async fn what_is_put_is_read_and_changes_of_two_never_get_lost(store: Store) {
+    let counts = (0..20).map(|_| change(&store, |limit| assert!(!limit.count(NOW))));
+    futures_util::future::join_all(counts).await;
+    change(&store, |limit| limit.block(Reason::NotHeygen, NOW)).await;
+    let limit = store.read(upstream_limit::get).await;
+    assert_eq!((limit.today.jobs, limit.pause), (20, Some(Pause::new(Reason::NotHeygen, NOW))));
+}
+
 async fn jobs_that_upstream_may_be_working_on_hold_a_slot(store: Store) {
     for (n, state) in State::ALL.into_iter().enumerate() {
         store.insert_job(&job_in(state, u32::try_from(n).expect("small"))).await;
@@ -45,10 +75,12 @@ async fn jobs_that_upstream_may_be_working_on_hold_a_slot(store: Store) {
     let deadline = job_in(State::Processing, 0).deadline_at;
     assert_eq!(store.read(in_use(deadline - 1)).await, 2);
     assert_eq!(store.read(in_use(deadline)).await, 0, "past its deadline a job holds none");
+    let busy = job_in(State::Processing, 4).id;
+    let others = store.read(move |tx| upstream_limit::slots_of_others(tx, &busy, NOW)).await;
+    assert_eq!(others, 2, "without itself");
 }
 
 async fn submits_are_claimed_only_for_free_slots(store: Store) {
-    assert_eq!(store.read(upstream_limit::get).await.slots, 10, "as a new database says");
     set_slots(&store, 3).await;
     queue(&store, 5).await;
     store.insert_job(&job_in(State::Processing, 90)).await;
@@ -83,22 +115,66 @@ async fn claimers_that_race_never_exceed_the_slots(store: Store) {
 
 async fn nothing_is_claimed_while_paused_and_one_to_find_out(store: Store) {
     queue(&store, 3).await;
-    store.write(|tx| upstream_limit::pause(tx, "out of credit", NOW, NOW + 10)).await;
+    change(&store, |limit| limit.block(Reason::OutOfCredit, NOW)).await;
     assert_eq!(claim(&store.db, 9, NOW + 9, 1).await, [""; 0]);
+    change(&store, |limit| limit.looked(Some(1), NOW + 10)).await;
     assert_eq!(claim(&store.db, 9, NOW + 10, 2).await.len(), 1, "one goes to see whether it is over");
     assert_eq!(claim(&store.db, 9, NOW + 11, 3).await, [""; 0], "and only one at a time");
-    assert!(store.write(upstream_limit::resume).await);
+    change(&store, |limit| assert!(limit.resume(NOW + 12))).await;
     assert_eq!(claim(&store.db, 9, NOW + 12, 4).await.len(), 2);
-    assert!(!store.write(upstream_limit::resume).await, "there was no pause to end");
 }
 
-async fn a_pause_keeps_its_beginning_while_it_is_renewed(store: Store) {
-    store.write(|tx| upstream_limit::pause(tx, "first", NOW, NOW + 10)).await;
-    store.write(|tx| upstream_limit::pause(tx, "second", NOW + 5, NOW + 99)).await;
-    let pause = store.read(upstream_limit::get).await.pause;
-    assert_eq!(pause, Some(Pause { since: NOW, until: NOW + 99, reason: "second".to_owned() }));
-    store.write(upstream_limit::resume).await;
-    assert_eq!(store.read(upstream_limit::get).await.pause, None);
+async fn the_highest_priority_goes_first_and_then_the_oldest(store: Store) {
+    set_slots(&store, 100).await;
+    let wanted = [(4, 9), (1, 7), (2, 5), (5, 5), (0, 1), (3, 1)];
+    let mut waits = wanted;
+    waits.sort_unstable();
+    for (n, priority) in waits {
+        store.insert_job(&job_in(State::Queued, n)).await;
+        let (subject, priority) = (id("job_", n), Priority::new(priority).expect("a priority"));
+        // Due in the opposite order: how long it is due says nothing of whose turn it is.
+        let due = TaskOp::Queue(priority, NOW - i64::from(n));
+        store.write(move |tx| task::apply(tx, &subject, due)).await;
+    }
+    let order = wanted.map(|(n, _)| id("job_", n));
+    assert_eq!(claim(&store.db, 2, NOW, 1).await, order[..2]);
+    let claimed = store.write(|tx| task::claim_queued(tx, 9, NOW, LEASE, 2)).await;
+    assert_eq!(claimed.into_iter().map(|t| t.subject).collect::<Vec<_>>(), order[2..]);
+    let first = id("job_", 4);
+    let again = TaskOp::Queue(Priority::default(), NOW + 1);
+    store.write(move |tx| task::apply(tx, &first, again)).await;
+    let later = store.write(|tx| task::claim_queued(tx, 1, LEASE, LEASE * 2, 3)).await.remove(0);
+    assert_eq!(later.subject, id("job_", 1), "a new priority counts");
+}
+
+async fn jobs_of_a_day_are_counted_with_what_is_recorded_before_sending(store: Store) {
+    change(&store, |limit| limit.daily_jobs = Some(3)).await;
+    queue(&store, 5).await;
+    let claimed = store.write(|tx| upstream_limit::claim_submits(tx, 9, NOW, LEASE, 1)).await;
+    assert_eq!(claimed.len(), 3, "no more than are left of the day");
+    assert_eq!(store.read(upstream_limit::get).await.today.jobs, 0, "claimed is not sent");
+    for task in claimed {
+        let begun = store.write(move |tx| flow::begin_send(tx, &task, &stamp(1))).await;
+        assert!(matches!(begun, Begun::Send { .. }), "{begun:?}");
+    }
+    assert_eq!(store.read(upstream_limit::get).await.today.jobs, 3);
+    assert_eq!(claim(&store.db, 9, NOW + MINUTE, 2).await, [""; 0]);
+    let tomorrow = (NOW.div_euclid(DAY) + 1) * DAY;
+    assert_eq!(claim(&store.db, 9, tomorrow - 1, 3).await, [""; 0]);
+    assert_eq!(claim(&store.db, 9, tomorrow, 4).await.len(), 2);
+}
+
+async fn what_was_claimed_before_a_pause_is_not_sent(store: Store) {
+    queue(&store, 1).await;
+    let task = store.write(|tx| upstream_limit::claim_submits(tx, 9, NOW, LEASE, 1)).await.remove(0);
+    change(&store, |limit| limit.pause_by("local", None, NOW)).await;
+    let held = task.clone();
+    let begun = store.write(move |tx| flow::begin_send(tx, &held, &stamp(1))).await;
+    assert_eq!(begun, Begun::NotNow);
+    assert_eq!(store.job(&task.subject).await.state, State::Queued);
+    change(&store, |limit| assert!(limit.resume(NOW))).await;
+    let again = store.write(|tx| upstream_limit::claim_submits(tx, 9, NOW, LEASE, 2)).await.remove(0);
+    assert_eq!((again.subject, again.attempt), (task.subject, 1), "back in its lane, no attempt spent");
 }
 
 async fn a_slot_freed_is_claimed_again(store: Store) {

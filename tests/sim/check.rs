@@ -75,9 +75,13 @@ impl Oracle {
         for id in self.jobs.values() {
             assert!(seen.jobs.iter().any(|job| job.id == *id), "acknowledged job lost: {id}");
         }
-        for (client, charges) in world.sandbox.charges() {
-            assert_eq!(charges, 1, "paid twice: {client}");
-            assert!(seen.jobs.iter().any(|job| client.starts_with(&job.id)), "paid for no job: {client}");
+        let mut paid: HashMap<String, usize> = HashMap::new();
+        for (_, job_id) in charged(world) {
+            *paid.entry(job_id).or_default() += 1;
+        }
+        for (id, times) in paid {
+            assert_eq!(times, 1, "paid twice: {id}");
+            assert!(seen.jobs.iter().any(|job| job.id == id), "paid for no job: {id}");
         }
         self.ends_are_final(&seen.jobs);
         events_are_whole(&seen);
@@ -100,11 +104,13 @@ impl Oracle {
     pub fn check_end(&mut self, world: &World) {
         self.check(world);
         let seen = world.read(look);
-        let charges = world.sandbox.charges();
+        let charged = charged(world);
         let mut ends: HashMap<String, Phase> = HashMap::new();
         for entry in world.sandbox.ledger() {
-            if let What::Ended { callback_id: Some(id), phase, .. } = entry.what {
-                ends.insert(id, phase);
+            if let What::Ended { id, phase, .. } = entry.what
+                && let Some(job_id) = charged.get(&id)
+            {
+                ends.insert(job_id.clone(), phase);
             }
         }
         assert_eq!(seen.jobs.len(), self.jobs.len(), "one job for each thing that was wanted");
@@ -112,7 +118,7 @@ impl Oracle {
             assert!(!task.is_dead, "given up: {} of {:?}", task.kind, task.subjects);
         }
         for job in &seen.jobs {
-            let charged = charges.keys().any(|client| client.starts_with(&job.id));
+            let charged = charged.values().any(|id| *id == job.id);
             agrees(job, charged, ends.get(&job.id).copied(), world.now());
         }
     }
@@ -120,6 +126,19 @@ impl Oracle {
     pub fn finished(&self) -> usize {
         self.ended.len()
     }
+}
+
+/// The sandbox's id of everything that was paid for, and our job: the one it was told of, or whose key
+/// the call carried.
+fn charged(world: &World) -> HashMap<String, String> {
+    let charges = world.sandbox.ledger().into_iter().filter_map(|entry| match entry.what {
+        What::Charged { id, callback_id, key, .. } => {
+            let by_key = || key.as_deref()?.split_once('-').map(|(job_id, _)| job_id.to_owned());
+            Some((id, callback_id.or_else(by_key).unwrap_or_default()))
+        }
+        _ => None,
+    });
+    charges.collect()
 }
 
 fn agrees(job: &Job, charged: bool, end: Option<Phase>, now: Millis) {

@@ -12,6 +12,7 @@ use rand::{Rng, SeedableRng};
 use reelhook::domain::job::Kind;
 use reelhook::domain::signature;
 use reelhook::domain::time::{DAY, HOUR, MINUTE, Millis, SECOND};
+use reelhook::heygen::kinds;
 use reelhook::heygen::sandbox::{Fault, Stage};
 use reelhook::store::webhook_secret;
 use serde_json::{Value, json};
@@ -134,8 +135,7 @@ impl Sim {
     /// A new thing is wanted.
     fn want(&mut self) {
         let kind = *Kind::ALL.choose(&mut self.dice).expect("a kind");
-        let Some(request) = request(kind) else { return };
-        let mut body = json!({"kind": kind.name(), "request": request});
+        let mut body = json!({"kind": kind.name(), "request": kinds::example(kind)});
         if self.dice.random_bool(0.15) {
             body["hold"] = json!(true);
         }
@@ -181,6 +181,9 @@ impl Sim {
     }
 
     fn deliver(&mut self) {
+        if self.dice.random_bool(0.05) {
+            return self.lie();
+        }
         self.world.settle_sandbox();
         let size = self.world.line.bag_size();
         if size == 0 {
@@ -195,9 +198,28 @@ impl Sim {
         self.bring(&sent);
     }
 
+    /// Somebody who has the secret says of a job that it failed, true or not.
+    fn lie(&mut self) {
+        let Some(secret) = self.secrets().pop() else { return };
+        let jobs: Vec<String> = self.oracle.jobs.values().cloned().collect();
+        let Some(id) = jobs.choose(&mut self.dice) else { return };
+        let name =
+            *["avatar_video", "video_agent", "video_translate"].choose(&mut self.dice).expect("a name");
+        let body =
+            json!({"event_type": format!("{name}.fail"), "event_data": {"callback_id": id, "error": "e"}});
+        let body = Bytes::from(body.to_string());
+        let mut headers = json_headers(None);
+        headers.insert("signature", signature::sign(&secret, &body).parse().expect("a header"));
+        self.bring(&Sent { path: "/webhooks/heygen".to_owned(), headers, body });
+    }
+
+    fn secrets(&self) -> Vec<String> {
+        let live = self.world.read(|tx| webhook_secret::list_live(tx, i64::MAX - 1));
+        live.into_iter().map(|s| s.secret).collect()
+    }
+
     fn bring(&mut self, sent: &Sent) {
-        let secrets = self.world.read(|tx| webhook_secret::list_live(tx, i64::MAX - 1));
-        let secrets: Vec<String> = secrets.into_iter().map(|s| s.secret).collect();
+        let secrets = self.secrets();
         let header = |name: &str| sent.headers.get(name).and_then(|v| v.to_str().ok());
         let is_signed = signature::verify(&sent.body, header, &secrets, self.world.now()).is_ok();
         self.counts.webhooks += 1;
@@ -343,6 +365,8 @@ impl Sim {
                 continue;
             }
             self.oracle.check(&self.world);
+            // A job that was made and could not be paid stops all others until somebody says go on.
+            self.world.resume();
             if self.world.runs.is_empty() && self.oracle.finished() == self.wanted.len() {
                 return;
             }
@@ -366,17 +390,4 @@ fn json_headers(key: Option<usize>) -> HeaderMap {
         headers.insert("idempotency-key", HeaderValue::from(nth as u64 + 1));
     }
     headers
-}
-
-/// A body that HeyGen takes, for every kind that has one here.
-fn request(kind: Kind) -> Option<Value> {
-    match kind.name() {
-        "video" => Some(json!({"type": "avatar", "avatar_id": "a", "title": "t", "script": "s"})),
-        "video_agent" => Some(json!({"prompt": "p"})),
-        "translation" => Some(json!({
-            "video": {"type": "url", "url": "https://example.com/s.mp4"},
-            "output_languages": ["Spanish (Spain)"],
-        })),
-        _ => None,
-    }
 }

@@ -18,6 +18,7 @@ use reelhook::config::{Config, Given};
 use reelhook::domain::time::Millis;
 use reelhook::fail::{FailPoints, Point};
 use reelhook::heygen::sandbox::{Fault, Options, Sandbox};
+use reelhook::store::upstream_limit;
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::{Id, JoinHandle};
@@ -173,6 +174,19 @@ impl World {
         read: impl Fn(&mut reelhook::store::Tx) -> reelhook::store::Result<T> + Send + 'static,
     ) -> T {
         self.runtime().block_on(self.app().db.read(read)).expect("the store can be read")
+    }
+
+    /// An operator ends whatever pause of submission there is.
+    pub fn resume(&self) {
+        let now = self.now();
+        let write = move |tx: &mut reelhook::store::Tx| {
+            let mut limit = upstream_limit::lock(tx)?;
+            if limit.resume(now) {
+                upstream_limit::put(tx, &limit)?;
+            }
+            Ok(())
+        };
+        self.runtime().block_on(self.app().db.write(write)).expect("the store can be written");
     }
 
     pub fn now(&self) -> Millis {

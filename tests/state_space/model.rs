@@ -388,7 +388,7 @@ impl World {
                 self.conclude(node, None, Some(said));
             }
             Answer::Refused => {
-                let failure = Failure { code: None, message: why, request_id: None };
+                let failure = Failure::new(None, why);
                 self.conclude(node, None, Some(Input::Refused(failure)));
             }
             Answer::Busy if !again => {
@@ -449,7 +449,12 @@ impl World {
         let ends = [EventType::Completed, EventType::Failed, EventType::Canceled];
         self.told += change.events.iter().filter(|event| ends.contains(event)).count();
         for op in change.tasks {
+            let op = match op {
+                TaskOp::Queue(_, due_at) => TaskOp::Add(TaskKind::Submit, due_at),
+                other => other,
+            };
             match op {
+                TaskOp::Queue(..) => {}
                 TaskOp::Add(kind, due_at) => match self.tasks.get_mut(&kind) {
                     Some(task) => task.due_at = due_at,
                     None => drop(self.tasks.insert(kind, Task { due_at, lease: None })),
@@ -473,10 +478,7 @@ impl World {
                 video_url: Some("https://v".to_owned()),
                 ..Output::default()
             })),
-            Some(false) => Says::Failed {
-                failure: Failure { code: None, message: "f".to_owned(), request_id: None },
-                confirmed: false,
-            },
+            Some(false) => Says::Failed { failure: Failure::new(None, "f"), confirmed: false },
         };
         Observation { found_by, upstream_id: Some("vid_1".to_owned()), upstream_video_id: None, says }
     }

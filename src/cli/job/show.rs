@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::cli::client::Session;
 use crate::cli::output::{Fit, Output, Paint, Shown, cell, clean, field, painted};
 use crate::cli::units::age;
+use crate::domain::job::Priority;
 
 pub fn print(s: &Session, job: &Value) {
     s.out.answer(job, |out| page(out, job, s.clock.now()));
@@ -72,14 +73,21 @@ fn page(out: &Output, job: &Value, now: i64) -> String {
         ("submitted", at("created_at")),
         ("accepted", at("accepted_at")),
         ("ended", at("finished_at")),
+        ("expected", expected(job)),
         ("deadline", deadline),
         ("progress", progress),
+        ("priority", priority(job)),
         ("note", field(job, "note")),
+        ("waits for", waiting(&job["waiting"])),
         ("retry of", field(job, "retry_of")),
         ("failure", failure(&job["failure"])),
+        ("what to do", class(&job["failure"])),
+        ("reelhook", field(&job["failure"], "reelhook_does")),
+        ("for the user", field(&job["failure"], "for_user")),
         ("canceled", field(job, "cancel_reason")),
         ("found by", if state == "canceled" { String::new() } else { field(job, "found_by") }),
     ];
+    pairs.extend(evidence(&job["evidence"]));
     let mut links = vec![];
     flatten("", &job["result"], &mut links);
     pairs.extend(links.iter().map(|(name, value)| (name.as_str(), value.clone())));
@@ -89,9 +97,54 @@ fn page(out: &Output, job: &Value, now: i64) -> String {
     head + &out.pairs(&pairs)
 }
 
+fn expected(job: &Value) -> String {
+    let range = &job["expected"];
+    if range.is_null() {
+        return String::new();
+    }
+    let late = if job["late"] == true { ", so it is late" } else { "" };
+    format!("from {} to {}{late}", field(range, "from"), field(range, "to"))
+}
+
+/// What was sent, asked and told of a job without a result.
+fn evidence(evidence: &Value) -> Vec<(&'static str, String)> {
+    let is = |name: &str| evidence[name].is_string();
+    let said = |name: &str| field(evidence, name);
+    let mut pairs = vec![];
+    if is("sent_at") {
+        pairs.push(("sent", format!("{} with the key {}", said("sent_at"), said("idempotency_key"))));
+    }
+    if is("asked_at") {
+        let (times, at, answer) = (said("asked_times"), said("asked_at"), said("last_answer"));
+        pairs.push(("asked", format!("{times} times, last at {at}: {answer}")));
+    }
+    if is("told_at") {
+        pairs.push(("told", format!("by {} at {}: {}", said("told_by"), said("told_at"), said("told"))));
+    }
+    pairs
+}
+
 fn failure(failure: &Value) -> String {
     let (code, message) = (field(failure, "code"), field(failure, "message"));
     if code.is_empty() || message.is_empty() { code + &message } else { format!("{code}: {message}") }
+}
+
+fn class(failure: &Value) -> String {
+    let (class, advice) = (field(failure, "class"), field(failure, "advice"));
+    if class.is_empty() || advice.is_empty() { class + &advice } else { format!("{class}: {advice}") }
+}
+
+/// Only where somebody set it.
+fn priority(job: &Value) -> String {
+    let usual = Priority::default().number();
+    job["priority"].as_i64().filter(|number| *number != usual).map_or(String::new(), |n| n.to_string())
+}
+
+fn waiting(waiting: &Value) -> String {
+    match (field(waiting, "what"), field(waiting, "until")) {
+        (what, until) if until.is_empty() => what,
+        (what, until) => format!("{what}; it goes on at {until}"),
+    }
 }
 
 /// The links and figures of a result, by the names they have in the answer: `clips.0.video_url`.

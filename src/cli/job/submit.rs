@@ -9,7 +9,7 @@ use super::{show, wait};
 use crate::cli::client::{Path, Session, is_retryable};
 use crate::cli::{CliError, Exit, Result, read, units};
 use crate::clock::Clock;
-use crate::domain::job::Kind;
+use crate::domain::job::{Kind, Priority};
 
 /// A lost answer is asked for again so often, with the same key.
 const TRIES: u32 = 4;
@@ -44,6 +44,9 @@ pub struct Args {
     /// Anything you want back with it: JSON, a file, or - for standard input.
     #[arg(long, value_name = "JSON|FILE|-")]
     metadata: Option<String>,
+    /// Which goes first of those that wait for a slot: 9 before 1 [default: 5].
+    #[arg(long, value_name = "1..9", value_parser = clap::value_parser!(i64).range(Priority::LEAST..=Priority::MOST))]
+    priority: Option<i64>,
     /// Send nothing until somebody approves.
     #[arg(long)]
     hold: bool,
@@ -107,6 +110,7 @@ fn body(args: &Args, now: i64) -> Result<Value> {
     set("callback_id", args.callback_id.as_ref().map(|id| json!(id)));
     set("labels", labels(&args.labels)?);
     set("metadata", args.metadata.as_deref().map(|given| read::json(given, "metadata")).transpose()?);
+    set("priority", args.priority.map(|number| json!(number)));
     set("hold", args.hold.then_some(json!(true)));
     set("check", args.no_check.then_some(json!(false)));
     set("deadline", args.deadline.map(|moment| json!(moment.rfc3339(now))));

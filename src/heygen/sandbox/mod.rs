@@ -37,6 +37,7 @@ pub use self::jobs::Phase;
 pub use self::ledger::{Entry, Tally, What};
 pub use self::media::File;
 pub use self::options::Options;
+pub use self::routes::Twist;
 
 use self::ledger::Ledger;
 use self::media::Links;
@@ -157,6 +158,15 @@ impl Sandbox {
     /// While offline, the API and the files answer 503 to all. Webhooks are still delivered.
     pub fn set_offline(&self, offline: bool) {
         self.world().offline = offline;
+    }
+
+    /// What becomes of every call to this path, or `METHOD path`, from now on, until it is `None` again.
+    pub fn twist(&self, path: &str, twist: Option<Twist>) {
+        let mut world = self.world();
+        match twist {
+            Some(twist) => world.twists.insert(path.to_owned(), twist),
+            None => world.twists.remove(path),
+        };
     }
 
     /// What happened so far, oldest first.

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, RawQuery, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -13,7 +14,7 @@ use axum::routing::{MethodRouter, delete, get, patch, post};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::answer::{Problem, Query, data};
+use super::answer::{self, Problem, Query, data};
 use super::jobs::Job;
 use super::ledger::What;
 use super::world::World;
@@ -66,6 +67,17 @@ async fn nothing_here() -> Problem {
     Problem::not_found("not_found", "There is no such route.")
 }
 
+/// What becomes of a call to a route, in place of its answer.
+#[derive(Debug, Clone)]
+pub enum Twist {
+    /// Not carried out; this status and body instead.
+    Answer(u16, Value),
+    /// Not carried out; the connection breaks.
+    Drop,
+    /// Carried out; the connection breaks before the answer.
+    Lose,
+}
+
 /// Key, power switch, ledger and request id, around every call.
 async fn gate(State(sandbox): State<Sandbox>, request: Request, next: Next) -> Response {
     let (method, uri) = (request.method().clone(), request.uri().clone());
@@ -74,10 +86,11 @@ async fn gate(State(sandbox): State<Sandbox>, request: Request, next: Next) -> R
         return next.run(request).await;
     }
     let stopped = sandbox.stopped(path, request.headers());
+    let twist = sandbox.world().twist_of(&method, path);
     let own_entry = stopped.is_none() && (path.starts_with("/files/") || is_create(&method, path));
     let mut response = match stopped {
         Some(response) => response,
-        None => next.run(request).await,
+        None => twisted(twist, next.run(request)).await,
     };
     if !own_entry {
         sandbox.note(What::Call {
@@ -92,6 +105,19 @@ async fn gate(State(sandbox): State<Sandbox>, request: Request, next: Next) -> R
         response.headers_mut().insert("x-request-id", id);
     }
     response
+}
+
+async fn twisted(twist: Option<Twist>, answer: impl Future<Output = Response>) -> Response {
+    let broken = || answer::broken(StatusCode::OK, "application/json", &Bytes::from_static(b"{}"), 0);
+    match twist {
+        None => answer.await,
+        Some(Twist::Answer(status, body)) => answer::json_answer(status, &body),
+        Some(Twist::Drop) => broken(),
+        Some(Twist::Lose) => {
+            answer.await;
+            broken()
+        }
+    }
 }
 
 fn is_create(method: &Method, path: &str) -> bool {

@@ -4,12 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use super::Fault;
 use super::deliver::Delivery;
 use super::endpoints::Endpoint;
 use super::events::{Logged, Step};
 use super::idempotency::Stored;
 use super::jobs::Job;
+use super::{Fault, Twist};
 use crate::clock::Millis;
 
 /// Jobs remembered; beyond it the oldest are forgotten.
@@ -23,6 +23,8 @@ pub struct World {
     pub balance: f64,
     pub revoked: bool,
     pub offline: bool,
+    /// Trouble with whole routes, by path, or by method and path.
+    pub twists: HashMap<String, Twist>,
     /// Faults for the next new jobs, one list each.
     pub script: VecDeque<Vec<Fault>>,
     /// By number, in order of creation.
@@ -47,6 +49,7 @@ impl World {
             balance,
             revoked: false,
             offline: false,
+            twists: HashMap::new(),
             script: VecDeque::new(),
             jobs: BTreeMap::new(),
             ids: HashMap::new(),
@@ -81,6 +84,13 @@ impl World {
     pub fn enqueue(&mut self, at: Millis, delivery: Delivery) {
         let number = self.number();
         self.deliveries.insert((at, number), delivery);
+    }
+
+    pub fn twist_of(&self, method: &http::Method, path: &str) -> Option<Twist> {
+        if self.twists.is_empty() {
+            return None;
+        }
+        self.twists.get(path).or_else(|| self.twists.get(&format!("{method} {path}"))).cloned()
     }
 
     pub fn add_job(&mut self, job: Job) -> u64 {

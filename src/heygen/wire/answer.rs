@@ -4,12 +4,14 @@
 //! a created job, nor one without a link to a file for a finished one.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
 use super::error::error_inside;
 use super::family::{Ending, Standing, standing};
 use super::loose::{self, Fields, first};
+use super::page::read_page;
 use crate::domain::job::{Failure, FoundBy, Kind, Observation, Output, Says};
 use crate::heygen::kinds;
 
@@ -57,6 +59,18 @@ pub fn read_status(kind: Kind, body: &[u8], found_by: FoundBy) -> Result<Observa
 pub fn read_status_value(kind: Kind, value: &Value, found_by: FoundBy) -> Result<Observation, String> {
     let root = value.as_object().ok_or("the item is not a JSON object")?;
     read_status_fields(kind, root, found_by)
+}
+
+/// Reads the answer to a call about many jobs: the ids that surely go on. The views of translations
+/// and lipsyncs, too, may call theirs `video_id` (heygen-api.md 2.2).
+pub fn read_running(kind: Kind, body: &[u8]) -> Result<HashSet<String>, String> {
+    let page = read_page(body)?;
+    let lines = page.items.iter().filter_map(Value::as_object);
+    let running = lines.filter(|line| {
+        first(line, &["status"], loose::name).is_some_and(|status| standing(&status) == Standing::Running)
+    });
+    let ids = [kinds::route(kind).ids, VIDEO_IDS, &["id"]].concat();
+    Ok(running.filter_map(|line| first(line, &ids, loose::id)).collect())
 }
 
 fn read_status_fields(kind: Kind, root: &Fields, found_by: FoundBy) -> Result<Observation, String> {

@@ -12,6 +12,7 @@ use super::family::{Ending, Family, Role, Standing, classify, standing};
 use super::loose::{self, Fields, first};
 use crate::domain::ids;
 use crate::domain::job::{Failure, FoundBy, Kind, Observation, Output, Says};
+use crate::domain::stranger::Stranger;
 
 const MAX_EVENT_TYPE: usize = 200;
 
@@ -206,6 +207,17 @@ impl Heard {
     /// Our own job id, when the echoed callback id has its shape.
     pub fn job_id(&self) -> Option<&str> {
         self.callback_id.as_deref().filter(|id| ids::has_shape(ids::JOB, id))
+    }
+
+    /// What to adopt when no job of ours is meant: only what is surely about one kind. A video made
+    /// of a template looks like any other.
+    pub fn stranger(&self) -> Option<Stranger> {
+        let is_its = |kind: &Kind| *kind != Kind::Template && self.family.role(*kind) == Role::Outcome;
+        let mut kinds = Kind::ALL.into_iter().filter(is_its);
+        let (kind, None) = (kinds.next()?, kinds.next()) else { return None };
+        let (upstream_id, _) = self.references_for(kind);
+        let callback_id = self.callback_id.clone();
+        Some(Stranger { kind, upstream_id: upstream_id?, title: None, callback_id, created_at: None })
     }
 
     /// What it says of a job of this kind. Which event ends a job is bound to the kind; whatever

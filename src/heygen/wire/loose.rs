@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use crate::domain::job::{Clip, Failure, Output};
+use crate::domain::time::{Millis, SECOND, parse_rfc3339};
 
 pub type Fields = Map<String, Value>;
 
@@ -85,6 +86,22 @@ pub fn object(value: &Value) -> Option<Cow<'_, Fields>> {
         _ => return None,
     };
     (!fields.is_empty()).then_some(fields)
+}
+
+/// When an item of a list was made: RFC 3339, without a zone meaning UTC, or a number of seconds.
+pub fn created_at(item: &Value) -> Option<Millis> {
+    match alone(item.get("created_at")?) {
+        Value::String(text) => {
+            let text = text.trim();
+            parse_rfc3339(text).or_else(|| parse_rfc3339(&format!("{text}Z")))
+        }
+        // So many seconds would be the year 5138: it must be milliseconds.
+        Value::Number(number) => match number.as_i64()? {
+            ms if ms >= 100_000_000_000 => Some(ms),
+            seconds => Some(seconds * SECOND),
+        },
+        _ => None,
+    }
 }
 
 /// A finite number that is not negative.
@@ -163,7 +180,7 @@ pub fn failure(fields: &Fields) -> Failure {
         Some(code) => format!("HeyGen reported the failure {code}."),
         None => "HeyGen reported a failure without a reason.".to_owned(),
     });
-    Failure { code, message, request_id: None }
+    super::super::failure::sorted(code, message)
 }
 
 /// The same in upstream's own words, if it has any.
@@ -253,5 +270,25 @@ fn scalar(value: &Value) -> Option<String> {
         Value::String(text) => Some(text.trim()).filter(|text| !text.is_empty()).map(str::to_owned),
         Value::Number(number) => number.as_u64().filter(|number| *number > 0).map(|n| n.to_string()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_read_however_it_is_written() {
+        let at = |value: Value| created_at(&serde_json::json!({"created_at": value}));
+        let read = Some(1_795_255_200_000);
+        for text in ["2026-11-21T10:00:00Z", "2026-11-21T10:00:00", "2026-11-21T11:00:00+01:00"] {
+            assert_eq!(at(text.into()), read, "{text}");
+        }
+        assert_eq!(at(1_795_255_200.into()), read);
+        assert_eq!(at(1_795_255_200_000_i64.into()), read);
+        for none in [Value::Null, "yesterday".into(), serde_json::json!({})] {
+            assert_eq!(at(none), None);
+        }
+        assert_eq!(created_at(&Value::Null), None);
     }
 }

@@ -1,0 +1,58 @@
+// Writes docs/reliability.md from what the tests printed: `promise {json}` lines, and the state space's.
+// Started by scripts/reliability.
+import { execFileSync } from "node:child_process";
+import { cpus, totalmem } from "node:os";
+import { readFileSync, writeFileSync } from "node:fs";
+
+const promises = {
+  "B01-B03 at random": "Killed hard under load, at random: no job, no webhook lost, none paid twice",
+  B01: "A submit you saw accepted is never forgotten: killed between any two steps of it",
+  "B02 kills": "Never paid twice: the same kills, with answers lost and 504 after accept",
+  B03: "An acknowledged webhook is never lost: killed around the commit and the answer",
+  B05: "Each outcome acts once: webhooks doubled up to fifty times, across restarts",
+  B06: "Order does not matter: success, failure, caption, progress in every order",
+  B07: "Forged webhooks never act, and all are counted",
+  B08: "A missing webhook is healed by polls",
+  B09: "A gap is healed from HeyGen's event log",
+  B10: "Trouble of HeyGen's is ridden out: 429, 5xx, resets, hangs, answers that are no JSON",
+  B13: "A poisonous message harms nobody beside it",
+  B17: "Clocks may lie: jumps of an hour and a day",
+  B21: "Deploys lose nothing: SIGTERM under load",
+  "B25 inbound": "Changing HeyGen's webhook secret loses nothing",
+  B33: "Bodies that change shape never end a job on a guess",
+  B34: "One idempotency key has one effect, a hundred at once, over nodes and restarts",
+  B35: "The SQLite file is never locked or broken",
+};
+
+const said = readFileSync(process.argv[2], "utf8");
+// A line may follow on what the test runner wrote before it.
+const rows = [...said.matchAll(/promise (\{.*\})$/gm)].map((m) => JSON.parse(m[1]));
+const order = Object.keys(promises);
+rows.sort((a, b) => order.indexOf(a.row) - order.indexOf(b.row) || b.engine.localeCompare(a.engine));
+const list = (counts) => Object.entries(counts).map(([name, n]) => `${name} ${n}`).join(", ") || "-";
+const table = rows.map((r) =>
+  `| ${r.row} | ${promises[r.row] ?? ""} | ${r.engine} | ${r.n} | ${r.seed} | ${r.kept ? "" : "**broken:** "}${list(r.zero)} | ${list(r.figures)} |`);
+const others = [...said.matchAll(/(sim: \d+ seeds|space: depth) .*$/gm)].map((m) => `- ${m[0]}`);
+const ask = (command, ...args) => execFileSync(command, args, { encoding: "utf8" }).trim();
+const server = (/postgres \((PostgreSQL\) [\d.]+)/.exec(said)?.[1] ?? "PostgreSQL").replace(")", "");
+const disk = ask("df", "--output=fstype", ".").split("\n").pop();
+
+writeFileSync("docs/reliability.md", `# Reliability
+
+Written by \`scripts/reliability\`; do not edit. Commit ${ask("git", "rev-parse", "--short", "HEAD")}, ${new Date().toISOString().slice(0, 10)}, ${cpus().length} cores
+(${cpus()[0].model.trim()}), ${Math.round(totalmem() / 2 ** 30)} GiB, ${disk}. SQLite with WAL and \`synchronous=FULL\`; ${server} without
+\`fsync\`, for a killed process is not a cut of power.
+
+Each row breaks something on purpose and compares, after it, what reelhook says with what the sandbox and the
+callers wrote down outside of it. N is how often. What must be zero is in one column; anything else there fails
+the command. The process under test is the release binary with fail points built in.
+
+| row | promise and fault | store | N | seed | must be zero | figures |
+| --- | --- | --- | --- | --- | --- | --- |
+${table.join("\n")}
+
+Inside one process, on a clock that is set by the test:
+
+${others.join("\n")}
+`);
+console.error("docs/reliability.md is written");

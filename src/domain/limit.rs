@@ -1,0 +1,262 @@
+//! How much may be outstanding upstream, and whether anything may be sent at all: one value that all
+//! nodes share, changed by what upstream answers, by the account's balance, and by a person.
+//!
+//! Pure: what is outstanding is counted from the states of jobs by whoever asks. It never changes a job.
+
+use serde::{Deserialize, Serialize};
+
+use super::pause::{Pause, Reason};
+use super::retry::{MAX_RETRY_AFTER, submit_backoff};
+use super::time::{DAY, MINUTE, Millis, SECOND};
+
+/// The bound a new store begins with: upstream's own on pay-as-you-go plans (heygen-api.md 6.5).
+pub const FIRST_SLOTS: i64 = 10;
+/// After upstream said "too many", this long nothing beyond what it had then is tried.
+pub const GROWS_AFTER: Millis = MINUTE;
+
+/// The subject of the duty that looks the account up; its task is there while somebody wants the look.
+pub const LOOK: &str = "account";
+pub const LOOK_EVERY: Millis = MINUTE;
+
+/// Thousandths of a credit or of a dollar, whichever the account counts in.
+pub type Milli = i64;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limit {
+    /// So many outstanding jobs upstream has taken.
+    pub slots: i64,
+    /// The setting: never more than this.
+    pub most_slots: i64,
+    /// From then on one more than `slots` is tried.
+    pub grows_at: Millis,
+    /// Upstream wants nothing before.
+    pub held_until: Millis,
+    /// Calls in a row that it did not take, over all jobs.
+    pub misses: i64,
+    pub pause: Option<Pause>,
+    /// An answer to what was sent before then is no reason for a new pause.
+    pub resumed_at: Millis,
+    pub daily_jobs: Option<i64>,
+    pub daily_credits: Option<Milli>,
+    pub today: Today,
+    /// What the account had when it was last looked up, and when that was.
+    pub balance: Option<(Milli, Millis)>,
+}
+
+/// What was sent and spent on one day, UTC.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Today {
+    /// Days since the Unix epoch.
+    pub day: i64,
+    pub jobs: i64,
+    /// By how much the balance fell from look to look; what others spend from it counts, too.
+    pub spent: Milli,
+}
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self {
+            slots: FIRST_SLOTS,
+            most_slots: FIRST_SLOTS,
+            grows_at: 0,
+            held_until: 0,
+            misses: 0,
+            pause: None,
+            resumed_at: 0,
+            daily_jobs: None,
+            daily_credits: None,
+            today: Today::default(),
+            balance: None,
+        }
+    }
+}
+
+/// What the answer to a create call says about sending more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    Accepted,
+    /// It never reached upstream.
+    NotSent,
+    /// 429, with upstream's own wish when to come again.
+    TooMany {
+        after: Option<Millis>,
+    },
+    Blocked(Reason),
+    /// It concerns that one job.
+    Other,
+}
+
+/// Why jobs that could be sent are not, and until when, as far as that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wait {
+    /// Stable for ever.
+    pub reason: &'static str,
+    pub what: &'static str,
+    pub until: Option<Millis>,
+}
+
+impl Limit {
+    /// Takes the settings over; what was learned stays.
+    pub fn configure(&mut self, most_slots: i64, daily_jobs: Option<i64>, daily_credits: Option<Milli>) {
+        self.most_slots = most_slots;
+        self.slots = self.slots.min(most_slots);
+        self.daily_jobs = daily_jobs;
+        self.daily_credits = daily_credits;
+    }
+
+    /// How many may be outstanding now.
+    pub fn bound(&self, now: Millis) -> i64 {
+        let grown = i64::from(now >= self.grows_at);
+        (self.slots + grown).min(self.most_slots)
+    }
+
+    /// How many more may be sent now, when so many are outstanding and `claimed` are on their way.
+    pub fn room(&self, outstanding: i64, claimed: i64, now: Millis) -> i64 {
+        let opened = match &self.pause {
+            None => i64::MAX,
+            Some(pause) if pause.opened => 1,
+            Some(_) => 0,
+        };
+        let left = self.daily_jobs.map_or(i64::MAX, |most| most - self.today_at(now).jobs);
+        let free = self.bound(now) - outstanding;
+        if self.wait(now).is_some() { 0 } else { free.min(left).min(opened).saturating_sub(claimed).max(0) }
+    }
+
+    /// What holds every job up, if anything does. Full slots are no such thing: they empty by themselves.
+    pub fn wait(&self, now: Millis) -> Option<Wait> {
+        let today = self.today_at(now);
+        let reached = |most: Option<i64>, have: i64| most.is_some_and(|most| have >= most);
+        let midnight = Some((today.day + 1) * DAY);
+        let wait = |reason, what, until| Some(Wait { reason, what, until });
+        if let Some(pause) = self.pause.as_ref().filter(|pause| !pause.opened) {
+            return wait(pause.reason.name(), pause.reason.what(), None);
+        }
+        if reached(self.daily_jobs, today.jobs) {
+            return wait("daily_jobs", "as many jobs were sent today as --daily-jobs allows", midnight);
+        }
+        if reached(self.daily_credits, today.spent) {
+            return wait("daily_credits", "as much was spent today as --daily-credits allows", midnight);
+        }
+        let held = wait("held_by_heygen", "HeyGen did not take the last one yet", Some(self.held_until));
+        held.filter(|_| now < self.held_until)
+    }
+
+    /// The figures of the day it is now.
+    pub fn today_at(&self, now: Millis) -> Today {
+        let day = now.div_euclid(DAY);
+        if self.today.day == day { self.today } else { Today { day, ..Today::default() } }
+    }
+
+    /// One job is about to be sent. Whether it is the one that finds out whether a pause is over.
+    pub fn count(&mut self, now: Millis) -> bool {
+        self.today = self.today_at(now);
+        self.today.jobs += 1;
+        self.pause.as_mut().is_some_and(|pause| std::mem::take(&mut pause.opened))
+    }
+
+    /// One that was counted when it was sent was definitely not taken.
+    pub fn uncount(&mut self, sent_at: Millis) {
+        if sent_at.div_euclid(DAY) == self.today.day {
+            self.today.jobs = (self.today.jobs - 1).max(0);
+        }
+    }
+
+    /// Learns from the answer to a call begun at `sent_at`, while `others` were outstanding.
+    pub fn learn(&mut self, answer: Answer, others: i64, sent_at: Millis, jitter: f64, now: Millis) {
+        match answer {
+            Answer::Accepted => {
+                self.misses = 0;
+                self.slots = self.slots.max(others + 1).min(self.most_slots);
+                if self.pause.as_ref().is_some_and(|p| p.reason.ends_by_success() && sent_at >= p.since) {
+                    self.resume(now);
+                }
+            }
+            Answer::Other => {}
+            Answer::NotSent => self.hold(None, jitter, now),
+            Answer::TooMany { after } => {
+                self.slots = self.slots.min(others).max(1);
+                // With nothing outstanding it was not their number that was too many.
+                self.grows_at = if others > 0 { now + GROWS_AFTER } else { now };
+                self.hold(after, jitter, now);
+            }
+            Answer::Blocked(reason) => {
+                self.misses += 1;
+                if sent_at >= self.resumed_at {
+                    self.block(reason, now);
+                }
+            }
+        }
+    }
+
+    /// Nobody is sent for a while: as long as upstream says, else longer with each miss in a row.
+    fn hold(&mut self, after: Option<Millis>, jitter: f64, now: Millis) {
+        self.misses += 1;
+        let pause = after.unwrap_or_else(|| submit_backoff(self.misses, jitter));
+        self.held_until = self.held_until.max(now + pause.clamp(SECOND, MAX_RETRY_AFTER));
+    }
+
+    /// Pauses for a reason upstream gave. What it would not end by itself is kept: a person's pause, a
+    /// missing key, and jobs that fail after they were taken, which only a higher balance ends.
+    pub fn block(&mut self, reason: Reason, now: Millis) {
+        use Reason::{JobsFailForCredit, NoHeygenKey, Operator};
+        let stays = |pause: &Pause| {
+            pause.reason == reason || matches!(pause.reason, Operator | NoHeygenKey | JobsFailForCredit)
+        };
+        if !self.pause.as_ref().is_some_and(stays) {
+            self.pause = Some(Pause::new(reason, now));
+        }
+    }
+
+    pub fn pause_by(&mut self, who: &str, note: Option<String>, now: Millis) {
+        self.pause = Some(Pause { by: Some(who.to_owned()), note, ..Pause::new(Reason::Operator, now) });
+    }
+
+    /// Whether there was a pause to end.
+    pub fn resume(&mut self, now: Millis) -> bool {
+        self.resumed_at = now;
+        self.pause.take().is_some()
+    }
+
+    /// Whether the account is to be looked up. While a job may go and find out, that is what ends it.
+    pub fn wants_look(&self) -> bool {
+        let may_end = |pause: &Pause| pause.reason.wants_look() && !pause.opened;
+        self.daily_credits.is_some() || self.pause.as_ref().is_some_and(may_end)
+    }
+
+    /// The key works, and the account has this balance, if upstream tells one.
+    pub fn looked(&mut self, balance: Option<Milli>, now: Millis) {
+        self.today = self.today_at(now);
+        if let (Some((before, at)), Some(balance)) = (self.balance, balance)
+            // What was spent since a day before is of no day we could name.
+            && at.div_euclid(DAY) == self.today.day
+        {
+            self.today.spent += (before - balance).max(0);
+        }
+        self.balance = balance.map(|balance| (balance, now)).or(self.balance);
+        if self.daily_credits.is_some() && balance.is_none() {
+            self.block(Reason::BalanceNotTold, now);
+        }
+        let Some(pause) = &mut self.pause else { return };
+        match pause.reason {
+            Reason::Operator | Reason::NoHeygenKey => {}
+            Reason::HeygenKeyRefused | Reason::NotHeygen => pause.opened = true,
+            Reason::OutOfCredit => pause.opened = balance.is_none_or(|has| has > 0),
+            Reason::BalanceNotTold => {
+                if balance.is_some() || self.daily_credits.is_none() {
+                    self.resume(now);
+                }
+            }
+            Reason::JobsFailForCredit => {
+                let Some(has) = balance else { return };
+                if has > *pause.balance.get_or_insert(has) {
+                    self.resume(now);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

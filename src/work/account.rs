@@ -1,0 +1,44 @@
+//! Looks the account up while that may end a pause of submission, or a cap on credits needs it. The
+//! call costs nothing, and no job is risked to find out.
+
+use super::{Work, tell_pause};
+use crate::domain::limit::{LOOK, LOOK_EVERY};
+use crate::domain::task::{Claimed, Outcome, TaskKind, TaskOp};
+use crate::domain::time::Millis;
+use crate::heygen::account::balance;
+use crate::heygen::fault::Fault;
+use crate::store::{self, Tx, task, upstream_limit};
+
+/// Has the account looked up at once.
+pub fn add(tx: &mut Tx, now: Millis) -> store::Result<()> {
+    task::apply(tx, LOOK, TaskOp::Add(TaskKind::Upkeep, now))
+}
+
+pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
+    let wanted = work.db.read(upstream_limit::get).await?.wants_look();
+    let seen = if wanted { Some(work.heygen.me().await) } else { None };
+    if let Some(seen) = &seen {
+        work.called(("me_ok", "me_fault"), seen).await;
+    }
+    let now = work.clock.now();
+    let record = move |tx: &mut Tx| {
+        let mut limit = upstream_limit::lock(tx)?;
+        let paused = limit.pause.as_ref().map(|pause| pause.reason);
+        match &seen {
+            Some(Ok(me)) => limit.looked(balance(me), now),
+            Some(Err(Fault::Blocked { by, .. })) => limit.block(*by, now),
+            _ => {}
+        }
+        upstream_limit::put(tx, &limit)?;
+        let until = now + LOOK_EVERY;
+        let outcome = if limit.wants_look() { Outcome::Snooze { until, lane: None } } else { Outcome::Done };
+        let held = task::settle(tx, &task, &outcome, now)?;
+        Ok((held, paused, limit.pause.map(|pause| pause.reason)))
+    };
+    let (held, before, after) = work.db.write_behind(record).await?;
+    if !held {
+        work.metrics.stale_finishes.inc();
+    }
+    tell_pause(before, after);
+    Ok(())
+}
