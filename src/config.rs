@@ -5,9 +5,13 @@
 //! its name, where its value came from and what would be right; an unknown `REELHOOK_` variable is
 //! an error, never a silent default. `docs/configuration.md` is generated from the table here.
 
+mod read;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+
+pub use read::web_url;
 
 /// Where the data lives, as `--database` or `DATABASE_URL` says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -392,28 +396,30 @@ impl Config {
         let config = Self {
             listen: values
                 .required("listen", |v| v.parse().map_err(|_| "no IP address with a port".to_owned()))?,
-            database: values.required("database", database)?,
-            public_url: values.optional("public-url", base_url)?,
-            heygen_api_key: values.optional("heygen-api-key", header_text)?,
-            heygen_webhook_secrets: values.optional("heygen-webhook-secret", secrets)?.unwrap_or_default(),
-            heygen_url: values.required("heygen-url", base_url)?,
-            slots: values.required("slots", |v| number(v, 1, 10_000))?,
-            daily_jobs: values.optional("daily-jobs", |v| number(v, 1, 1_000_000))?,
-            daily_credits: values.optional("daily-credits", |v| number(v, 1, 1_000_000_000))?,
-            first_poll_s: values.optional("first-poll", |v| number(v, 1, 86_400))?,
-            poll_pause_s: values.required("poll-pause", |v| number(v, 1, 86_400))?,
-            accept_unsigned: values.required("accept-unsigned", switch)?,
-            trusted_proxies: values.optional("trusted-proxies", addresses)?.unwrap_or_default(),
-            bootstrap: values.required("bootstrap", switch)?,
-            log: values.required("log", log_filter)?,
+            database: values.required("database", read::database)?,
+            public_url: values.optional("public-url", read::base_url)?,
+            heygen_api_key: values.optional("heygen-api-key", read::header_text)?,
+            heygen_webhook_secrets: values
+                .optional("heygen-webhook-secret", read::secrets)?
+                .unwrap_or_default(),
+            heygen_url: values.required("heygen-url", read::base_url)?,
+            slots: values.required("slots", |v| read::number(v, 1, 10_000))?,
+            daily_jobs: values.optional("daily-jobs", |v| read::number(v, 1, 1_000_000))?,
+            daily_credits: values.optional("daily-credits", |v| read::number(v, 1, 1_000_000_000))?,
+            first_poll_s: values.optional("first-poll", |v| read::number(v, 1, 86_400))?,
+            poll_pause_s: values.required("poll-pause", |v| read::number(v, 1, 86_400))?,
+            accept_unsigned: values.required("accept-unsigned", read::switch)?,
+            trusted_proxies: values.optional("trusted-proxies", read::addresses)?.unwrap_or_default(),
+            bootstrap: values.required("bootstrap", read::switch)?,
+            log: values.required("log", read::log_filter)?,
             log_json: values.required("log-format", |v| match v {
                 "text" => Ok(false),
                 "json" => Ok(true),
                 _ => Err("neither text nor json".to_owned()),
             })?,
             log_file: values.optional("log-file", |v| Ok(PathBuf::from(v)))?,
-            drain_s: values.required("drain", |v| number(v, 1, 600))?,
-            deadline_s: values.required("deadline", |v| number(v, 60, 2_592_000))?,
+            drain_s: values.required("drain", |v| read::number(v, 1, 600))?,
+            deadline_s: values.required("deadline", |v| read::number(v, 60, 2_592_000))?,
             fail_point: given.variable(FAIL_POINT).map(|(value, _)| value),
             shown: values.shown(),
         };
@@ -499,74 +505,6 @@ pub fn without_password(text: &str) -> String {
             url.to_string()
         }
         _ => text.to_owned(),
-    }
-}
-
-fn number(text: &str, least: i64, most: i64) -> Result<i64, String> {
-    match text.parse::<i64>() {
-        Ok(n) if (least..=most).contains(&n) => Ok(n),
-        _ => Err(format!("no whole number from {least} to {most}")),
-    }
-}
-
-fn switch(text: &str) -> Result<bool, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "on" => Ok(true),
-        "false" | "0" | "no" | "off" => Ok(false),
-        _ => Err("neither true nor false".to_owned()),
-    }
-}
-
-fn base_url(text: &str) -> Result<String, String> {
-    let url = url::Url::parse(text).map_err(|e| e.to_string())?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err("it must begin with http:// or https:// and name a host".to_owned());
-    }
-    if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
-        return Err("it may hold no user, no `?` and no `#`".to_owned());
-    }
-    Ok(text.trim_end_matches('/').to_owned())
-}
-
-fn database(text: &str) -> Result<Address, String> {
-    match Address::parse(text) {
-        Address::Sqlite(path) if path.as_os_str().is_empty() || path.to_string_lossy().contains("://") => {
-            Err("neither a file nor an address that begins with postgres://".to_owned())
-        }
-        address => Ok(address),
-    }
-}
-
-fn header_text(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() || text.chars().any(|c| !c.is_ascii_graphic()) {
-        return Err("it holds white space or other characters no key has".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
-fn secrets(text: &str) -> Result<Vec<String>, String> {
-    let all: Vec<String> = text.split(',').map(|s| s.trim().to_owned()).collect();
-    if all.iter().any(String::is_empty) {
-        return Err("one of the secrets is empty".to_owned());
-    }
-    Ok(all)
-}
-
-fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {
-    let parse = |t: &str| t.trim().parse().map_err(|_| format!("`{}` is no IP address", t.trim()));
-    text.split(',').map(parse).collect()
-}
-
-fn log_filter(text: &str) -> Result<String, String> {
-    const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
-    // The parser would take a mistyped level for the name of a module, and log nothing.
-    let is_level = |word: &str| LEVELS.iter().any(|level| word.trim().eq_ignore_ascii_case(level));
-    if let Some(word) = text.split(',').find(|word| !word.contains('=') && !is_level(word)) {
-        return Err(format!("`{}` is no level; levels are {}", word.trim(), LEVELS.join(", ")));
-    }
-    match text.parse::<tracing_subscriber::EnvFilter>() {
-        Ok(_) => Ok(text.to_owned()),
-        Err(e) => Err(e.to_string()),
     }
 }
 
