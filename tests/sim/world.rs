@@ -249,7 +249,6 @@ impl World {
     }
 
     fn begin(&mut self, what: String, handle: JoinHandle<Done>) -> Option<(String, Done)> {
-        self.begun += 1;
         self.drive(Run { what, standing: Standing::Hung { until: self.now() }, handle })
     }
 
