@@ -186,7 +186,7 @@ async fn strangers_of_webhooks_are_not_adopted_by_default(fresh: &Fresh) {
     app.advance_s(60).await;
     assert!(jobs(&app).await.is_empty());
     let receipts = app.get("/api/receipts").await.json();
-    assert_eq!(texts(&receipts["data"], "parked_under"), [id.clone()]);
+    assert_eq!(texts(&receipts["data"], "parked_under"), [id.as_str()]);
     adopt(&app, "video", 0, false).await;
     app.settle().await;
     let job = app.job(&id).await;
