@@ -146,7 +146,8 @@ pub static SETTINGS: [Setting; 21] = [
         )
     },
     Setting {
-        default: Some("120"),
+        // A hundred open agent videos, of two calls each, and some.
+        default: Some("240"),
         ..setting(
             "poll-budget",
             "CALLS",
