@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use read::{addresses, base_url, database, header_text, log_filter, number, secrets, switch};
+pub use read::web_url;
 
 /// Where the data lives, as `--database` or `DATABASE_URL` says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,7 +146,8 @@ pub static SETTINGS: [Setting; 21] = [
         )
     },
     Setting {
-        default: Some("120"),
+        // A hundred open agent videos, of two calls each, and some.
+        default: Some("240"),
         ..setting(
             "poll-budget",
             "CALLS",
@@ -417,30 +418,32 @@ impl Config {
         let config = Self {
             listen: values
                 .required("listen", |v| v.parse().map_err(|_| "no IP address with a port".to_owned()))?,
-            database: values.required("database", database)?,
-            public_url: values.optional("public-url", base_url)?,
-            heygen_api_key: values.optional("heygen-api-key", header_text)?,
-            heygen_webhook_secrets: values.optional("heygen-webhook-secret", secrets)?.unwrap_or_default(),
-            heygen_url: values.required("heygen-url", base_url)?,
-            slots: values.required("slots", |v| number(v, 1, 10_000))?,
-            daily_jobs: values.optional("daily-jobs", |v| number(v, 1, 1_000_000))?,
-            daily_credits: values.optional("daily-credits", |v| number(v, 1, 1_000_000_000))?,
-            first_poll_s: values.optional("first-poll", |v| number(v, 1, 86_400))?,
-            poll_pause_s: values.required("poll-pause", |v| number(v, 1, 86_400))?,
-            poll_budget: values.required("poll-budget", |v| number(v, 2, 6_000))?,
-            accept_unsigned: values.required("accept-unsigned", switch)?,
-            adopt_strangers: values.required("adopt-strangers", switch)?,
-            trusted_proxies: values.optional("trusted-proxies", addresses)?.unwrap_or_default(),
-            bootstrap: values.required("bootstrap", switch)?,
-            log: values.required("log", log_filter)?,
+            database: values.required("database", read::database)?,
+            public_url: values.optional("public-url", read::base_url)?,
+            heygen_api_key: values.optional("heygen-api-key", read::header_text)?,
+            heygen_webhook_secrets: values
+                .optional("heygen-webhook-secret", read::secrets)?
+                .unwrap_or_default(),
+            heygen_url: values.required("heygen-url", read::base_url)?,
+            slots: values.required("slots", |v| read::number(v, 1, 10_000))?,
+            daily_jobs: values.optional("daily-jobs", |v| read::number(v, 1, 1_000_000))?,
+            daily_credits: values.optional("daily-credits", |v| read::number(v, 1, 1_000_000_000))?,
+            first_poll_s: values.optional("first-poll", |v| read::number(v, 1, 86_400))?,
+            poll_pause_s: values.required("poll-pause", |v| read::number(v, 1, 86_400))?,
+            poll_budget: values.required("poll-budget", |v| read::number(v, 2, 6_000))?,
+            accept_unsigned: values.required("accept-unsigned", read::switch)?,
+            adopt_strangers: values.required("adopt-strangers", read::switch)?,
+            trusted_proxies: values.optional("trusted-proxies", read::addresses)?.unwrap_or_default(),
+            bootstrap: values.required("bootstrap", read::switch)?,
+            log: values.required("log", read::log_filter)?,
             log_json: values.required("log-format", |v| match v {
                 "text" => Ok(false),
                 "json" => Ok(true),
                 _ => Err("neither text nor json".to_owned()),
             })?,
             log_file: values.optional("log-file", |v| Ok(PathBuf::from(v)))?,
-            drain_s: values.required("drain", |v| number(v, 1, 600))?,
-            deadline_s: values.required("deadline", |v| number(v, 60, 2_592_000))?,
+            drain_s: values.required("drain", |v| read::number(v, 1, 600))?,
+            deadline_s: values.required("deadline", |v| read::number(v, 60, 2_592_000))?,
             fail_point: given.variable(FAIL_POINT).map(|(value, _)| value),
             shown: values.shown(),
         };

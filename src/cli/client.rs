@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::output::{Output, OutputFlags, shorten};
 use super::{CliError, Exit, Result};
 use crate::clock::Clock;
-use crate::config::{Given, without_password};
+use crate::config::{Given, web_url, without_password};
 use crate::net;
 
 pub const DEFAULT_URL: &str = "http://127.0.0.1:8000";
@@ -72,7 +72,7 @@ impl Api {
                 None => (DEFAULT_URL.to_owned(), "the default".to_owned()),
             },
         };
-        let base = base(&text).map_err(|why| {
+        let base = web_url(&text).map_err(|why| {
             CliError::usage(format!("{from}: {} is no address of a server: {why}", without_password(&text)))
         })?;
         let key = match &flags.api_key {
@@ -197,16 +197,6 @@ impl Api {
 
 fn is_default(base: &url::Url) -> bool {
     base.as_str().trim_end_matches('/') == DEFAULT_URL
-}
-
-fn base(text: &str) -> std::result::Result<url::Url, String> {
-    let url = url::Url::parse(text).ok();
-    let is_web = |url: &url::Url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some();
-    let url = url.filter(is_web).ok_or("it must begin with http:// or https:// and name a host")?;
-    if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
-        return Err("it may hold no user, no `?` and no `#`".to_owned());
-    }
-    Ok(url)
 }
 
 fn no_answer(base: &url::Url, why: &str) -> CliError {

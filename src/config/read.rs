@@ -1,17 +1,18 @@
-//! Reading the text of one setting: a value, or a phrase that says what is wrong with it.
+//! How the value of a setting is read: what is right, or what is wrong with it in words for people.
+//! Whose value it is and where it came from is said by those who ask.
 
 use std::net::IpAddr;
 
 use super::Address;
 
-pub(super) fn number(text: &str, least: i64, most: i64) -> Result<i64, String> {
+pub fn number(text: &str, least: i64, most: i64) -> Result<i64, String> {
     match text.parse::<i64>() {
         Ok(n) if (least..=most).contains(&n) => Ok(n),
         _ => Err(format!("no whole number from {least} to {most}")),
     }
 }
 
-pub(super) fn switch(text: &str) -> Result<bool, String> {
+pub fn switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Ok(true),
         "false" | "0" | "no" | "off" => Ok(false),
@@ -19,18 +20,22 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
-pub(super) fn base_url(text: &str) -> Result<String, String> {
-    let url = url::Url::parse(text).map_err(|e| e.to_string())?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err("it must begin with http:// or https:// and name a host".to_owned());
-    }
+/// An address of a server: only where it is, and nothing a path can follow badly.
+pub fn web_url(text: &str) -> Result<url::Url, String> {
+    let is_web = |url: &url::Url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some();
+    let url = url::Url::parse(text).ok().filter(is_web);
+    let url = url.ok_or("it must begin with http:// or https:// and name a host")?;
     if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
         return Err("it may hold no user, no `?` and no `#`".to_owned());
     }
-    Ok(text.trim_end_matches('/').to_owned())
+    Ok(url)
 }
 
-pub(super) fn database(text: &str) -> Result<Address, String> {
+pub fn base_url(text: &str) -> Result<String, String> {
+    web_url(text).map(|_| text.trim_end_matches('/').to_owned())
+}
+
+pub fn database(text: &str) -> Result<Address, String> {
     match Address::parse(text) {
         Address::Sqlite(path) if path.as_os_str().is_empty() || path.to_string_lossy().contains("://") => {
             Err("neither a file nor an address that begins with postgres://".to_owned())
@@ -39,14 +44,14 @@ pub(super) fn database(text: &str) -> Result<Address, String> {
     }
 }
 
-pub(super) fn header_text(text: &str) -> Result<String, String> {
+pub fn header_text(text: &str) -> Result<String, String> {
     if text.trim().is_empty() || text.chars().any(|c| !c.is_ascii_graphic()) {
         return Err("it holds white space or other characters no key has".to_owned());
     }
     Ok(text.to_owned())
 }
 
-pub(super) fn secrets(text: &str) -> Result<Vec<String>, String> {
+pub fn secrets(text: &str) -> Result<Vec<String>, String> {
     let all: Vec<String> = text.split(',').map(|s| s.trim().to_owned()).collect();
     if all.iter().any(String::is_empty) {
         return Err("one of the secrets is empty".to_owned());
@@ -54,12 +59,12 @@ pub(super) fn secrets(text: &str) -> Result<Vec<String>, String> {
     Ok(all)
 }
 
-pub(super) fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {
+pub fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {
     let parse = |t: &str| t.trim().parse().map_err(|_| format!("`{}` is no IP address", t.trim()));
     text.split(',').map(parse).collect()
 }
 
-pub(super) fn log_filter(text: &str) -> Result<String, String> {
+pub fn log_filter(text: &str) -> Result<String, String> {
     const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
     // The parser would take a mistyped level for the name of a module, and log nothing.
     let is_level = |word: &str| LEVELS.iter().any(|level| word.trim().eq_ignore_ascii_case(level));

@@ -108,8 +108,8 @@ impl Limit {
 
     /// How many may be outstanding now.
     pub fn bound(&self, now: Millis) -> i64 {
-        let grown = i64::from(now >= self.grows_at);
-        (self.slots + grown).min(self.most_slots)
+        let waits = is_soon(self.grows_at, GROWS_AFTER, now);
+        (self.slots + i64::from(!waits)).min(self.most_slots)
     }
 
     /// How many more may be sent now, when so many are outstanding and `claimed` are on their way.
@@ -140,7 +140,7 @@ impl Limit {
             return wait("daily_credits", "as much was spent today as --daily-credits allows", midnight);
         }
         let held = wait("held_by_heygen", "HeyGen did not take the last one yet", Some(self.held_until));
-        held.filter(|_| now < self.held_until)
+        held.filter(|_| is_soon(self.held_until, MAX_RETRY_AFTER, now))
     }
 
     /// The figures of the day it is now.
@@ -182,9 +182,11 @@ impl Limit {
                 self.hold(after, jitter, now);
             }
             Answer::Blocked(reason) => {
-                self.misses += 1;
                 if sent_at >= self.resumed_at {
                     self.block(reason, now);
+                } else {
+                    // Not believed yet, so the next one has to find out; but not at once.
+                    self.hold(None, jitter, now);
                 }
             }
         }
@@ -194,7 +196,9 @@ impl Limit {
     fn hold(&mut self, after: Option<Millis>, jitter: f64, now: Millis) {
         self.misses += 1;
         let pause = after.unwrap_or_else(|| submit_backoff(self.misses, jitter));
-        self.held_until = self.held_until.max(now + pause.clamp(SECOND, MAX_RETRY_AFTER));
+        let until = now + pause.clamp(SECOND, MAX_RETRY_AFTER);
+        let holds = is_soon(self.held_until, MAX_RETRY_AFTER, now);
+        self.held_until = if holds { self.held_until.max(until) } else { until };
     }
 
     /// Pauses for a reason upstream gave. What it would not end by itself is kept: a person's pause, a
@@ -256,6 +260,12 @@ impl Limit {
             }
         }
     }
+}
+
+/// Whether `at` is ahead, and no further than it was ever set: a clock that was put back does not
+/// make anybody wait longer than was meant.
+fn is_soon(at: Millis, most: Millis, now: Millis) -> bool {
+    (1..=most).contains(&(at - now))
 }
 
 #[cfg(test)]

@@ -148,6 +148,11 @@ pub fn takes_callback(kind: Kind, request: &Map<String, Value>) -> bool {
     route(kind).callback && !(kind == Kind::Video && cinematic)
 }
 
+/// Whether upstream makes one thing for each language in `output_languages`.
+pub fn is_per_language(kind: Kind) -> bool {
+    matches!(kind, Kind::Translation | Kind::Proofread)
+}
+
 /// Whether upstream can tell of such a job, at a registered endpoint or at an address of its own; else
 /// only polls find its end.
 pub fn is_told(kind: Kind, has_endpoint: bool, has_address: bool) -> bool {
@@ -220,7 +225,7 @@ pub fn unfit(kind: Kind, request: &Map<String, Value>) -> Vec<Mistake> {
         }
     }
     let languages = request.get("output_languages").and_then(Value::as_array).map_or(0, Vec::len);
-    if matches!(kind, Kind::Translation | Kind::Proofread) && languages > 1 {
+    if is_per_language(kind) && languages > 1 {
         let why = "one language a job, so that each has its own outcome: submit one job for each";
         found.push(Mistake::at("output_languages", why));
     }

@@ -144,6 +144,11 @@ fn schemas() -> Value {
             "cursor": {"type": "string", "description": "`next_cursor` of the page before."},
             "dry_run": {"type": "boolean", "description": "Only say what would be adopted."},
         }},
+        "Adopted": whole(json!({
+            "action": {"enum": ["would_adopt", "adopted", "known", "undecided"]}, "kind": {"enum": kinds()},
+            "upstream_id": text(), "title": maybe("string"), "created_at": maybe_time(),
+            "upstream_says": text(), "job_id": maybe("string"), "state": maybe("string")})),
+        "AdoptedPage": page_of("Adopted"),
         "DryRun": whole(dry_run()),
         "EndedOrDryRun": {"anyOf": [reference("Job"), reference("DryRun")]},
         "Retry": {"type": "object", "properties": {"accept_second_charge": {

@@ -95,7 +95,7 @@ pub const TABLE: &[Doc] = &[
     },
     Doc {
         body: Some("Adopt"),
-        answer: (200, Some("Any")),
+        answer: (200, Some("AdoptedPage")),
         ..doc("post", "/api/jobs/adopt", "Make jobs of one page of what HeyGen has and we did not submit.")
     },
     Doc { answer: (200, Some("Job")), ..doc("post", "/api/jobs/{id}/approve", "Let a held job go.") },

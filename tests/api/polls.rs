@@ -196,7 +196,7 @@ async fn whoever_is_waited_for_is_asked_for_first(fresh: &Fresh) {
     let wanted = app.submit("video", "wanted").await;
     app.advance_s(31).await;
     let from = app.sandbox.ledger().len();
-    app.post(&format!("/api/jobs/{wanted}/refresh"), &Value::Null).await.expect(202);
+    app.post(&format!("/api/jobs/{wanted}/refresh"), &json!({})).await.expect(202);
     app.advance_s(58).await;
     assert_eq!(singles(&app, from), [""; 0], "within the budget");
     app.advance_s(1).await;
@@ -213,7 +213,7 @@ async fn what_was_asked_and_answered_is_on_the_job(fresh: &Fresh) {
     assert_eq!((&evidence["asked_times"], &evidence["last_answer"]), (&json!(1), &json!("in progress")));
     let path = format!("/v3/videos/{}", upstream_id(&app, &id).await);
     app.sandbox.twist(&path, Some(Twist::Answer(500, json!({"error": {"message": "our side"}}))));
-    app.post(&format!("/api/jobs/{id}/refresh"), &Value::Null).await.expect(202);
+    app.post(&format!("/api/jobs/{id}/refresh"), &json!({})).await.expect(202);
     app.settle().await;
     let evidence = app.job(&id).await["evidence"].clone();
     assert_eq!(

@@ -305,7 +305,11 @@ impl World {
                     (!over && end.is_none()).then(|| next_look(&self.job, self.now + PAUSE, self.now));
                 self.conclude(node, again, Some(Input::Observed(seen)));
             }
-            (TaskKind::Deadline, _) => self.conclude(node, None, Some(Input::Deadline)),
+            (TaskKind::Deadline, _) => {
+                let deadline = Some(self.job.deadline_at).filter(|at| self.now < *at);
+                let input = if deadline.is_some() { Input::Late } else { Input::Deadline };
+                self.conclude(node, deadline, Some(input));
+            }
             _ => {}
         }
     }

@@ -84,6 +84,18 @@ fn retry_after_is_obeyed_within_bounds_and_without_it_the_pause_doubles() {
 }
 
 #[test]
+fn a_clock_put_back_makes_nobody_wait_longer_than_was_meant() {
+    let mut limit = limit(5, 10);
+    learn(&mut limit, Answer::TooMany { after: Some(MAX_RETRY_AFTER) }, 3, NOW);
+    assert!(limit.wait(NOW).is_some() && limit.bound(NOW) == 3);
+    assert!(limit.wait(NOW - DAY).is_none() && limit.bound(NOW - DAY) == 4);
+    limit.resume(NOW);
+    learn(&mut limit, Answer::Blocked(Reason::HeygenKeyRefused), 0, NOW - DAY);
+    assert_eq!(limit.pause, None, "not believed");
+    assert!(limit.wait(NOW - DAY).is_some(), "but nor is the next one sent at once");
+}
+
+#[test]
 fn room_is_what_is_free_opened_and_left_of_the_day() {
     let mut limit = limit(5, 5);
     assert_eq!((limit.room(0, 0, NOW), limit.room(3, 1, NOW), limit.room(9, 9, NOW)), (5, 1, 0));

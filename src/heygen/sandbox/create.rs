@@ -58,6 +58,15 @@ impl Attempt {
         self.body.get(name).and_then(Value::as_str).map(str::to_owned)
     }
 
+    /// The wanted languages, each a job of its own.
+    fn languages(&self) -> Vec<String> {
+        if kinds::is_per_language(self.kind) {
+            validate::texts(&self.body, "output_languages")
+        } else {
+            vec![]
+        }
+    }
+
     fn callback_id(&self) -> Option<String> {
         self.text("callback_id")
     }
@@ -65,11 +74,14 @@ impl Attempt {
     /// What makes two attempts tries of one job: the client's own id, else the body. Not the key,
     /// which a careful client changes after a refusal.
     fn client(&self) -> String {
-        let mut bare = self.body.clone();
-        if let (Repeat::Field(name), Some(fields)) = (kinds::route(self.kind).repeat, bare.as_object_mut()) {
-            fields.remove(name);
-        }
-        let name = self.callback_id().unwrap_or_else(|| idempotency::body_hash(bare.to_string().as_bytes()));
+        let name = self.callback_id().unwrap_or_else(|| {
+            let mut bare = self.body.clone();
+            if let (Repeat::Field(key), Some(fields)) = (kinds::route(self.kind).repeat, bare.as_object_mut())
+            {
+                fields.remove(key);
+            }
+            idempotency::body_hash(bare.to_string().as_bytes())
+        });
         format!("{} {name}", self.path)
     }
 
@@ -168,7 +180,7 @@ impl Sandbox {
 
     /// The account's own limits.
     fn lacks(&self, world: &World, attempt: &Attempt) -> Option<Problem> {
-        let jobs = validate::languages(&attempt.body).len().max(1);
+        let jobs = attempt.languages().len().max(1);
         let (running, first_done) = world.unfinished(attempt.now);
         if running + jobs > self.0.options.concurrency {
             let wait_ms = first_done.map_or(30_000, |at| at - attempt.now);
@@ -180,7 +192,7 @@ impl Sandbox {
     }
 
     fn accept(&self, world: &mut World, attempt: &Attempt, faults: &[Fault]) -> Reply {
-        let languages = validate::languages(&attempt.body);
+        let languages = attempt.languages();
         let jobs: Vec<Job> = match languages.is_empty() {
             true => vec![self.new_job(attempt, faults, None)],
             false => languages.into_iter().map(|l| self.new_job(attempt, faults, Some(l))).collect(),

@@ -36,11 +36,7 @@ fn callback(fields: &Map<String, Value>) -> Result<(), Problem> {
     }
 }
 
-/// The wanted languages, each a job of its own.
-pub fn languages(body: &Value) -> Vec<String> {
-    texts(body, "output_languages")
-}
-
+/// The texts of a list; of anything else none.
 pub fn texts(body: &Value, name: &str) -> Vec<String> {
     let list = body.get(name).and_then(Value::as_array).into_iter().flatten();
     list.filter_map(|item| item.as_str().map(str::to_owned)).collect()
