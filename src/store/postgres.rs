@@ -85,8 +85,9 @@ pub(super) fn open(url: &str, bell: Bell, now: i64) -> Result<Postgres> {
 
 fn config(url: &str) -> Result<Config> {
     // The text may hold a password, so the fault does not repeat it.
-    let mut config: Config =
-        url.parse().map_err(|_| Error::Bug("the database address is not a valid postgres:// URL".into()))?;
+    let mut config: Config = url
+        .parse()
+        .map_err(|_| Error::Unfit("the database address is no valid postgres:// address".into()))?;
     config.connect_timeout(CONNECT_TIMEOUT);
     config.tcp_user_timeout(TCP_USER_TIMEOUT);
     config.application_name("reelhook");
@@ -103,7 +104,7 @@ fn refuse_transaction_pooler(config: &Config, first: &mut Connection) -> Result<
     if before == after {
         return Ok(());
     }
-    Err(Error::Bug(
+    Err(Error::Unfit(
         "the database address leads to a pooler in transaction mode; give reelhook the server itself \
          or a pool in session mode"
             .into(),
