@@ -41,6 +41,16 @@ impl Unsigned {
             Self::BadTimestamp => "timestamp_off",
         }
     }
+
+    /// In words for people.
+    pub fn explain(self) -> &'static str {
+        match self {
+            Self::NoHeader => "there is no signature, heygen-signature or x-heygen-signature header",
+            Self::NotHex => "the signature is not 64 hex digits",
+            Self::NoMatch => "the signature was made with another secret or over other bytes",
+            Self::BadTimestamp => "heygen-timestamp is more than five minutes off",
+        }
+    }
 }
 
 /// Hex HMAC-SHA256 of `body` under `secret`, as HeyGen sends it.

@@ -307,6 +307,15 @@ async fn guide_003_an_unknown_event_type_is_stored_and_shown(fresh: &Fresh) {
     let foreign = foreign.expect("it is passed on");
     assert_eq!(foreign["data"]["event_data"]["video_id"], "somebody-elses", "as it came");
     assert_eq!(app.state(&id).await, "processing", "a name nobody knows decides nothing");
+    // One that names nothing we know how to look for is shown with its name, too.
+    let body = json!({"event_type": "hologram.melted", "event_data": {"hologram": 7}}).to_string();
+    app.webhook(&[("signature", &signed(&secret, body.as_bytes()))], body.clone()).await.expect(200);
+    app.settle().await;
+    let last = app.get("/api/receipts?limit=1").await.expect(200).json()["data"][0].clone();
+    assert_eq!(last["event_type"], "hologram.melted");
+    assert!(last["meaning"].as_str().unwrap().contains("names neither"), "{last}");
+    // Each is counted once, also those that wait for their job.
+    assert!((app.metric("reelhook_webhook_unknown_type_total").await - 3.0).abs() < 0.1);
     app.advance_s(30).await;
 }
 

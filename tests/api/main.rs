@@ -9,6 +9,8 @@ mod client;
 mod database;
 mod deadlines;
 mod described;
+mod doctor;
+mod door;
 mod dry_run;
 mod event_log;
 mod faults;

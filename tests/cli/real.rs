@@ -102,7 +102,10 @@ async fn a_simulated_webhook_becomes_a_receipt() {
     for part in [
         "refused",
         "Signature",
-        "  1. header signature is there",
+        "  1. signature: 64 hex digits, but made with none of the 1 secret(s) that live now, or over other bytes",
+        "  2. so it is not signed: the signature was made with another secret or over other bytes",
+        "refused: the signature was made with another secret",
+        "sha256",
         "Headers",
         "Body, ",
         "avatar_video.success",

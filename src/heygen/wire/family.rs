@@ -162,6 +162,12 @@ pub fn classify(name: &str) -> (Family, Option<Ending>) {
     }
 }
 
+/// Whether nobody here knows what an event of this name is about. The status that a flat body has
+/// instead of a name is known.
+pub fn is_unknown_type(name: &str) -> bool {
+    classify(name).0 == Family::Unknown && standing(name) == Standing::Other
+}
+
 /// What a status word says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
@@ -271,6 +277,16 @@ mod tests {
             ("lipsync.success", Family::Unknown, None),
         ] {
             assert_eq!(classify(name), (family, ending), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_status_is_no_unknown_event_type() {
+        for known in CATALOGUE.iter().chain(&["video.completed", "completed", "processing", "cancelled"]) {
+            assert!(!is_unknown_type(known), "{known}");
+        }
+        for unknown in ["hologram.ready", "avatar_video.blessed", "lipsync.success", "enabled"] {
+            assert!(is_unknown_type(unknown), "{unknown}");
         }
     }
 

@@ -77,6 +77,14 @@ impl Unusable {
             Self::NoReference { .. } => "no_reference",
         }
     }
+
+    /// As far as it could be read.
+    pub fn event_type(&self) -> Option<&str> {
+        match self {
+            Self::NoReference { event_type } => event_type.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 impl std::fmt::Display for Unusable {
