@@ -1,7 +1,7 @@
 //! Judges the signature of a webhook over its raw bytes.
 //!
 //! HeyGen signs with hex HMAC-SHA256 of the body, keyed by the endpoint's secret as a string, in
-//! the header `signature`; other spellings are in circulation (heygen-api.md 5.4). Nothing here
+//! the header `signature`; other spellings are in circulation (docs/heygen.md, Signature). Nothing here
 //! parses the body, and every comparison takes the same time whatever the bytes.
 
 use hmac::{Hmac, KeyInit, Mac};

@@ -1,4 +1,4 @@
-//! HeyGen's side of webhooks: the endpoints registered there (heygen-api.md 5.2, 5.3).
+//! HeyGen's side of webhooks: the endpoints registered there (docs/heygen.md, Endpoints).
 //!
 //! A secret is told once, at create and rotate; whoever calls these must store it before anything else.
 

@@ -34,7 +34,7 @@ const SAMPLE_PAUSE: Millis = SECOND;
 /// A larger refused body is not kept as a sample.
 const MAX_SAMPLE_BYTES: usize = 64 << 10;
 
-/// Addresses people following the guides have registered, and our own (guides 000, 001, 003, 004).
+/// Our own address, and those that tutorials in circulation have people register.
 pub const PATHS: [&str; 5] = [
     "/webhooks/heygen",
     "/api/webhooks/heygen",
@@ -49,7 +49,7 @@ pub const JOB_PATH: &str = "/webhooks/heygen/{mark}";
 #[derive(Default)]
 pub struct Sampler(AtomicI64);
 
-/// OPTIONS, HEAD and GET: HeyGen asks before anyone knows the secret (heygen-api.md 5.3).
+/// OPTIONS, HEAD and GET: HeyGen asks before anyone knows the secret (docs/heygen.md, Endpoints).
 pub async fn probe() -> StatusCode {
     StatusCode::OK
 }

@@ -1,5 +1,5 @@
-//! What the integration guides promise their readers about receiving, row by row of the
-//! compatibility table. The name of a case begins with its guide.
+//! What four integration guides in circulation promise their readers about receiving, row by row.
+//! They are numbered 000, 001, 003 and 004, and the name of a case begins with its guide.
 
 use reelhook::config::{Config, Given};
 use reelhook::heygen::sandbox::What;
@@ -231,7 +231,7 @@ async fn guide_003_a_webhook_is_durable_before_its_200(fresh: &Fresh) {
     assert_eq!(app.job(&id).await["result"]["video_url"], "https://files.heygen.ai/d.mp4");
 }
 
-/// The catalogue of July 2026 (heygen-api.md 5.8).
+/// The catalogue of July 2026 (docs/heygen.md, Events).
 const EVENT_TYPES: [&str; 30] = [
     "avatar_video.success",
     "avatar_video.fail",

@@ -95,7 +95,7 @@ mod sqlite {
         let db = open(&fresh.address);
         let Address::Sqlite(path) = &fresh.address else { panic!("a file") };
         let told = Db::open(&fresh.address, NOW).err().expect("it is refused");
-        assert!(matches!(told, Error::Unavailable(_)));
+        assert!(matches!(told, Error::Unfit(_)));
         assert!(told.to_string().contains(&path.display().to_string()), "{told}");
         drop(db);
         drop(open(&fresh.address));
@@ -117,7 +117,7 @@ mod sqlite {
         let text = "a diary, and no database. ".repeat(100);
         std::fs::write(path, &text).expect("a file");
         let told = refusal(&fresh.address);
-        assert!(told.contains("not a database"), "{told}");
+        assert!(told.contains("is no SQLite database; move it away"), "{told}");
         assert_eq!(std::fs::read_to_string(path).expect("the file"), text);
     }
 }
