@@ -50,8 +50,8 @@ pub fn judge(tx: &mut Tx, strangers: &[(Stranger, Observation)]) -> Result<Vec<F
     let mut seen = HashSet::new();
     let mut begun: HashMap<Kind, Vec<Millis>> = HashMap::new();
     for (stranger, _) in strangers {
-        if let Entry::Vacant(place) = begun.entry(stranger.kind) {
-            place.insert(nameless(tx, stranger.kind)?);
+        if let Entry::Vacant(kind) = begun.entry(stranger.kind) {
+            kind.insert(nameless(tx, stranger.kind)?);
         }
         let is_it = |job: &&Job| {
             let ids = [job.upstream_id.as_deref(), job.upstream_video_id.as_deref()];
