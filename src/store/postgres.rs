@@ -202,7 +202,7 @@ fn work_loop(config: &Config, queue: &Receiver<Box<dyn Work>>, writes: bool, run
             };
         }
         let Some(open) = connection.as_mut() else { continue };
-        let result = run(open, &mut work, writes);
+        let result = run(open, config, &mut work, writes);
         if matches!(result, Err(Error::Unavailable(_))) {
             connection = None;
         }
@@ -214,11 +214,18 @@ fn work_loop(config: &Config, queue: &Receiver<Box<dyn Work>>, writes: bool, run
 }
 
 /// Runs the closure until it commits or can not. Whether it asked for the bell.
-fn run(connection: &mut Connection, work: &mut Box<dyn Work>, writes: bool) -> Result<bool> {
+fn run(connection: &mut Connection, config: &Config, work: &mut Box<dyn Work>, writes: bool) -> Result<bool> {
     let mut begin =
         if writes { "BEGIN" } else { "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" }.to_owned();
-    for _ in 0..MAX_RUNS {
-        connection.client.batch_execute(&begin).map_err(|e| sort(&e))?;
+    for run in 0..MAX_RUNS {
+        match connection.client.batch_execute(&begin).map_err(|e| sort(&e)) {
+            // The server was restarted, or let go of us, since the last use; nothing has begun.
+            Err(Error::Unavailable(_)) if run == 0 => {
+                *connection = Connection::open(config)?;
+                connection.client.batch_execute(&begin).map_err(|e| sort(&e))?;
+            }
+            begun => begun?,
+        }
         match attempt(connection, work) {
             Err(Error::Conflict) => {
                 connection.client.batch_execute("ROLLBACK").map_err(|e| sort(&e))?;

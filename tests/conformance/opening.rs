@@ -170,6 +170,24 @@ mod postgres {
     }
 
     #[test]
+    fn connections_the_server_ended_are_opened_again_and_nobody_is_told() {
+        let fresh = fresh_postgres_database();
+        let db = open(&fresh.address);
+        let others = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
+                      WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        in_runtime(async {
+            for n in 0..5 {
+                db.read(move |tx| tx.query(others, &[]).map(drop)).await.expect("all but one are ended");
+                for _ in 0..5 {
+                    db.write(move |tx| setting::put(tx, "n", &n.to_string())).await.expect("a write");
+                    let seen = db.read(|tx| setting::find(tx, "n")).await.expect("a read");
+                    assert_eq!(seen.as_deref(), Some(&*n.to_string()));
+                }
+            }
+        });
+    }
+
+    #[test]
     fn nodes_hear_each_others_bell() {
         let fresh = fresh_postgres_database();
         let (one, two) = (open(&fresh.address), open(&fresh.address));
