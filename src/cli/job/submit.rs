@@ -20,9 +20,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[command(
     after_help = "A key makes it safe to repeat: the same key and job give the first answer again, never a second charge.\n\n\
     Examples:\n  \
-    reelhook job submit --kind video_agent --request '{\"prompt\": \"Welcome our new customers\"}' --wait\n  \
-    reelhook job submit --kind video --request video.json --callback-id order-4711 --label team=sales\n  \
-    reelhook job submit --kind template --request '{\"template_id\": \"tmpl_1\", \"variables\": {}}' --dry-run\n  \
+    reelhook job submit --kind video_agent --request '{\"prompt\": \"Hi\"}' --wait\n  \
+    reelhook job submit --kind video --request video.json --label team=sales\n  \
+    reelhook job submit --kind template --request template.json --dry-run\n  \
     jq .job plan.json | reelhook job submit --file - --dry-run"
 )]
 pub struct Args {
