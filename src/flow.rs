@@ -4,6 +4,7 @@
 //! the task that asked for it. Nothing here talks to the network.
 
 mod adopt;
+mod group;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -24,6 +25,7 @@ use crate::store::idempotency::Remembered;
 use crate::store::{Result, Tx, event, idempotency, inbox, job, setting, task, upstream_limit};
 
 pub use adopt::{Fate, Terms, adopt, judge};
+pub use group::{NewGroup, Retried, cancel_some, retry_failed, submit_group};
 
 /// When a transaction happens, and the chance it needs for its ids.
 #[derive(Debug, Clone, Copy)]
@@ -56,9 +58,40 @@ pub struct NewJob {
     pub hold: bool,
     pub deadline_at: Millis,
     pub retry_of: Option<String>,
+    /// The row of its group that it is made of, from 1.
+    pub group_row: Option<i64>,
     pub first_poll_ms: Millis,
     pub least_poll_ms: Millis,
 }
+
+impl NewJob {
+    /// A job like the old one, whatever became of that.
+    pub fn again(
+        old: Job,
+        request: String,
+        deadline_at: Millis,
+        (first_poll_ms, least_poll_ms): Polls,
+    ) -> Self {
+        Self {
+            kind: old.kind,
+            request,
+            callback_id: old.callback_id,
+            title: old.details.title,
+            labels: old.details.labels,
+            metadata: old.details.metadata,
+            priority: old.details.priority,
+            hold: false,
+            deadline_at,
+            retry_of: Some(old.id),
+            group_row: old.details.group_row,
+            first_poll_ms,
+            least_poll_ms,
+        }
+    }
+}
+
+/// When a job is asked for first, and the least pause between polls.
+pub type Polls = (Millis, Millis);
 
 /// A caller's idempotency key and what it stands for.
 #[derive(Debug, Clone)]
@@ -68,15 +101,16 @@ pub struct Key {
     pub fingerprint: Vec<u8>,
 }
 
+/// What was made, a job or a group, and what was answered.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Submitted {
     /// The answer to give, word for word, now and whenever the key comes again.
     New {
-        job_id: String,
+        id: String,
         answer: String,
     },
     Replayed {
-        job_id: String,
+        id: String,
         answer: String,
     },
     /// The key was used for another request.
@@ -88,29 +122,46 @@ pub fn submit(tx: &mut Tx, new: &NewJob, key: Option<&Key>, stamp: &Stamp) -> Re
     if let Some(first) = key.map(|k| find_first(tx, k)).transpose()?.flatten() {
         return Ok(first);
     }
-    let (mut made, first) = first_state(new, stamp);
-    made.details.usual = find_learned(tx)?.get(new.kind.name()).copied();
-    made.details.events = 1;
-    let answer = job_json(&made).to_string();
-    if let Some(k) = key {
-        let first = Remembered {
-            fingerprint: k.fingerprint.clone(),
-            job_id: made.id.clone(),
-            answer: answer.clone(),
-        };
-        if !idempotency::insert(tx, &k.owner, &k.key, &first, stamp.now)? {
-            // Another node took the key since we looked; its answer is the first.
-            let found = idempotency::find(tx, &k.owner, &k.key)?;
-            return found.map_or(Err(crate::store::Error::Conflict), |found| Ok(replay(found, key)));
-        }
+    let job = first_state(new, (0, None), &find_learned(tx)?, stamp);
+    let answer = job_json(&job).to_string();
+    if let Some(first) = remember(tx, key, &job.id, &answer, stamp)? {
+        return Ok(first);
     }
-    job::insert(tx, &made, &new.request)?;
-    task::apply(tx, &made.id, TaskOp::Add(TaskKind::Deadline, made.deadline_at))?;
-    if first == EventType::Queued {
-        task::apply(tx, &made.id, TaskOp::Queue(new.priority, stamp.now))?;
+    begin(tx, &[(&job, &new.request)], stamp)?;
+    Ok(Submitted::New { id: job.id, answer })
+}
+
+/// Keeps the first answer to a key. Another's, if somebody took the key since it was looked for.
+fn remember(
+    tx: &mut Tx,
+    key: Option<&Key>,
+    id: &str,
+    answer: &str,
+    stamp: &Stamp,
+) -> Result<Option<Submitted>> {
+    let Some(k) = key else { return Ok(None) };
+    let fingerprint = k.fingerprint.clone();
+    let first = Remembered { fingerprint, id: id.to_owned(), answer: answer.to_owned() };
+    if idempotency::insert(tx, &k.owner, &k.key, &first, stamp.now)? {
+        return Ok(None);
     }
-    event::append(tx, &mut [job_event(&made, first, stamp, 1)])?;
-    Ok(Submitted::New { job_id: made.id, answer })
+    let found = idempotency::find(tx, &k.owner, &k.key)?;
+    found.map_or(Err(crate::store::Error::Conflict), |found| Ok(Some(replay(found, key))))
+}
+
+/// Stores new jobs, each with its request, their tasks and their first events.
+fn begin(tx: &mut Tx, jobs: &[(&Job, &str)], stamp: &Stamp) -> Result<()> {
+    job::insert_many(tx, jobs)?;
+    let deadlines =
+        jobs.iter().map(|(job, _)| (&*job.id, TaskKind::Deadline, job.deadline_at, Priority::default()));
+    let queued = jobs.iter().filter(|(job, _)| job.state == State::Queued);
+    let submits = queued.map(|(job, _)| (&*job.id, TaskKind::Submit, stamp.now, job.details.priority));
+    task::insert_many(tx, &deadlines.chain(submits).collect::<Vec<_>>(), 0)?;
+    let first = |(nth, (job, _)): (usize, &(&Job, &str))| {
+        let event = if job.state == State::Held { EventType::Held } else { EventType::Queued };
+        job_event(job, event, stamp, nth)
+    };
+    event::append(tx, &mut jobs.iter().enumerate().map(first).collect::<Vec<_>>())
 }
 
 /// How long the kinds took lately, as far as enough is known of them.
@@ -129,21 +180,26 @@ fn replay(found: Remembered, key: Option<&Key>) -> Submitted {
     if key.is_some_and(|k| k.fingerprint != found.fingerprint) {
         return Submitted::KeyReused;
     }
-    Submitted::Replayed { job_id: found.job_id, answer: found.answer }
+    Submitted::Replayed { id: found.id, answer: found.answer }
 }
 
-fn first_state(new: &NewJob, stamp: &Stamp) -> (Job, EventType) {
-    let (state, event) =
-        if new.hold { (State::Held, EventType::Held) } else { (State::Queued, EventType::Queued) };
-    let made = Job {
-        id: stamp.id(ids::JOB, 0),
+/// A new job as it begins; nothing is stored. `nth` of those made together, in a group if they are one.
+fn first_state(
+    new: &NewJob,
+    (nth, group_id): (usize, Option<&str>),
+    learned: &Learned,
+    stamp: &Stamp,
+) -> Job {
+    Job {
+        id: stamp.id(ids::JOB, nth),
         version: 1,
         kind: new.kind,
-        state,
+        state: if new.hold { State::Held } else { State::Queued },
         callback_id: new.callback_id.clone(),
         upstream_id: None,
         upstream_video_id: None,
         retry_of: new.retry_of.clone(),
+        group_id: group_id.map(str::to_owned),
         created_at: stamp.now,
         updated_at: stamp.now,
         deadline_at: new.deadline_at,
@@ -153,12 +209,14 @@ fn first_state(new: &NewJob, stamp: &Stamp) -> (Job, EventType) {
             labels: new.labels.clone(),
             metadata: new.metadata.clone(),
             priority: new.priority,
+            group_row: new.group_row,
             first_poll_ms: new.first_poll_ms,
             least_poll_ms: new.least_poll_ms,
+            usual: learned.get(new.kind.name()).copied(),
+            events: 1,
             ..Details::default()
         },
-    };
-    (made, event)
+    }
 }
 
 /// What came of a caller's wish.
@@ -228,7 +286,7 @@ pub fn conclude_many(
             slots.push(slot);
         }
     }
-    store(tx, &slots, stamp)?;
+    store(tx, &slots, stamp, &mut events)?;
     event::append(tx, &mut events)?;
     Ok((slots.into_iter().map(|slot| slot.job).collect(), lost))
 }
@@ -377,7 +435,7 @@ pub fn observe_many(tx: &mut Tx, batch: &[Heard], stamp: &Stamp) -> Result<Appli
     // Before the jobs: one that learns its upstream id releases what is parked here under it.
     let notes: Vec<(&str, &Note)> = notes.iter().map(|(id, note)| (*id, note)).collect();
     inbox::annotate(tx, &notes)?;
-    done.ended = jobs.write(tx, stamp)?;
+    done.ended = jobs.write(tx, stamp, &mut events)?;
     event::append(tx, &mut events)?;
     Ok(done)
 }
@@ -466,12 +524,10 @@ impl Loaded {
     }
 
     /// The jobs that ended.
-    fn write(self, tx: &mut Tx, stamp: &Stamp) -> Result<Vec<Job>> {
+    fn write(self, tx: &mut Tx, stamp: &Stamp, events: &mut Vec<Event>) -> Result<Vec<Job>> {
         let changed: Vec<Slot> = self.slots.into_iter().filter(|slot| slot.changed).collect();
-        store(tx, &changed, stamp)?;
-        let ended =
-            changed.into_iter().filter(|s| s.job.state.is_terminal() && !s.before.state.is_terminal());
-        Ok(ended.map(|slot| slot.job).collect())
+        store(tx, &changed, stamp, events)?;
+        Ok(changed.into_iter().filter(Slot::ended).map(|slot| slot.job).collect())
     }
 }
 
@@ -495,6 +551,10 @@ impl Slot {
             self.job.details.events += 1;
             events.push(job_event(&self.job, event, stamp, events.len()));
         }
+    }
+
+    fn ended(&self) -> bool {
+        self.job.state.is_terminal() && !self.before.state.is_terminal()
     }
 
     /// The upstream ids that the job has now and had not before.
@@ -533,14 +593,15 @@ fn record(tx: &mut Tx, before: &Job, change: Change, stamp: &Stamp) -> Result<Jo
     let mut events = vec![];
     let mut slot = Slot::new(before.clone());
     slot.follow(change, stamp, &mut events);
-    store(tx, std::slice::from_ref(&slot), stamp)?;
+    store(tx, std::slice::from_ref(&slot), stamp, &mut events)?;
     event::append(tx, &mut events)?;
     slot.job.version += 1;
     Ok(slot.job)
 }
 
-/// Everything of decisions but their events, which are numbered last.
-fn store(tx: &mut Tx, slots: &[Slot], stamp: &Stamp) -> Result<()> {
+/// Everything of decisions but their events, which are numbered last; the end of a group is added to
+/// them.
+fn store(tx: &mut Tx, slots: &[Slot], stamp: &Stamp, events: &mut Vec<Event>) -> Result<()> {
     let learned: Vec<&str> = slots.iter().flat_map(Slot::learned).collect();
     if !learned.is_empty() {
         inbox::lock_parking(tx)?;
@@ -554,6 +615,7 @@ fn store(tx: &mut Tx, slots: &[Slot], stamp: &Stamp) -> Result<()> {
     task::apply_many(tx, &ops.collect::<Vec<_>>())?;
     job::update_many(tx, &slots.iter().map(|slot| &slot.job).collect::<Vec<_>>())?;
     inbox::release_parked(tx, &learned, stamp.now)?;
+    group::count_off(tx, &slots, stamp, events)?;
     tx.ring();
     Ok(())
 }
