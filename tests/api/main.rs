@@ -12,6 +12,7 @@ mod described;
 mod dry_run;
 mod event_log;
 mod faults;
+mod groups;
 mod guides;
 mod guides_jobs;
 mod hints;
