@@ -3,6 +3,7 @@
 //!
 //! What a job of ours may turn out to be is never adopted: it would be there twice.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use super::{Loaded, Slot, Stamp};
@@ -49,8 +50,8 @@ pub fn judge(tx: &mut Tx, strangers: &[(Stranger, Observation)]) -> Result<Vec<F
     let mut seen = HashSet::new();
     let mut begun: HashMap<Kind, Vec<Millis>> = HashMap::new();
     for (stranger, _) in strangers {
-        if !begun.contains_key(&stranger.kind) {
-            begun.insert(stranger.kind, nameless(tx, stranger.kind)?);
+        if let Entry::Vacant(kind) = begun.entry(stranger.kind) {
+            kind.insert(nameless(tx, stranger.kind)?);
         }
         let is_it = |job: &&Job| {
             let ids = [job.upstream_id.as_deref(), job.upstream_video_id.as_deref()];

@@ -111,6 +111,11 @@ mod sqlite {
     }
 
     #[test]
+    fn whoever_has_the_file_is_alone() {
+        assert!(open(&fresh_sqlite().address).started_alone());
+    }
+
+    #[test]
     fn a_file_of_another_kind_is_refused_and_left_alone() {
         let fresh = fresh_sqlite();
         let Address::Sqlite(path) = &fresh.address else { panic!("a file") };
@@ -152,6 +157,16 @@ mod postgres {
         for start in starts {
             start.join().expect("no panic").expect("every node starts");
         }
+    }
+
+    #[test]
+    fn a_node_knows_whether_others_live() {
+        let fresh = fresh_postgres_database();
+        let one = open(&fresh.address);
+        assert!(one.started_alone());
+        let two = open(&fresh.address);
+        assert!(!two.started_alone());
+        assert!(one.started_alone(), "of its own start");
     }
 
     #[test]
