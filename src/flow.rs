@@ -5,6 +5,7 @@
 
 mod adopt;
 mod group;
+mod submit;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -13,7 +14,7 @@ use serde_json::Value;
 use crate::domain::event::{Event, EventType, upstream_type};
 use crate::domain::history::Learned;
 use crate::domain::ids;
-use crate::domain::job::{Details, Job, Kind, Observation, Priority, State};
+use crate::domain::job::{Job, Kind, Observation, Priority, State};
 use crate::domain::job_json::job_json;
 use crate::domain::limit::{LOOK, LOOK_EVERY};
 use crate::domain::receipt::Note;
@@ -21,11 +22,11 @@ use crate::domain::step::{Change, Input, Refused, step};
 use crate::domain::stranger::Stranger;
 use crate::domain::task::{Claimed, Lane, Outcome, TaskKind, TaskOp};
 use crate::domain::time::Millis;
-use crate::store::idempotency::Remembered;
-use crate::store::{Result, Tx, event, idempotency, inbox, job, setting, task, upstream_limit};
+use crate::store::{Result, Tx, event, inbox, job, setting, task, upstream_limit};
 
 pub use adopt::{Fate, Terms, adopt, judge};
 pub use group::{NewGroup, Retried, cancel_some, retry_failed, submit_group};
+pub use submit::{find_first, submit};
 
 /// When a transaction happens, and the chance it needs for its ids.
 #[derive(Debug, Clone, Copy)]
@@ -64,32 +65,6 @@ pub struct NewJob {
     pub least_poll_ms: Millis,
 }
 
-impl NewJob {
-    /// A job like the old one, whatever became of that.
-    pub fn again(
-        old: Job,
-        request: String,
-        deadline_at: Millis,
-        (first_poll_ms, least_poll_ms): Polls,
-    ) -> Self {
-        Self {
-            kind: old.kind,
-            request,
-            callback_id: old.callback_id,
-            title: old.details.title,
-            labels: old.details.labels,
-            metadata: old.details.metadata,
-            priority: old.details.priority,
-            hold: false,
-            deadline_at,
-            retry_of: Some(old.id),
-            group_row: old.details.group_row,
-            first_poll_ms,
-            least_poll_ms,
-        }
-    }
-}
-
 /// When a job is asked for first, and the least pause between polls.
 pub type Polls = (Millis, Millis);
 
@@ -117,106 +92,10 @@ pub enum Submitted {
     KeyReused,
 }
 
-/// Job, stored answer, event and submit task, together.
-pub fn submit(tx: &mut Tx, new: &NewJob, key: Option<&Key>, stamp: &Stamp) -> Result<Submitted> {
-    if let Some(first) = key.map(|k| find_first(tx, k)).transpose()?.flatten() {
-        return Ok(first);
-    }
-    let job = first_state(new, (0, None), &find_learned(tx)?, stamp);
-    let answer = job_json(&job).to_string();
-    if let Some(first) = remember(tx, key, &job.id, &answer, stamp)? {
-        return Ok(first);
-    }
-    begin(tx, &[(&job, &new.request)], stamp)?;
-    Ok(Submitted::New { id: job.id, answer })
-}
-
-/// Keeps the first answer to a key. Another's, if somebody took the key since it was looked for.
-fn remember(
-    tx: &mut Tx,
-    key: Option<&Key>,
-    id: &str,
-    answer: &str,
-    stamp: &Stamp,
-) -> Result<Option<Submitted>> {
-    let Some(k) = key else { return Ok(None) };
-    let fingerprint = k.fingerprint.clone();
-    let first = Remembered { fingerprint, id: id.to_owned(), answer: answer.to_owned() };
-    if idempotency::insert(tx, &k.owner, &k.key, &first, stamp.now)? {
-        return Ok(None);
-    }
-    let found = idempotency::find(tx, &k.owner, &k.key)?;
-    found.map_or(Err(crate::store::Error::Conflict), |found| Ok(Some(replay(found, key))))
-}
-
-/// Stores new jobs, each with its request, their tasks and their first events.
-fn begin(tx: &mut Tx, jobs: &[(&Job, &str)], stamp: &Stamp) -> Result<()> {
-    job::insert_many(tx, jobs)?;
-    let deadlines =
-        jobs.iter().map(|(job, _)| (&*job.id, TaskKind::Deadline, job.deadline_at, Priority::default()));
-    let queued = jobs.iter().filter(|(job, _)| job.state == State::Queued);
-    let submits = queued.map(|(job, _)| (&*job.id, TaskKind::Submit, stamp.now, job.details.priority));
-    task::insert_many(tx, &deadlines.chain(submits).collect::<Vec<_>>(), 0)?;
-    let first = |(nth, (job, _)): (usize, &(&Job, &str))| {
-        let event = if job.state == State::Held { EventType::Held } else { EventType::Queued };
-        job_event(job, event, stamp, nth)
-    };
-    event::append(tx, &mut jobs.iter().enumerate().map(first).collect::<Vec<_>>())
-}
-
 /// How long the kinds took lately, as far as enough is known of them.
 pub fn find_learned(tx: &mut Tx) -> Result<Learned> {
     let learned = setting::find(tx, setting::LEARNED)?;
     Ok(learned.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
-}
-
-/// What a key stands for already. To be asked before anything else of a request is judged: a time
-/// or a state in it may have been right only then.
-pub fn find_first(tx: &mut Tx, key: &Key) -> Result<Option<Submitted>> {
-    Ok(idempotency::find(tx, &key.owner, &key.key)?.map(|found| replay(found, Some(key))))
-}
-
-fn replay(found: Remembered, key: Option<&Key>) -> Submitted {
-    if key.is_some_and(|k| k.fingerprint != found.fingerprint) {
-        return Submitted::KeyReused;
-    }
-    Submitted::Replayed { id: found.id, answer: found.answer }
-}
-
-/// A new job as it begins; nothing is stored. `nth` of those made together, in a group if they are one.
-fn first_state(
-    new: &NewJob,
-    (nth, group_id): (usize, Option<&str>),
-    learned: &Learned,
-    stamp: &Stamp,
-) -> Job {
-    Job {
-        id: stamp.id(ids::JOB, nth),
-        version: 1,
-        kind: new.kind,
-        state: if new.hold { State::Held } else { State::Queued },
-        callback_id: new.callback_id.clone(),
-        upstream_id: None,
-        upstream_video_id: None,
-        retry_of: new.retry_of.clone(),
-        group_id: group_id.map(str::to_owned),
-        created_at: stamp.now,
-        updated_at: stamp.now,
-        deadline_at: new.deadline_at,
-        finished_at: None,
-        details: Details {
-            title: new.title.clone(),
-            labels: new.labels.clone(),
-            metadata: new.metadata.clone(),
-            priority: new.priority,
-            group_row: new.group_row,
-            first_poll_ms: new.first_poll_ms,
-            least_poll_ms: new.least_poll_ms,
-            usual: learned.get(new.kind.name()).copied(),
-            events: 1,
-            ..Details::default()
-        },
-    }
 }
 
 /// What came of a caller's wish.

@@ -74,14 +74,36 @@ fn csv(text: &str) -> std::result::Result<Sheet, String> {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let columns = columns(reader.headers().map_err(|e| e.to_string())?)?;
     let mut sheet = Sheet { rows: vec![], lines: vec![] };
+    let mut lines = Lines { text: text.as_bytes(), at: 0, line: 1 };
     for record in reader.records() {
-        let record = record.map_err(|e| ragged(&e))?;
+        let record = record.map_err(|e| ragged(&e, &mut lines))?;
         let row: Map<String, Value> =
             columns.iter().cloned().zip(record.iter().map(|cell| json!(cell))).collect();
         sheet.rows.push(Value::Object(row));
-        sheet.lines.push(record.position().map_or(0, csv::Position::line));
+        sheet.lines.push(lines.of(record.position()));
     }
     Ok(sheet)
+}
+
+/// Counts lines as an editor does: the reader's own position stands before the end of the line before.
+struct Lines<'a> {
+    text: &'a [u8],
+    at: usize,
+    line: u64,
+}
+
+impl Lines<'_> {
+    fn of(&mut self, position: Option<&csv::Position>) -> u64 {
+        let from = position.and_then(|p| usize::try_from(p.byte()).ok()).unwrap_or(self.at);
+        while let Some(byte) = self.text.get(self.at) {
+            if self.at >= from && !matches!(byte, b'\r' | b'\n') {
+                break;
+            }
+            self.line += u64::from(*byte == b'\n');
+            self.at += 1;
+        }
+        self.line
+    }
 }
 
 /// The names of the first line.
@@ -106,14 +128,13 @@ fn columns(header: &csv::StringRecord) -> std::result::Result<Vec<String>, Strin
     Ok(names)
 }
 
-fn ragged(e: &csv::Error) -> String {
+fn ragged(e: &csv::Error, lines: &mut Lines) -> String {
     match e.kind() {
-        csv::ErrorKind::UnequalLengths { pos, expected_len, len } => {
-            let line = pos.as_ref().map_or(0, csv::Position::line);
-            format!(
-                "line {line} has {len} cells, and line 1 names {expected_len} columns; a cell with a comma or a line end in it needs quotes around it"
-            )
-        }
+        csv::ErrorKind::UnequalLengths { pos, expected_len, len } => format!(
+            "line {} has {len} cells, and line 1 names {expected_len} columns; a cell with a comma or a line end in \
+             it needs quotes around it",
+            lines.of(pos.as_ref())
+        ),
         _ => e.to_string(),
     }
 }

@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{
-    Key, Loaded, NewJob, Polls, Slot, Stamp, Submitted, begin, find_first, find_learned, first_state,
-    remember,
-};
+use super::submit::{begin, first_state, remember};
+use super::{Key, Loaded, NewJob, Polls, Slot, Stamp, Submitted, find_first, find_learned};
 use crate::domain::event::{Event, GROUP_FINISHED};
 use crate::domain::group::{Counts, Group, group_json};
 use crate::domain::ids;

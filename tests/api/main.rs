@@ -13,6 +13,7 @@ mod dry_run;
 mod event_log;
 mod faults;
 mod groups;
+mod groups_end;
 mod guides;
 mod guides_jobs;
 mod hints;
