@@ -50,7 +50,7 @@ pub enum Verb {
         #[arg(value_name = "ID")]
         id: String,
     },
-    /// Make a new group of the jobs that failed; each is retried once.
+    /// Make a new group of the jobs that failed or expired; each is retried once.
     #[command(
         after_help = "Examples:\n  reelhook group retry-failed grp_01… --wait\n  reelhook group retry-failed grp_01… --accept-second-charge"
     )]
@@ -131,28 +131,39 @@ pub async fn finish(s: &Session, group: Value, wait: &wait::Wait) -> Result<Exit
 async fn wait_for(s: &Session, id: &str, known: Option<Value>, until: &wait::Until) -> Result<Exit> {
     let group = wait::for_end(s, &GROUP, id, known, until).await?;
     print(s, &group);
-    let count = |state: &str| group["counts"][state].as_u64().unwrap_or(0);
     if group["finished_at"].is_null() {
         return Err(wait::timed_out(&GROUP, id, &words(&group), until));
     }
-    let (failed, canceled) = (count("failed"), count("canceled"));
-    if failed + canceled == 0 {
+    let bad = not_completed(&group);
+    if bad.is_empty() {
         return Ok(Exit::Ok);
     }
-    let detail = format!("of {} jobs {failed} failed and {canceled} were canceled", field(&group, "jobs"));
+    let detail = format!("of {} jobs {bad}", field(&group, "jobs"));
     let hint = format!(
         "`reelhook job list --group {id} --state failed` says why; `reelhook group retry-failed {id}` tries them again"
     );
     Err(CliError::new(Exit::JobFailed, "cli_job_ended", detail, Some(&hint)))
 }
 
-/// How far it is, with what else happened: `40 % of 500 ended (3 failed)`.
+/// How far it is, and what did not go well: `40 % of 500 ended (3 failed)`.
 fn words(group: &Value) -> String {
-    let count = |state: &&str| group["counts"][*state].as_u64().is_some_and(|n| n > 0);
-    let told = ["failed", "canceled"].into_iter().filter(count);
-    let told: Vec<String> = told.map(|state| format!("{} {state}", group["counts"][state])).collect();
-    let told = if told.is_empty() { String::new() } else { format!(" ({})", told.join(", ")) };
-    format!("{} % of {} ended{told}", field(group, "progress"), field(group, "jobs"))
+    let bad = not_completed(group);
+    let bad = if bad.is_empty() { bad } else { format!(" ({bad})") };
+    format!("{} % of {} ended{bad}", field(group, "progress"), field(group, "jobs"))
+}
+
+/// Jobs that ended otherwise than wished: `3 failed, 1 canceled`.
+fn not_completed(group: &Value) -> String {
+    counted(group, &[State::Failed, State::Canceled])
+}
+
+/// How many jobs are in these states, those that are empty left out.
+fn counted(group: &Value, states: &[State]) -> String {
+    let some = states.iter().filter_map(|state| {
+        let count = group["counts"][state.name()].as_u64().filter(|n| *n > 0)?;
+        Some(format!("{count} {}", state.name()))
+    });
+    some.collect::<Vec<_>>().join(", ")
 }
 
 fn print(s: &Session, group: &Value) {
@@ -161,15 +172,11 @@ fn print(s: &Session, group: &Value) {
 
 fn page(out: &Output, group: &Value, now: i64) -> String {
     let state = if group["finished_at"].is_null() { "open" } else { "finished" };
-    let counts = State::ALL.iter().filter_map(|state| {
-        let count = group["counts"][state.name()].as_u64().filter(|n| *n > 0)?;
-        Some(format!("{count} {}", state.name()))
-    });
     let head = format!("{}  {state}\n", out.paint(&field(group, "id"), Paint::Bold));
     let submitted = age(group["created_at"].as_str(), now);
     head + &out.pairs(&[
         ("title", field(group, "title")),
-        ("jobs", format!("{}: {}", field(group, "jobs"), counts.collect::<Vec<_>>().join(", "))),
+        ("jobs", format!("{}: {}", field(group, "jobs"), counted(group, &State::ALL))),
         ("ended", format!("{} %", field(group, "progress"))),
         ("submitted", format!("{} ({submitted} ago)", field(group, "created_at"))),
         ("finished", field(group, "finished_at")),

@@ -10,7 +10,7 @@ use super::{Key, Loaded, NewJob, Polls, Slot, Stamp, Submitted, find_first, find
 use crate::domain::event::{Event, GROUP_FINISHED};
 use crate::domain::group::{Counts, Group, group_json};
 use crate::domain::ids;
-use crate::domain::job::{Job, Kind, State};
+use crate::domain::job::{FoundBy, Job, Kind, State};
 use crate::domain::step::Input;
 use crate::domain::time::Millis;
 use crate::store::{Result, Tx, event, group, job};
@@ -123,6 +123,11 @@ pub enum Retried {
     },
 }
 
+/// Whether it failed, or expired before it was sent: not what the caller itself canceled.
+fn is_unwished(job: &Job) -> bool {
+    job.state == State::Failed || job.details.found_by == Some(FoundBy::Deadline)
+}
+
 /// A new group of what failed in an old one and was not retried yet. Jobs that may have been charged for
 /// are left unless `accepts` says that paying again is fine.
 pub fn retry_failed(
@@ -138,9 +143,8 @@ pub fn retry_failed(
     if let Some(first) = key.map(|k| find_first(tx, k)).transpose()?.flatten() {
         return Ok(Retried::Submitted { made: first, kinds: vec![] });
     }
-    let failed = job::list_unretried(tx, old_id)?;
-    let (left, again): (Vec<_>, Vec<_>) =
-        failed.into_iter().partition(|(job, _)| job.charge_is_open() && !accepts);
+    let failed = job::list_unretried(tx, old_id)?.into_iter().filter(|(job, _)| is_unwished(job));
+    let (left, again): (Vec<_>, Vec<_>) = failed.partition(|(job, _)| job.charge_is_open() && !accepts);
     let left: Vec<String> = left.into_iter().map(|(job, _)| job.id).collect();
     if again.is_empty() {
         return Ok(Retried::Nothing { left });

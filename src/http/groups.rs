@@ -39,15 +39,20 @@ pub async fn submit(
     let dry_run = query.switch("dry_run");
     let wait = wait_of(query, &headers)?;
     let bytes = input::read_up_to(body, rows::MAX_BYTES).await?;
-    let key = if dry_run { None } else { key_of(&headers, &caller, "POST /api/groups", &bytes)? };
+    let (keyed, reader) = (bytes.clone(), http.clone());
+    let key = aside(move || key_of(&headers, &caller, "POST /api/groups", &keyed)).await?;
+    let key = key.filter(|_| !dry_run);
     if let Some(first) = first_of(&http, key.as_ref()).await? {
         return answer(&http, first, wait).await;
     }
-    // Ten thousand rows take a while, and webhooks shall not wait for it.
-    let reader = http.clone();
-    let read = tokio::task::spawn_blocking(move || rows::new_group(&reader, &bytes)).await;
-    let new = read.unwrap_or_else(|e| Err(Problem::saying(Kind::Internal, e.to_string())))?;
+    let new = aside(move || rows::new_group(&reader, &bytes)).await?;
     submit_or_show(&http, new, key, wait, dry_run).await
+}
+
+/// Ten thousand rows take a while to read, and webhooks shall not wait for it.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|e| Err(Problem::saying(Kind::Internal, e.to_string())))
 }
 
 /// Stores a new group and answers for it; or shows what that would be.
@@ -147,9 +152,11 @@ async fn wait_for_end(http: &Http, id: &str, wait: Duration) -> Result<(Group, C
     loop {
         // Armed before looking: what happens in between rings it.
         let bell = http.db.bell.arm();
-        let found = find(http, id).await?;
-        if found.0.finished_at.is_some() || http.clock.now() >= until {
-            return Ok(found);
+        let wanted = id.to_owned();
+        let found = http.db.read(move |tx| group::find(tx, &wanted)).await?;
+        // Its jobs are counted once, and not with every ring.
+        if found.is_none_or(|group| group.finished_at.is_some()) || http.clock.now() >= until {
+            return find(http, id).await;
         }
         next_ring(http, bell, until).await;
     }
@@ -180,7 +187,7 @@ pub async fn cancel(State(http): State<Http>, Path(id): Path<String>, body: Body
     Ok(axum::Json(body).into_response())
 }
 
-/// A new group of the jobs that failed and that nobody retried yet.
+/// A new group of the jobs that failed or expired and that nobody retried yet.
 pub async fn retry_failed(
     State(http): State<Http>,
     Extension(caller): Extension<Caller>,

@@ -93,7 +93,7 @@ problems! {
     Adopted "adopted" 409 false "The job was not submitted here, so its request is not known"
         "Submit it anew with POST /api/jobs.",
     NothingToRetry "nothing_to_retry" 409 false "No job of the group is left to retry"
-        "Jobs that failed are retried once with their group; what became of that is in the new group, which names this one in `retry_of`.",
+        "Jobs that failed or expired are retried once with their group; what became of that is in the new group, which names this one in `retry_of`.",
     SecondCharge "second_charge" 409 false "HeyGen may have charged for this job already"
         "Its outcome is unknown, so another try may be paid twice. Send `{\"accept_second_charge\": true}` to accept that.",
     EndpointConflict "webhook_endpoint_conflict" 409 false "HeyGen has this webhook endpoint with a secret we do not know"

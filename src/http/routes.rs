@@ -134,7 +134,7 @@ pub const TABLE: &[Doc] = &[
         ..doc(
             "post",
             "/api/groups/{id}/retry-failed",
-            "Make a new group of the jobs that failed, each retried once.",
+            "Make a new group of the jobs that failed or expired, each retried once.",
         )
     },
     Doc { answer: (200, Some("Job")), ..doc("post", "/api/jobs/{id}/approve", "Let a held job go.") },

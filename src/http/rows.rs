@@ -120,7 +120,7 @@ impl Sheet<'_> {
                 return vec![];
             }
         };
-        let size = Value::Object(filled.clone()).to_string().len();
+        let size = serde_json::to_string(&filled).map_or(0, |text| text.len());
         if size > MAX_BODY_BYTES {
             let why = format!("row {} makes a job of {size} bytes; {MAX_BODY_BYTES} at most", nth + 1);
             self.wrong(format!("/rows/{nth}"), why);

@@ -137,11 +137,12 @@ pub fn find_request(tx: &mut Tx, id: &str) -> Result<Option<String>> {
     tx.one("SELECT body FROM job_request WHERE job_id = ?1", params![id])?.map(|mut r| r.text(0)).transpose()
 }
 
-/// The failed jobs of a group that nobody has retried yet, each with its request, the oldest first.
+/// The jobs of a group that did not complete and that nobody has retried yet, each with its request, the
+/// oldest first.
 pub fn list_unretried(tx: &mut Tx, group_id: &str) -> Result<Vec<(Job, String)>> {
     let sql = format!(
         "SELECT {COLUMNS}, body FROM job JOIN job_request ON job_id = id WHERE group_id = ?1 \
-         AND state = 'failed' AND NOT EXISTS (SELECT 1 FROM job later WHERE later.retry_of = job.id) ORDER BY id"
+         AND state IN ('failed', 'canceled') AND NOT EXISTS (SELECT 1 FROM job later WHERE later.retry_of = job.id) ORDER BY id"
     );
     let rows = tx.query(&sql, params![group_id])?;
     rows.into_iter()

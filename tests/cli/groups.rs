@@ -154,7 +154,7 @@ async fn waiting_tells_how_far_it_is_and_ends_as_the_group_does() {
     assert_eq!(ran.json()["counts"]["completed"], 2, "the group is on stdout");
     let problem = ran.problem();
     assert_eq!(problem["code"], "cli_job_ended");
-    assert_eq!(problem["detail"], "of 4 jobs 1 failed and 1 were canceled");
+    assert_eq!(problem["detail"], "of 4 jobs 1 failed, 1 canceled");
     assert!(problem["hint"].as_str().unwrap().contains(&format!("group retry-failed {ID}")));
     assert_eq!(server.lines()[1], format!("GET /api/groups/{ID}?wait=1"));
 

@@ -4,7 +4,7 @@ use reelhook::domain::group::Group;
 use reelhook::domain::job::{Failure, Job, State};
 use reelhook::domain::step::Input;
 use reelhook::domain::task::TaskKind;
-use reelhook::flow::{self, Key, NewGroup, NewJob, Retried, Submitted};
+use reelhook::flow::{self, Key, NewGroup, NewJob, Retried, Stamp, Submitted};
 use reelhook::store::job::Filter;
 use reelhook::store::{Error, event, group, job};
 use serde_json::{Value, json};
@@ -20,6 +20,7 @@ cases![
     ends_that_race_publish_one_end,
     what_was_not_sent_is_canceled_in_steps,
     what_failed_is_retried_once,
+    what_expired_is_retried_and_what_was_canceled_is_not,
     what_may_have_been_charged_is_retried_only_if_that_is_accepted,
     retries_that_race_make_one_group,
 ];
@@ -202,6 +203,18 @@ async fn what_failed_is_retried_once(store: Store) {
     let same = retry(&store, &id, false, Some(key(1)), 4).await;
     assert!(matches!(same, Retried::Submitted { made: Submitted::Replayed { .. }, .. }), "{same:?}");
     assert_eq!(retry(&store, &id, true, None, 5).await, Retried::Nothing { left: vec![] });
+}
+
+async fn what_expired_is_retried_and_what_was_canceled_is_not(store: Store) {
+    let (id, jobs) = made(&store, 2, 1).await;
+    change(&store, &jobs[0], Input::Cancel, 2).await;
+    let expired = jobs[1].id.clone();
+    let late = Stamp { now: jobs[1].deadline_at, ..stamp(3) };
+    store.write(move |tx| flow::change(tx, &expired, Input::Deadline, &late)).await;
+    let done = retry(&store, &id, false, None, 4).await;
+    let Retried::Submitted { made: Submitted::New { id: new, .. }, .. } = &done else { panic!("{done:?}") };
+    let of: Vec<_> = jobs_of(&store, new).await.into_iter().map(|job| job.retry_of).collect();
+    assert_eq!(of, [Some(jobs[1].id.clone())]);
 }
 
 async fn what_may_have_been_charged_is_retried_only_if_that_is_accepted(store: Store) {

@@ -11,7 +11,7 @@ cases![
     changes_that_race_all_count,
     a_job_is_found_by_either_of_upstreams_ids,
     many_are_stored_as_if_one_by_one,
-    failed_jobs_of_a_group_are_listed_until_they_are_retried,
+    what_did_not_complete_in_a_group_is_listed_until_it_is_retried,
     the_request_is_kept_to_the_byte,
     an_unreadable_row_is_named,
     a_letter_of_zero_does_not_poison_a_write,
@@ -135,8 +135,9 @@ async fn many_are_stored_as_if_one_by_one(store: Store) {
     assert_eq!(store.count("SELECT COUNT(*) FROM job_label").await, labels);
 }
 
-async fn failed_jobs_of_a_group_are_listed_until_they_are_retried(store: Store) {
-    for (n, state) in [State::Failed, State::Completed, State::Failed, State::Failed].into_iter().enumerate()
+async fn what_did_not_complete_in_a_group_is_listed_until_it_is_retried(store: Store) {
+    for (n, state) in
+        [State::Failed, State::Completed, State::Canceled, State::Failed].into_iter().enumerate()
     {
         let mut made = job_in(state, u32::try_from(n).expect("few"));
         made.group_id = Some(if n == 3 { "grp_2" } else { "grp_1" }.to_owned());

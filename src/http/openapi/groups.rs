@@ -45,7 +45,7 @@ fn new_group() -> Value {
         "properties": {
             "title": {"type": "string", "maxLength": 500},
             "template": {"type": "object", "description": "A job as POST /api/jobs takes it, with places such as {{name}} in its texts. A place that is the whole text becomes what the cell is; {{name:json}} reads a cell of text as JSON."},
-            "rows": {"type": "array", "minItems": 1, "maxItems": MAX_JOBS, "items": {"type": "object"}, "description": "A value for every column, row by row. A row that asks for several languages makes a job for each; all rows together make 10,000 jobs and 16 MiB at most."},
+            "rows": {"type": "array", "minItems": 1, "maxItems": MAX_JOBS, "items": {"type": "object"}, "description": "A value for every column, row by row. A row that asks for several languages makes a job for each; all rows together make 10,000 jobs and 16 MiB at most. HeyGen takes about ten jobs at once: give many rows a later `deadline`, and a low `priority` lets other jobs pass."},
             "ignore": {"type": "array", "items": text(), "description": "Columns that the template does not use, on purpose."},
         },
     })
