@@ -2,8 +2,8 @@
 
 mod adopt;
 mod show;
-mod submit;
-mod wait;
+pub mod submit;
+pub mod wait;
 
 use std::time::Duration;
 
@@ -107,6 +107,9 @@ pub struct ListArgs {
     /// Only jobs with this callback id of yours.
     #[arg(long, value_name = "ID")]
     callback_id: Option<String>,
+    /// Only jobs of this group.
+    #[arg(long, value_name = "ID")]
+    group: Option<String>,
     /// Only jobs with this label.
     #[arg(long, value_name = "NAME=VALUE", value_parser = units::pair)]
     label: Option<(String, String)>,
@@ -171,6 +174,7 @@ async fn list_jobs(s: &Session, args: ListArgs) -> Result<Exit> {
         ("state", args.state),
         ("kind", args.kind),
         ("callback_id", args.callback_id),
+        ("group", args.group),
         ("label", label),
         ("created_after", since),
         ("q", args.q),

@@ -39,6 +39,8 @@ pub fn job_json(job: &Job) -> Value {
         "evidence": evidence(job),
         "late_result": d.late_result.as_ref().map(late_json),
         "retry_of": job.retry_of,
+        "group_id": job.group_id,
+        "group_row": d.group_row,
         "adopted": d.adopted,
         "note": d.note,
         // What holds all queued jobs up changes without them; it is filled in where one is shown.

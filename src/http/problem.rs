@@ -91,12 +91,14 @@ problems! {
         "Only a job that failed, was canceled, or whose outcome is unknown can be retried.",
     Adopted "adopted" 409 false "The job was not submitted here, so its request is not known"
         "Submit it anew with POST /api/jobs.",
+    NothingToRetry "nothing_to_retry" 409 false "No job of the group is left to retry"
+        "Jobs that failed or expired are retried once with their group; what became of that is in the new group, which names this one in `retry_of`.",
     SecondCharge "second_charge" 409 false "HeyGen may have charged for this job already"
         "Its outcome is unknown, so another try may be paid twice. Send `{\"accept_second_charge\": true}` to accept that.",
     EndpointConflict "webhook_endpoint_conflict" 409 false "HeyGen has this webhook endpoint with a secret we do not know"
         "HeyGen tells a secret only once. `reelhook webhook rotate ENDPOINT_ID` gets a new one, or remove it first.",
     TooLarge "too_large" 413 false "The body is too large"
-        "Webhooks may have 1 MiB, API requests 1 MiB.",
+        "Webhooks may have 1 MiB, API requests 1 MiB, groups 16 MiB.",
     NoPublicUrl "no_public_url" 409 false "The server does not know its public address"
         "Start it with --public-url https://… (or REELHOOK_PUBLIC_URL), the address HeyGen reaches it by.",
     ProbeFailed "probe_failed" 409 true "The public address does not answer"

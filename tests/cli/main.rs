@@ -4,6 +4,7 @@
 mod canned;
 mod commands;
 mod flags;
+mod groups;
 mod real;
 mod settings;
 mod simulate;
