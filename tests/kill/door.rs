@@ -152,7 +152,7 @@ pub async fn rotation_loses_nothing(engine: Engine) {
         .into_iter()
         .filter(|entry| matches!(entry.what, What::Webhook { status: Some(401 | 503), .. }));
     let figures = [("jobs", jobs.len() as f64), ("deliveries_put_off", refused.count() as f64)];
-    ground.report("B25 inbound", rotations, &verdict.zeros(), &figures);
+    ground.report("B25 inbound", rotations, &oracle::zeros(&verdict), &figures);
     server.kill().await;
 }
 
