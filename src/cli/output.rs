@@ -27,8 +27,14 @@ pub enum Format {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Output")]
 pub struct OutputFlags {
-    /// How the answer is written [default: table on a terminal, json elsewhere].
-    #[arg(long, global = true, value_name = "FORMAT", conflicts_with = "json", hide_default_value = true)]
+    /// For people, one JSON document, or one a line for lists [default: table on a terminal, json elsewhere].
+    #[arg(
+        long,
+        global = true,
+        value_name = "table|json|ndjson",
+        conflicts_with = "json",
+        hide_possible_values = true
+    )]
     output: Option<Format>,
     /// The same as --output json.
     #[arg(long, global = true)]
@@ -144,8 +150,7 @@ impl Output {
     /// A remark on stderr.
     pub fn note(&self, text: &str) {
         if !self.quiet {
-            // Nobody is left to be told when stderr is gone.
-            let _ = writeln!(std::io::stderr(), "{}", clean(text));
+            to_stderr(&clean(text));
         }
     }
 
@@ -217,6 +222,13 @@ pub fn to_stdout(text: &str) {
     if done.is_err_and(|e| e.kind() == ErrorKind::BrokenPipe) {
         std::process::exit(0);
     }
+}
+
+/// A line, or several, on stderr. Nobody is left to be told when it is gone.
+pub fn to_stderr(text: &str) {
+    let mut stderr = std::io::stderr().lock();
+    let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    let _ = write!(stderr, "{text}{end}");
 }
 
 fn to_cell(Shown(text, paint): Shown, fit: Fit) -> Cell {

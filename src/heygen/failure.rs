@@ -1,7 +1,7 @@
 //! What HeyGen's codes and words mean: the one table behind the class of a failed job, the words for
 //! its user, how an answer to a call of ours is sorted, and `docs/errors.md`.
 //!
-//! Facts are from heygen-api.md 6.2, 6.3 and 7.1. What is not in the table is of no known class and
+//! Facts are from docs/heygen.md, Errors. What is not in the table is of no known class and
 //! keeps upstream's words. Words decide only what people are told and whether to pause, never
 //! whether a paid call is repeated.
 
@@ -76,7 +76,7 @@ const TABLE: &[Row] = &[
         &["trial_limit_exceeded", "400664"],
         &["trial limit exceeded"],
     ),
-    // The trial's quota is a day's (heygen-api.md 6.5).
+    // The trial's quota is a day's (docs/heygen.md, Limits).
     row(
         Class::Wait,
         Proves::Blocked(Reason::OutOfCredit),
@@ -300,7 +300,8 @@ pub fn markdown() -> String {
         "\n## What HeyGen's failures mean\n\n\
          `failure` of a failed job has HeyGen's own `code` and `message`, and what reelhook makes of them:\n\
          `class`, `advice` for you, `for_user`, a sentence your user may be shown, and `reelhook_does`. A problem\n\
-         document about something HeyGen refused has the same in `upstream`. What is in no table is `ask_heygen`.\n\n\
+         document about something HeyGen refused has `code`, `message` and `class` in `upstream`. What is in no\n\
+         table is `ask_heygen`.\n\n\
          | class | what to do | what reelhook does by itself with a job that failed |\n| --- | --- | --- |\n",
     );
     for class in Class::ALL {

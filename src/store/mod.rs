@@ -6,6 +6,7 @@ pub mod api_key;
 pub mod db;
 mod error;
 pub mod event;
+pub mod group;
 pub mod idempotency;
 pub mod inbox;
 pub mod job;

@@ -107,8 +107,9 @@ fn enter(connection: &mut Connection) -> Result<bool> {
 
 fn config(url: &str) -> Result<Config> {
     // The text may hold a password, so the fault does not repeat it.
-    let mut config: Config =
-        url.parse().map_err(|_| Error::Bug("the database address is not a valid postgres:// URL".into()))?;
+    let mut config: Config = url
+        .parse()
+        .map_err(|_| Error::Unfit("the database address is no valid postgres:// address".into()))?;
     config.connect_timeout(CONNECT_TIMEOUT);
     config.tcp_user_timeout(TCP_USER_TIMEOUT);
     config.application_name("reelhook");
@@ -125,7 +126,7 @@ fn refuse_transaction_pooler(config: &Config, first: &mut Connection) -> Result<
     if before == after {
         return Ok(());
     }
-    Err(Error::Bug(
+    Err(Error::Unfit(
         "the database address leads to a pooler in transaction mode; give reelhook the server itself \
          or a pool in session mode"
             .into(),
@@ -213,7 +214,7 @@ fn work_loop(config: &Config, queue: &Receiver<Box<dyn Work>>, writes: bool, run
             };
         }
         let Some(open) = connection.as_mut() else { continue };
-        let result = run(open, &mut work, writes);
+        let result = run(open, config, &mut work, writes);
         if matches!(result, Err(Error::Unavailable(_))) {
             connection = None;
         }
@@ -225,11 +226,18 @@ fn work_loop(config: &Config, queue: &Receiver<Box<dyn Work>>, writes: bool, run
 }
 
 /// Runs the closure until it commits or can not. Whether it asked for the bell.
-fn run(connection: &mut Connection, work: &mut Box<dyn Work>, writes: bool) -> Result<bool> {
+fn run(connection: &mut Connection, config: &Config, work: &mut Box<dyn Work>, writes: bool) -> Result<bool> {
     let mut begin =
         if writes { "BEGIN" } else { "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" }.to_owned();
-    for _ in 0..MAX_RUNS {
-        connection.client.batch_execute(&begin).map_err(|e| sort(&e))?;
+    for run in 0..MAX_RUNS {
+        match connection.client.batch_execute(&begin).map_err(|e| sort(&e)) {
+            // The server was restarted, or let go of us, since the last use; nothing has begun.
+            Err(Error::Unavailable(_)) if run == 0 => {
+                *connection = Connection::open(config)?;
+                connection.client.batch_execute(&begin).map_err(|e| sort(&e))?;
+            }
+            begun => begun?,
+        }
         match attempt(connection, work) {
             Err(Error::Conflict) => {
                 connection.client.batch_execute("ROLLBACK").map_err(|e| sort(&e))?;

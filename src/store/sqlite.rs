@@ -108,9 +108,15 @@ fn lock(path: &Path) -> Result<File> {
         .truncate(false)
         .write(true)
         .open(&name)
-        .map_err(|e| Error::Unavailable(format!("cannot open {}: {e}", Path::new(&name).display())))?;
+        .map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Error::Unfit(format!(
+                "{} cannot be made, because its directory is not there; make that, or give another --database",
+                path.display()
+            )),
+            _ => Error::Unavailable(format!("cannot open {}: {e}", Path::new(&name).display())),
+        })?;
     file.try_lock().map_err(|e| match e {
-        std::fs::TryLockError::WouldBlock => Error::Unavailable(format!(
+        std::fs::TryLockError::WouldBlock => Error::Unfit(format!(
             "{} is in use by another reelhook; stop that one, or give this one another --database",
             path.display()
         )),
@@ -141,7 +147,13 @@ fn connect(path: &Path, read_only: bool) -> Result<Connection> {
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         Ok(connection)
     };
-    open().map_err(|e| Error::Unavailable(format!("cannot open {}: {e}", path.display())))
+    open().map_err(|e| match e.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => Error::Unfit(format!(
+            "{} is there and is no SQLite database; move it away, or give another --database",
+            path.display()
+        )),
+        _ => Error::Unavailable(format!("cannot open {}: {e}", path.display())),
+    })
 }
 
 /// Keeps the planner's statistics fresh; failing to is no fault worth stopping for.

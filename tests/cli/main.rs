@@ -4,8 +4,10 @@
 mod canned;
 mod commands;
 mod flags;
+mod groups;
 mod real;
 mod selftest;
+mod settings;
 mod simulate;
 
 use std::process::Stdio;

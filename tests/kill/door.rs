@@ -171,11 +171,7 @@ pub async fn drift_is_tolerated(engine: Engine) {
         unanswered += statuses.iter().filter(|status| **status != 200).count();
     }
     let kept = oracle::kept(&ground.client).await;
-    let invisible = bodies.iter().filter(|body| {
-        let key =
-            reelhook::domain::receipt::dedup_key(reelhook::domain::receipt::Verdict::Signed, None, body);
-        !kept.contains(&key)
-    });
+    let invisible = bodies.iter().filter(|body| !kept.contains(&oracle::digest(body)));
     let now = ground.client.insist("GET", &format!("/api/jobs/{job}"), None, None).await;
     let panics = ground.client.metric("reelhook_task_panics_total").await as usize;
     let zero = [

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use reelhook::cli::selftest::client::Refused;
+pub use reelhook::cli::selftest::oracle::digest;
 use reelhook::cli::selftest::oracle::{self, Verdict};
 
 use crate::ground::{Ground, PATIENCE};
@@ -27,7 +28,7 @@ pub async fn compare(ground: &Ground, jobs: &[String]) -> Verdict {
     oracle::compare(&ground.client, jobs, PATIENCE, ledger).await.unwrap().0
 }
 
-/// What makes each of the signed receipts in the store itself.
-pub async fn kept(client: &Client) -> HashSet<[u8; 16]> {
+/// The digest of each of the signed receipts in the store.
+pub async fn kept(client: &Client) -> HashSet<String> {
     oracle::kept(client).await.unwrap()
 }

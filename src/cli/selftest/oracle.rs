@@ -4,14 +4,13 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use base64::Engine;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use super::callers::is_end;
 use super::client::{Client, Refused};
 use crate::clock::{Clock, Millis};
-use crate::domain::receipt::{Verdict as Judged, dedup_key};
 use crate::domain::time::SECOND;
 use crate::heygen::sandbox::{Entry, Fault, Tally, What};
 
@@ -101,17 +100,15 @@ pub async fn ends_told(client: &Client, id: &str) -> Result<usize, Refused> {
     Ok(types.filter(|t| matches!(*t, "job.completed" | "job.failed" | "job.canceled")).count())
 }
 
-/// What makes each of the signed receipts in the store itself.
-pub async fn kept(client: &Client) -> Result<HashSet<[u8; 16]>, Refused> {
+/// The digest of each of the signed receipts in the store, made by the server of the bytes it kept.
+pub async fn kept(client: &Client) -> Result<HashSet<String>, Refused> {
     let mut kept = HashSet::new();
     let mut cursor = String::new();
     loop {
         let path = format!("/api/receipts?limit=200&verdict=signed{cursor}");
         let page = client.insist("GET", &path, None, None).await?;
-        let ids = page["data"].as_array().into_iter().flatten().filter_map(|row| row["id"].as_str());
-        let asked = ids.map(|id| key_of(client, id));
-        let keys: Vec<[u8; 16]> = stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
-        kept.extend(keys);
+        let rows = page["data"].as_array().into_iter().flatten();
+        kept.extend(rows.filter_map(|row| row["sha256"].as_str().map(str::to_owned)));
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
             None => return Ok(kept),
@@ -119,16 +116,13 @@ pub async fn kept(client: &Client) -> Result<HashSet<[u8; 16]>, Refused> {
     }
 }
 
-async fn key_of(client: &Client, id: &str) -> Result<[u8; 16], Refused> {
-    let receipt = client.insist("GET", &format!("/api/receipts/{id}"), None, None).await?;
-    let body = receipt["body_base64"].as_str().unwrap_or_default();
-    // What cannot be read is some other body than the one that was sent.
-    let body = base64::engine::general_purpose::STANDARD.decode(body).unwrap_or_default();
-    Ok(dedup_key(Judged::Signed, None, &body))
+/// As `kept` has it.
+pub fn digest(body: &[u8]) -> String {
+    hex::encode(Sha256::digest(body))
 }
 
 /// The sets compared; `said` has one entry for each job that was acknowledged to a caller.
-pub fn judge(said: &[Said], ledger: &[Entry], kept: &HashSet<[u8; 16]>) -> Verdict {
+pub fn judge(said: &[Said], ledger: &[Entry], kept: &HashSet<String>) -> Verdict {
     let mut verdict = Verdict::default();
     let charges = Tally::of(ledger).charges;
     let failing = failing_upstream(ledger);
@@ -159,7 +153,7 @@ pub fn judge(said: &[Said], ledger: &[Entry], kept: &HashSet<[u8; 16]>) -> Verdi
             continue;
         };
         verdict.receipts += 1;
-        if !kept.contains(&dedup_key(Judged::Signed, None, body.as_bytes())) {
+        if !kept.contains(&digest(body.as_bytes())) {
             verdict.lost_receipts.push(event_id.as_ref().unwrap_or(id).clone());
         }
     }
@@ -182,7 +176,7 @@ mod tests {
     const BODY: &str = r#"{"event_type":"video_agent.success"}"#;
 
     /// A run of two jobs in which every promise was kept: the second failed, as it was told to.
-    fn kept_run() -> (Vec<Said>, Vec<What>, HashSet<[u8; 16]>) {
+    fn kept_run() -> (Vec<Said>, Vec<What>, HashSet<String>) {
         let said = |id: &str, state: &str| Said { id: id.into(), state: Some(state.into()), ends: 1 };
         let what = vec![
             accepted("job_1", vec![]),
@@ -193,7 +187,7 @@ mod tests {
             webhook("refused", Some(401), true),
             webhook("nobody there", None, false),
         ];
-        let kept = HashSet::from([dedup_key(Judged::Signed, None, BODY.as_bytes())]);
+        let kept = HashSet::from([digest(BODY.as_bytes())]);
         (vec![said("job_1", "completed"), said("job_2", "failed")], what, kept)
     }
 
@@ -243,7 +237,7 @@ mod tests {
 
     /// The verdict on the run after `doctor` had its hands on it: names of the lists with what is in them.
     fn broken(
-        doctor: impl FnOnce(&mut Vec<Said>, &mut Vec<What>, &mut HashSet<[u8; 16]>),
+        doctor: impl FnOnce(&mut Vec<Said>, &mut Vec<What>, &mut HashSet<String>),
     ) -> Vec<(&'static str, Vec<String>)> {
         let (mut said, mut what, mut kept) = kept_run();
         doctor(&mut said, &mut what, &mut kept);
