@@ -13,6 +13,7 @@ pub mod job;
 mod migrate;
 mod postgres;
 mod row;
+pub mod scratch;
 pub mod setting;
 mod sql;
 mod sqlite;

@@ -6,6 +6,7 @@ mod commands;
 mod flags;
 mod groups;
 mod real;
+mod selftest;
 mod settings;
 mod simulate;
 
