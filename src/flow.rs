@@ -4,12 +4,13 @@
 //! the task that asked for it. Nothing here talks to the network.
 
 mod adopt;
+mod publish;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::Value;
 
-use crate::domain::event::{Event, EventType, upstream_type};
+use crate::domain::event::{Event, EventType};
 use crate::domain::history::Learned;
 use crate::domain::ids;
 use crate::domain::job::{Details, Job, Kind, Observation, Priority, State};
@@ -21,9 +22,14 @@ use crate::domain::stranger::Stranger;
 use crate::domain::task::{Claimed, Lane, Outcome, TaskKind, TaskOp};
 use crate::domain::time::Millis;
 use crate::store::idempotency::Remembered;
-use crate::store::{Result, Tx, event, idempotency, inbox, job, setting, task, upstream_limit};
+use crate::store::{Result, Tx, idempotency, inbox, job, setting, task, upstream_limit};
+
+use publish::{Echo, publish, upstream_event};
 
 pub use adopt::{Fate, Terms, adopt, judge};
+pub use publish::{
+    Enabled, add_endpoint, change_endpoint, disable_endpoint, enable_endpoint, remove_endpoint, test_endpoint,
+};
 
 /// When a transaction happens, and the chance it needs for its ids.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +62,9 @@ pub struct NewJob {
     pub hold: bool,
     pub deadline_at: Millis,
     pub retry_of: Option<String>,
+    /// Where its events are sent, besides the endpoints, and what they are signed with there.
+    pub notify_url: Option<String>,
+    pub notify_secret: Option<String>,
     pub first_poll_ms: Millis,
     pub least_poll_ms: Millis,
 }
@@ -109,7 +118,7 @@ pub fn submit(tx: &mut Tx, new: &NewJob, key: Option<&Key>, stamp: &Stamp) -> Re
     if first == EventType::Queued {
         task::apply(tx, &made.id, TaskOp::Queue(new.priority, stamp.now))?;
     }
-    event::append(tx, &mut [job_event(&made, first, stamp, 1)])?;
+    publish(tx, &mut [job_event(&made, first, stamp, 1)], &[], stamp)?;
     Ok(Submitted::New { job_id: made.id, answer })
 }
 
@@ -152,6 +161,8 @@ fn first_state(new: &NewJob, stamp: &Stamp) -> (Job, EventType) {
             title: new.title.clone(),
             labels: new.labels.clone(),
             metadata: new.metadata.clone(),
+            notify_url: new.notify_url.clone(),
+            notify_secret: new.notify_secret.clone(),
             priority: new.priority,
             first_poll_ms: new.first_poll_ms,
             least_poll_ms: new.least_poll_ms,
@@ -229,7 +240,7 @@ pub fn conclude_many(
         }
     }
     store(tx, &slots, stamp)?;
-    event::append(tx, &mut events)?;
+    publish(tx, &mut events, &[], stamp)?;
     Ok((slots.into_iter().map(|slot| slot.job).collect(), lost))
 }
 
@@ -304,12 +315,21 @@ pub struct Hearing {
     pub upstream_ids: Vec<String>,
     /// What it says of a job of the given kind.
     pub observe: Box<dyn Fn(Kind) -> Observation + Send + Sync>,
-    /// The body, to be published when the receipt belongs to no job; only of a signed one, and once.
+    /// The body, to be published when the receipt belongs to no job, or when an endpoint wants
+    /// HeyGen's own events; only of a signed one, and once.
     pub publish: Option<Vec<u8>>,
     /// What to adopt if it belongs to no job of ours.
     pub stranger: Option<(Stranger, Terms)>,
     /// In place of all that: why the receipt says nothing usable.
     pub unusable: Option<String>,
+}
+
+impl Hearing {
+    /// The receipt itself as an event, of a signed one, once.
+    fn echo(&self) -> Option<Echo<'_>> {
+        let (receipt_id, event_type) = (&*self.receipt_id, self.event_type.as_deref());
+        self.publish.as_deref().map(|body| Echo { receipt_id, event_type, body })
+    }
 }
 
 /// How many of a batch did what.
@@ -344,6 +364,7 @@ pub fn observe_many(tx: &mut Tx, batch: &[Heard], stamp: &Stamp) -> Result<Appli
     done.counts.lease_lost = lost.len();
     let mut jobs = Loaded::load(tx, &live)?;
     let mut events = vec![];
+    let mut echoes = vec![];
     let mut notes = vec![];
     // Strangers last: another receipt of the batch may be what tells whose they are.
     let (known, strange): (Vec<&Hearing>, Vec<&Hearing>) =
@@ -363,6 +384,7 @@ pub fn observe_many(tx: &mut Tx, batch: &[Heard], stamp: &Stamp) -> Result<Appli
         } else if let Some(at) = jobs.find(hearing) {
             let moved = jobs.slots[at].take_in(hearing, &mut note, stamp, &mut events);
             jobs.learn(at);
+            echoes.extend(hearing.echo());
             if moved { done.counts.moved += 1 } else { done.counts.nothing_new += 1 }
         } else {
             done.counts.parked += 1;
@@ -378,7 +400,7 @@ pub fn observe_many(tx: &mut Tx, batch: &[Heard], stamp: &Stamp) -> Result<Appli
     let notes: Vec<(&str, &Note)> = notes.iter().map(|(id, note)| (*id, note)).collect();
     inbox::annotate(tx, &notes)?;
     done.ended = jobs.write(tx, stamp)?;
-    event::append(tx, &mut events)?;
+    publish(tx, &mut events, &echoes, stamp)?;
     Ok(done)
 }
 
@@ -388,17 +410,8 @@ fn park(hearing: &Hearing, note: &mut Note, stamp: &Stamp, events: &mut Vec<Even
     note.parked_under = hearing.upstream_ids.first().cloned();
     note.parked_also = hearing.upstream_ids.get(1).cloned();
     note.meaning = Some("no job of ours has this id yet; kept, and published as it is".to_owned());
-    let Some(body) = &hearing.publish else { return };
-    let data: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
-    events.push(Event {
-        number: 0,
-        id: stamp.id(ids::EVENT, events.len()),
-        event_type: upstream_type(hearing.event_type.as_deref().unwrap_or("unnamed")),
-        job_id: None,
-        job_sequence: 0,
-        created_at: stamp.now,
-        data: data.to_string(),
-    });
+    let known = hearing.echo().map(|echo| upstream_event(&echo, stamp, events.len()));
+    events.extend(known);
 }
 
 /// The jobs a batch is about, changed in memory and written once.
@@ -534,7 +547,7 @@ fn record(tx: &mut Tx, before: &Job, change: Change, stamp: &Stamp) -> Result<Jo
     let mut slot = Slot::new(before.clone());
     slot.follow(change, stamp, &mut events);
     store(tx, std::slice::from_ref(&slot), stamp)?;
-    event::append(tx, &mut events)?;
+    publish(tx, &mut events, &[], stamp)?;
     slot.job.version += 1;
     Ok(slot.job)
 }
@@ -567,5 +580,7 @@ fn job_event(job: &Job, event_type: EventType, stamp: &Stamp, nth: usize) -> Eve
         job_sequence: job.details.events,
         created_at: stamp.now,
         data: job_json(job).to_string(),
+        receipt_id: None,
+        notify_url: job.details.notify_url.clone(),
     }
 }

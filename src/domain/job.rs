@@ -375,6 +375,9 @@ pub struct Details {
     pub title: Option<String>,
     pub labels: BTreeMap<String, String>,
     pub metadata: Option<serde_json::Value>,
+    /// Where its events are sent, besides the endpoints, and what they are signed with there.
+    pub notify_url: Option<String>,
+    pub notify_secret: Option<String>,
     pub priority: Priority,
     /// First poll this long after upstream accepted, and the least pause between polls.
     pub first_poll_ms: Millis,

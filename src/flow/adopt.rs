@@ -3,9 +3,10 @@
 //!
 //! What a job of ours may turn out to be is never adopted: it would be there twice.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
-use super::{Loaded, Slot, Stamp};
+use super::{Loaded, Slot, Stamp, publish};
 use crate::domain::event::Event;
 use crate::domain::ids;
 use crate::domain::job::{Details, Job, Kind, Observation, State};
@@ -13,7 +14,7 @@ use crate::domain::step::Input;
 use crate::domain::stranger::Stranger;
 use crate::domain::task::{TaskKind, TaskOp};
 use crate::domain::time::{MINUTE, Millis};
-use crate::store::{Result, Tx, event, inbox, job, task};
+use crate::store::{Result, Tx, inbox, job, task};
 
 /// Upstream's clock and ours may differ by this much.
 const CLOCKS_DIFFER: Millis = 5 * MINUTE;
@@ -49,8 +50,8 @@ pub fn judge(tx: &mut Tx, strangers: &[(Stranger, Observation)]) -> Result<Vec<F
     let mut seen = HashSet::new();
     let mut begun: HashMap<Kind, Vec<Millis>> = HashMap::new();
     for (stranger, _) in strangers {
-        if !begun.contains_key(&stranger.kind) {
-            begun.insert(stranger.kind, nameless(tx, stranger.kind)?);
+        if let Entry::Vacant(kind) = begun.entry(stranger.kind) {
+            kind.insert(nameless(tx, stranger.kind)?);
         }
         let is_it = |job: &&Job| {
             let ids = [job.upstream_id.as_deref(), job.upstream_video_id.as_deref()];
@@ -90,7 +91,7 @@ pub fn adopt(
         *fate = if *fate == Fate::New { Fate::Adopted(job) } else { Fate::Known(job) };
     }
     jobs.write(tx, stamp)?;
-    event::append(tx, &mut events)?;
+    publish(tx, &mut events, &[], stamp)?;
     Ok(fates)
 }
 

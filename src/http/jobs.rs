@@ -377,6 +377,8 @@ pub async fn retry(
         title: old.details.title,
         labels: old.details.labels,
         metadata: old.details.metadata,
+        notify_url: old.details.notify_url,
+        notify_secret: old.details.notify_secret,
         priority: old.details.priority,
         hold: false,
         deadline_at: http.clock.now().saturating_add(http.settings.deadline),
