@@ -25,6 +25,8 @@ CREATE TABLE delivery (
     attempts TEXT NOT NULL
 );
 CREATE INDEX delivery_due ON delivery (target, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX delivery_pending ON delivery (id) WHERE due_at IS NOT NULL;
+CREATE INDEX delivery_dead ON delivery (id) WHERE dead_at IS NOT NULL;
 CREATE INDEX delivery_target ON delivery (target, id);
 CREATE INDEX delivery_job ON delivery (job_id, id) WHERE job_id IS NOT NULL;
 

@@ -38,7 +38,8 @@ pub async fn add(State(http): State<Http>, body: Body) -> Result<Response> {
     if !http.db.write(move |tx| flow::add_endpoint(tx, &new, MAX_ENDPOINTS)).await? {
         return Err(Kind::TooManyEndpoints.into());
     }
-    tracing::info!(endpoint_id = %made.id, url = %made.details.url, "endpoint added");
+    // Not its address, which may hold a credential.
+    tracing::info!(endpoint_id = %made.id, "endpoint added");
     Ok((StatusCode::CREATED, axum::Json(with_secret(&made, &secret, now))).into_response())
 }
 

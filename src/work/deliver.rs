@@ -20,6 +20,7 @@ use crate::domain::endpoint::{DISABLE_AFTER, Endpoint};
 use crate::domain::ids;
 use crate::domain::task::{Claimed, Outcome, TaskKind};
 use crate::domain::time::{DAY, Millis, SECOND};
+use crate::fail::Point;
 use crate::flow::{self, Stamp};
 use crate::net::{self, Call, Client};
 use crate::store::{self, Tx, delivery, endpoint, task};
@@ -34,7 +35,7 @@ const MAX_ANSWER_BYTES: usize = 64 << 10;
 const BEGIN_FOR: Millis = 5 * SECOND;
 /// Longer than a run: it begins for 5 s, then an exchange takes 15 s and its body 2 s.
 pub(super) const LEASE: Millis = 60 * SECOND;
-/// So many attempts without anybody there, and none taken, end a run.
+/// So many attempts in a row without anybody there end a run.
 const NOBODY_THERE: usize = 3;
 /// Least time between two looks for what has become due meanwhile.
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
@@ -101,8 +102,9 @@ struct Run<'a> {
     sending: JoinSet<Tried>,
     under_way: HashSet<String>,
     taken: usize,
+    /// Since the last that was taken: those that found nobody there, or too much to do.
     slow: usize,
-    /// The longest pause the receiver asked for.
+    /// The longest pause the receiver asked for; nothing more is begun once it did.
     after: Option<Millis>,
     why: String,
 }
@@ -139,8 +141,7 @@ impl Run<'_> {
     /// How many more may be under way.
     fn room(&self) -> usize {
         let time_is_up = self.work.clock.now() >= self.begun_at + BEGIN_FOR;
-        let nobody_there = self.taken == 0 && self.slow >= NOBODY_THERE;
-        if self.closed || time_is_up || nobody_there {
+        if self.closed || time_is_up || self.after.is_some() || self.slow >= NOBODY_THERE {
             return 0;
         }
         let probing = self.task.attempt > 1 && self.taken == 0;
@@ -178,7 +179,7 @@ impl Run<'_> {
             m.count(&m.delivery_attempts, meaning.name());
             match &meaning {
                 Meaning::Taken => {
-                    taken += 1;
+                    (taken, self.slow) = (taken + 1, 0);
                     m.told(delivery.created_at, now);
                 }
                 Meaning::Slow { after } => {
@@ -245,7 +246,9 @@ impl Run<'_> {
             }
             Ok(Some(overdue))
         };
-        let Some(overdue) = self.work.db.write_behind(write).await? else {
+        let recorded = self.work.db.write_behind(write).await?;
+        self.work.fail.at(Point::RunStored).await;
+        let Some(overdue) = recorded else {
             self.work.metrics.stale_finishes.inc();
             self.closed = true;
             return Ok(false);
@@ -259,7 +262,7 @@ impl Run<'_> {
         let (stamp, reason): (Stamp, String) = (self.work.stamp(), why.to_owned());
         let disable = move |tx: &mut Tx| flow::disable_endpoint(tx, &id, &reason, &stamp);
         if let Some(endpoint) = self.work.db.write_behind(disable).await? {
-            tracing::warn!(endpoint_id = %endpoint.id, url = %endpoint.details.url, why, "endpoint disabled");
+            tracing::warn!(endpoint_id = %endpoint.id, why, "endpoint disabled");
         }
         Ok(())
     }
@@ -267,8 +270,10 @@ impl Run<'_> {
     /// The task is gone, or due when the next delivery is; or later, when nobody is there.
     async fn end(self) -> store::Result<()> {
         let now = self.work.clock.now();
-        let nobody_there = self.taken == 0 && self.slow > 0 && !self.closed;
-        let pause = breaker_pause(self.task.attempt, self.after, self.work.jitter());
+        let nobody_there = self.slow >= NOBODY_THERE || (self.slow > 0 && self.taken == 0);
+        let left_alone = !self.closed && (nobody_there || self.after.is_some());
+        let times = if self.taken == 0 { self.task.attempt } else { 1 };
+        let pause = breaker_pause(times, self.after, self.work.jitter());
         let Self { task, target, closed, why, .. } = self;
         let write = move |tx: &mut Tx| {
             // From here to the commit nobody can make something due and find the task still there.
@@ -276,7 +281,7 @@ impl Run<'_> {
                 return Ok(false);
             }
             let next = delivery::next_due(tx, &target)?.filter(|_| !closed);
-            if nobody_there && next.is_some() {
+            if left_alone && next.is_some() {
                 return task::settle(tx, &task, &Outcome::Retry { at: now + pause, why: why.clone() }, now);
             }
             task::settle(tx, &task, &Outcome::Done, now)?;
@@ -299,7 +304,9 @@ async fn send(work: Work, parcel: Parcel) -> Tried {
         let attempt = Attempt { at, took_ms: 0, status: None, error: Some(why), answer: None };
         return Tried { delivery, attempt, meaning: Meaning::Never, wants_no_more: None };
     }
+    work.fail.at(Point::DeliverBegun).await;
     let (answer, meaning, wants_no_more) = exchange(&work.receivers, url, headers, body, &work).await;
+    work.fail.at(Point::DeliverAnswered).await;
     let attempt = Attempt { at, took_ms: work.clock.now() - at, ..answer };
     Tried { delivery, attempt, meaning, wants_no_more }
 }

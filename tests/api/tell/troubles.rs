@@ -12,6 +12,7 @@ use crate::database::Fresh;
 cases! {
     one_that_hangs_holds_up_no_other_and_no_next_event,
     one_that_is_away_is_left_alone_and_then_told_all,
+    one_that_takes_a_few_at_a_time_is_not_pressed,
     an_event_nobody_can_take_does_not_hold_up_the_next,
     what_was_under_way_at_a_crash_is_sent_again_with_its_id,
     two_nodes_send_nothing_twice,
@@ -58,6 +59,24 @@ async fn one_that_is_away_is_left_alone_and_then_told_all(fresh: &Fresh) {
     app.advance_s(600).await;
     assert_eq!(deliveries(&app, "state=delivered").await.len(), 30, "and nothing is lost");
     assert!(app.get(&format!("/api/endpoints/{id}")).await.json()["failing_since"].is_null());
+}
+
+async fn one_that_takes_a_few_at_a_time_is_not_pressed(fresh: &Fresh) {
+    let (mut app, receiver) = (app(fresh).await, Receiver::start().await);
+    add(&app, &receiver.url("/hook"), json!({"events": ["job.queued"]})).await;
+    receiver.next("/hook", &[Script::Status(200), Script::Status(200)]);
+    receiver.next("/hook", &vec![Script::With(429, "retry-after", "60".to_owned()); 6]);
+    for _ in 0..30 {
+        app.submit("video", "one").await;
+    }
+    app.settle().await;
+    assert!(receiver.heard("/hook").len() <= 10, "those under way, and no more");
+    let told = receiver.heard("/hook").len();
+    app.submit("video", "one").await;
+    app.advance_s(59).await;
+    assert_eq!(receiver.heard("/hook").len(), told, "a new event waits as well");
+    app.advance_s(600).await;
+    assert_eq!(deliveries(&app, "state=delivered").await.len(), 31);
 }
 
 async fn an_event_nobody_can_take_does_not_hold_up_the_next(fresh: &Fresh) {
@@ -114,4 +133,6 @@ async fn two_nodes_send_nothing_twice(fresh: &Fresh) {
     ids.sort();
     ids.dedup();
     assert_eq!((ids.len(), receiver.heard("/hook").len()), (20, 20));
+    // Jobs beyond the slots of HeyGen's wait.
+    app.leave_it();
 }
