@@ -1,4 +1,4 @@
-// Measures reelhook beside Express receivers in the manner of guide 003, in interleaved runs, and
+// Measures reelhook beside Express receivers as tutorials write them, in interleaved runs, and
 // writes docs/performance.md. Started by scripts/bench; every server and the load are on loopback.
 import { execFileSync, spawn } from "node:child_process";
 import { cpus, totalmem, tmpdir } from "node:os";

@@ -52,11 +52,11 @@ impl App {
         let db = opened.map_err(|e| store::Error::Bug(e.to_string()))??;
         let address_key = hex::encode(clock.random::<32>());
         let settled = config.clone();
-        // A SQLite file has one owner at a time, so what a killed one was running is ours at once.
-        let sole_owner = db.engine() == "sqlite";
+        // What a killed server was running is ours at once, unless others may be running it.
+        let alone = db.started_alone();
         let address_key = db
             .write(move |tx| {
-                if sole_owner {
+                if alone {
                     task::void_leases(tx)?;
                 }
                 configure(tx, &settled, now)?;

@@ -1,16 +1,16 @@
-//! Every setting of a server: flag, variable, default, bound, help. The only reader of the
-//! environment.
+//! Every setting of a server: flag, variable, default, bound, help.
 //!
 //! Precedence: flag, environment, `.env` file, default. A malformed setting stops the start with
 //! its name, where its value came from and what would be right; an unknown `REELHOOK_` variable is
 //! an error, never a silent default. `docs/configuration.md` is generated from the table here.
 
+mod given;
 mod read;
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+pub use given::{Given, Source};
 pub use read::web_url;
 
 use crate::domain::guard::Guard;
@@ -225,134 +225,25 @@ impl Setting {
     }
 }
 
-/// Where the value of a setting came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    Flag,
-    Environment(String),
-    DotEnv(String),
-    /// A secret's `…_FILE`.
-    File(String, PathBuf),
-    Default,
-}
-
-impl std::fmt::Display for Source {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Flag => write!(f, "the command line"),
-            Self::Environment(name) => write!(f, "the variable {name}"),
-            Self::DotEnv(name) => write!(f, "{name} in .env"),
-            Self::File(name, path) => write!(f, "the file {} named by {name}", path.display()),
-            Self::Default => write!(f, "the default"),
-        }
-    }
-}
-
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ConfigError {
-    #[error(
-        "--{} is `{shown}` by {from}, which is not right: {why}.\n  It takes {}. {}",
-        .setting.name, .setting.value, .setting.help
-    )]
+    #[error("--{} is `{shown}` (from {from}), but {why}.\n  It takes {}. {}", .setting.name, .setting.value, .setting.help)]
     Malformed { setting: &'static Setting, shown: String, from: Box<Source>, why: String },
-    #[error("{name} is no setting of reelhook{}\n  All settings are in `reelhook serve --help`.", hint(.near))]
-    Unknown { name: String, near: Option<String> },
+    #[error("{name}, {place}, is no setting of reelhook{}\n  Correct or remove it; all settings are in `reelhook serve --help`.", hint(.near))]
+    Unknown {
+        name: String,
+        /// Where it stands.
+        place: String,
+        near: Option<String>,
+    },
     #[error("{0}")]
     Together(String),
-    #[error("cannot read .env: {0}")]
+    #[error("{0}")]
     DotEnv(String),
 }
 
 fn hint(near: &Option<String>) -> String {
     near.as_ref().map_or(".".to_owned(), |name| format!("; did you mean {name}?"))
-}
-
-/// What the process was given: flags, environment and `.env`, not yet read as settings.
-#[derive(Debug, Clone, Default)]
-pub struct Given {
-    pub flags: BTreeMap<String, String>,
-    pub environment: BTreeMap<String, String>,
-    pub dot_env: BTreeMap<String, String>,
-}
-
-impl Given {
-    /// The environment of this process, and `.env` in its working directory if there is one.
-    #[allow(clippy::disallowed_methods)]
-    pub fn from_process() -> Result<Self, ConfigError> {
-        let environment = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
-        let dot_env = match dotenvy::from_filename_iter(".env") {
-            Ok(lines) => lines
-                .collect::<Result<BTreeMap<_, _>, _>>()
-                .map_err(|e| ConfigError::DotEnv(e.to_string()))?,
-            Err(e) if e.not_found() => BTreeMap::new(),
-            Err(e) => return Err(ConfigError::DotEnv(e.to_string())),
-        };
-        Ok(Self { flags: BTreeMap::new(), environment, dot_env })
-    }
-
-    /// A variable, from the environment or else from `.env`.
-    pub fn variable(&self, name: &str) -> Option<(String, Source)> {
-        let filled = |all: &BTreeMap<String, String>| all.get(name).filter(|v| !v.is_empty()).cloned();
-        filled(&self.environment)
-            .map(|v| (v, Source::Environment(name.to_owned())))
-            .or_else(|| filled(&self.dot_env).map(|v| (v, Source::DotEnv(name.to_owned()))))
-    }
-
-    /// A secret from its variable or from the file its `…_FILE` names.
-    pub fn secret(&self, name: &str) -> Result<Option<(String, Source)>, String> {
-        if let Some(found) = self.variable(name) {
-            return Ok(Some(found));
-        }
-        let file = format!("{name}_FILE");
-        let Some((path, _)) = self.variable(&file) else { return Ok(None) };
-        let text = std::fs::read_to_string(&path).map_err(|e| format!("{file} names {path}: {e}"))?;
-        Ok(Some((text.trim_end().to_owned(), Source::File(file, path.into()))))
-    }
-
-    /// The first unknown variable with our prefix.
-    fn stranger(&self) -> Option<ConfigError> {
-        let known: Vec<String> = SETTINGS
-            .iter()
-            .flat_map(|s| {
-                let file = s.secret.then(|| format!("{}_FILE", s.variable()));
-                std::iter::once(s.variable()).chain(file)
-            })
-            .chain(OTHER_VARIABLES.map(str::to_owned))
-            .chain(FAIL_POINTS_BUILT.then(|| FAIL_POINT.to_owned()))
-            .collect();
-        let all = self.environment.keys().chain(self.dot_env.keys());
-        let name = all.filter(|n| n.starts_with("REELHOOK_")).find(|n| !known.contains(n))?;
-        let near = known
-            .iter()
-            .map(|k| (distance(k, name), k))
-            .filter(|(d, _)| *d <= 4)
-            .min()
-            .map(|(_, k)| k.clone());
-        Some(ConfigError::Unknown { name: name.clone(), near })
-    }
-
-    fn find(&self, setting: &'static Setting) -> Result<Option<(String, Source)>, ConfigError> {
-        if let Some(value) = self.flags.get(setting.name) {
-            return Ok(Some((value.clone(), Source::Flag)));
-        }
-        let names =
-            std::iter::once(setting.variable()).chain(setting.aliases.iter().map(|a| (*a).to_owned()));
-        for name in names {
-            let found = if setting.secret {
-                self.secret(&name).map_err(|why| {
-                    malformed(setting, "…", &Source::Environment(format!("{name}_FILE")), why)
-                })?
-            } else {
-                self.variable(&name)
-            };
-            if found.is_some() {
-                return Ok(found);
-            }
-        }
-        Ok(setting.default.map(|d| (d.to_owned(), Source::Default)))
-    }
 }
 
 /// Whether the person asked for no colours (no-color.org).
@@ -361,22 +252,8 @@ pub fn no_color() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
 }
 
-/// Edits between two names, to guess what was meant.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let best = (diagonal + usize::from(x != *y)).min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = std::mem::replace(&mut row[j + 1], best);
-        }
-    }
-    row[b.len()]
-}
-
 fn malformed(setting: &'static Setting, value: &str, from: &Source, why: impl Into<String>) -> ConfigError {
-    let shown = if setting.secret { mask(value) } else { value.to_owned() };
+    let shown = if setting.secret { mask(value) } else { without_password(value) };
     ConfigError::Malformed { setting, shown, from: Box::new(from.clone()), why: why.into() }
 }
 
@@ -421,13 +298,13 @@ pub struct Config {
 
 impl Config {
     pub fn resolve(given: &Given) -> Result<Self, ConfigError> {
-        if let Some(stranger) = given.stranger() {
-            return Err(stranger);
-        }
+        given.refuse_strangers()?;
         let values = Values::find(given)?;
         let config = Self {
-            listen: values
-                .required("listen", |v| v.parse().map_err(|_| "no IP address with a port".to_owned()))?,
+            listen: values.required("listen", |v| {
+                v.parse()
+                    .map_err(|_| "it must be an IP address and a port, such as 127.0.0.1:8000".to_owned())
+            })?,
             database: values.required("database", read::database)?,
             public_url: values.optional("public-url", read::base_url)?,
             heygen_api_key: values.optional("heygen-api-key", read::header_text)?,
@@ -450,7 +327,7 @@ impl Config {
             log_json: values.required("log-format", |v| match v {
                 "text" => Ok(false),
                 "json" => Ok(true),
-                _ => Err("neither text nor json".to_owned()),
+                _ => Err("it must be text or json".to_owned()),
             })?,
             log_file: values.optional("log-file", |v| Ok(PathBuf::from(v)))?,
             drain_s: values.required("drain", |v| read::number(v, 1, 600))?,
@@ -476,6 +353,22 @@ impl Config {
             ))),
             _ => Ok(self),
         }
+    }
+
+    /// What is allowed and probably not meant, in a sentence each.
+    pub fn warnings(&self) -> Vec<&'static str> {
+        let plain = self.public_url.as_deref().is_some_and(|url| url.starts_with("http://"));
+        let mut all = vec![];
+        if plain && self.has_outside_url() {
+            all.push(
+                "--public-url begins with http://: HeyGen registers https:// addresses only, and API keys and \
+                 webhooks would travel readable; put TLS in front and give its https:// address",
+            );
+        }
+        if self.heygen_api_key.is_none() {
+            all.push("no HeyGen key is set, so no job is sent; set HEYGEN_API_KEY and start again");
+        }
+        all
     }
 
     /// Whether anything beyond this machine may reach the server.
@@ -510,8 +403,9 @@ impl Values {
     ) -> Result<Option<T>, ConfigError> {
         let Some((setting, value)) = self.0.iter().find(|(s, _)| s.name == name) else { return Ok(None) };
         let Some((value, from)) = value else { return Ok(None) };
-        let read =
-            |value: &str| if value.trim().is_empty() { Err("it is empty".to_owned()) } else { read(value) };
+        let read = |value: &str| {
+            if value.trim().is_empty() { Err("it must not be empty".to_owned()) } else { read(value) }
+        };
         read(value).map(Some).map_err(|why| malformed(setting, value, from, why))
     }
 
@@ -539,7 +433,14 @@ pub fn without_password(text: &str) -> String {
             let _ = url.set_password(Some("…"));
             url.to_string()
         }
-        _ => text.to_owned(),
+        Ok(_) => text.to_owned(),
+        // What cannot be read as an address may hold a password all the same.
+        Err(_) => match (text.find("://"), text.rfind('@')) {
+            (Some(scheme), Some(host)) if scheme < host => {
+                format!("{}://…{}", &text[..scheme], &text[host..])
+            }
+            _ => text.to_owned(),
+        },
     }
 }
 

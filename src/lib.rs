@@ -1,6 +1,9 @@
 //! reelhook: HeyGen's asynchronous video API, made dependable. One line per room; what a room
 //! may use is in ARCHITECTURE.md and checked by `tests/tidy.rs`.
 
+// A pipe whose reader has gone makes these panic; `cli::output` writes to both with care.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod app;
 pub mod cli;
 pub mod clock;

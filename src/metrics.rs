@@ -34,6 +34,7 @@ pub struct Metrics {
     pub webhooks_received: Counts,
     pub webhooks_refused: Counts,
     pub webhook_duplicates: Counter,
+    pub webhook_unknown_types: Counter,
     pub hints_dropped: Counts,
     pub webhook_ack_seconds: Histogram,
     pub receipts_applied: Counts,
@@ -61,6 +62,7 @@ impl Metrics {
             webhooks_received: Counts::default(),
             webhooks_refused: Counts::default(),
             webhook_duplicates: Counter::default(),
+            webhook_unknown_types: Counter::default(),
             hints_dropped: Counts::default(),
             webhook_ack_seconds: ack,
             receipts_applied: Counts::default(),
@@ -82,6 +84,11 @@ impl Metrics {
         r.register("webhook_received", "Webhooks stored or known, by verdict", m.webhooks_received.clone());
         r.register("webhook_refused", "Webhooks refused, by reason", m.webhooks_refused.clone());
         r.register("webhook_duplicate", "Webhooks that were stored before", m.webhook_duplicates.clone());
+        r.register(
+            "webhook_unknown_type",
+            "Signed webhooks, and entries of HeyGen's event log, of an event type not known here",
+            m.webhook_unknown_types.clone(),
+        );
         r.register(
             "webhook_hint_dropped",
             "Unsigned webhooks beyond a bound, by bound",

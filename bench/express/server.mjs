@@ -1,4 +1,4 @@
-// A webhook receiver in the manner of guide 003: Express, raw body, HMAC in hex, compare, answer.
+// A webhook receiver as tutorials write it: Express, raw body, HMAC in hex, compare, answer.
 // KEEP=nothing answers and forgets; sqlite inserts with synchronous=FULL; postgres inserts. Used by
 // scripts/bench only.
 import crypto from "node:crypto";

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, IsTerminal, Write};
 
+use super::output::to_stderr;
 use super::{CliError, Exit, Result};
 
 /// Returns when the answer is yes.
@@ -13,12 +14,12 @@ pub fn sure(yes: bool, what: &str) -> Result<()> {
         let why = format!("{what}: that cannot be undone, and nobody is there to be asked");
         return Err(CliError::new(Exit::Usage, "cli_not_confirmed", why, Some("say --yes")));
     }
-    eprint!("{what}? It cannot be undone. [y/N] ");
+    let asked = write!(std::io::stderr(), "{what}? It cannot be undone. [y/N] ");
     let mut line = String::new();
-    let read = std::io::stderr().flush().and_then(|()| std::io::stdin().lock().read_line(&mut line));
+    let read = asked.and_then(|()| std::io::stdin().lock().read_line(&mut line));
     if matches!(read, Ok(0)) {
         // The end of the input, where an answer would have ended the line.
-        eprintln!();
+        to_stderr("\n");
     }
     match read {
         Ok(_) if matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes") => Ok(()),

@@ -73,11 +73,17 @@ impl Api {
             },
         };
         let base = web_url(&text).map_err(|why| {
-            CliError::usage(format!("{from}: {} is no address of a server: {why}", without_password(&text)))
+            CliError::usage(format!(
+                "the server's address is `{}` (from {from}), but {why}",
+                without_password(&text)
+            ))
         })?;
         let key = match &flags.api_key {
             Some(key) => Some(key.clone()),
-            None => given.secret("REELHOOK_API_KEY").map_err(CliError::usage)?.map(|(key, _)| key),
+            None => {
+                let wrong = |why| CliError::usage(format!("the API key: {why}"));
+                given.secret("REELHOOK_API_KEY").map_err(wrong)?.map(|(key, _)| key)
+            }
         };
         if key.as_deref().is_some_and(|k| k.is_empty() || !k.bytes().all(|b| b.is_ascii_graphic())) {
             return Err(CliError::usage("the API key holds white space or other characters no key has"));

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use super::output::to_stderr;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     Ok,
@@ -120,28 +122,30 @@ impl CliError {
     /// One problem object when a program reads, lines when a person does.
     pub fn print(&self) {
         if !std::io::stderr().is_terminal() {
-            eprintln!("{}", self.problem);
+            to_stderr(&self.problem.to_string());
             return;
         }
         let text = |name: &str| self.problem.get(name).and_then(Value::as_str);
-        eprintln!("error: {}", text("detail").or_else(|| text("title")).unwrap_or("unknown"));
+        let what = text("detail").or_else(|| text("title")).unwrap_or("unknown");
+        let mut lines = format!("error: {what}\n");
         let errors = self.problem.get("errors").and_then(Value::as_array);
         // The first is in the detail already.
         for error in errors.into_iter().flatten().skip(1) {
             let part = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or("?");
-            eprintln!("  {}: {}", part("pointer"), part("message"));
+            lines += &format!("  {}: {}\n", part("pointer"), part("message"));
         }
         if let Some(hint) = text("hint") {
-            eprintln!("hint: {hint}");
+            lines += &format!("hint: {hint}\n");
         }
         // To be found in the server's log, or told to HeyGen's support.
         if self.problem["status"].as_u64().is_some_and(|status| status >= 500) {
             let ids = [("request", &self.problem), ("HeyGen's request", &self.problem["upstream"])];
             for (whose, of) in ids {
                 if let Some(id) = of["request_id"].as_str() {
-                    eprintln!("{whose}: {id}");
+                    lines += &format!("{whose}: {id}\n");
                 }
             }
         }
+        to_stderr(&lines);
     }
 }

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::output::to_stderr;
 use super::{CliError, Exit, Result};
 
 /// Write the pages of docs/ that are made from the code.
@@ -50,7 +51,7 @@ pub fn run(args: &Args) -> Result<Exit> {
     for (name, text) in pages().iter().filter(|(name, _)| stale.contains(name)) {
         let path = args.directory.join(name);
         std::fs::write(&path, text).map_err(|e| failed(&path, e))?;
-        eprintln!("wrote {}", path.display());
+        to_stderr(&format!("wrote {}", path.display()));
     }
     Ok(Exit::Ok)
 }

@@ -105,7 +105,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run(command: Command, matches: &clap::ArgMatches) -> Result<Exit> {
-    let mut given = Given::from_process().map_err(|e| CliError::usage(e.to_string()))?;
+    let mut given = match &command {
+        Command::Client(command) if command.needs_nothing() => Given::default(),
+        _ => Given::from_process().map_err(|e| CliError::usage(e.to_string()))?,
+    };
     if let Some(("serve", flags)) = matches.subcommand() {
         let flag = |name: &'static str| Some((name.to_owned(), flags.get_one::<String>(name)?.clone()));
         given.flags = SETTINGS.iter().filter_map(|s| flag(s.name)).collect::<BTreeMap<_, _>>();

@@ -48,6 +48,13 @@ pub enum Command {
     Generate(generate::Args),
 }
 
+impl Command {
+    /// Whether it works alike wherever it runs: no setting is read for it.
+    pub fn needs_nothing(&self) -> bool {
+        matches!(self, Self::Completion(_) | Self::Generate(_))
+    }
+}
+
 pub async fn run(command: Command, given: &Given) -> Result<Exit> {
     match command {
         Command::Job(noun) => noun.run(given, job::run).await,

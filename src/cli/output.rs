@@ -144,8 +144,7 @@ impl Output {
     /// A remark on stderr.
     pub fn note(&self, text: &str) {
         if !self.quiet {
-            // Nobody is left to be told when stderr is gone.
-            let _ = writeln!(std::io::stderr(), "{}", clean(text));
+            to_stderr(&clean(text));
         }
     }
 
@@ -217,6 +216,13 @@ pub fn to_stdout(text: &str) {
     if done.is_err_and(|e| e.kind() == ErrorKind::BrokenPipe) {
         std::process::exit(0);
     }
+}
+
+/// A line, or several, on stderr. Nobody is left to be told when it is gone.
+pub fn to_stderr(text: &str) {
+    let mut stderr = std::io::stderr().lock();
+    let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    let _ = write!(stderr, "{text}{end}");
 }
 
 fn to_cell(Shown(text, paint): Shown, fit: Fit) -> Cell {

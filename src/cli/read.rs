@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Read};
 
 use serde_json::{Map, Value};
 
+use super::output::to_stderr;
 use super::{CliError, Result};
 
 /// More is no request of ours.
@@ -17,7 +18,7 @@ pub fn bytes(given: &str, flag: &str) -> Result<Vec<u8>> {
     let mut found = vec![];
     let read = if given == "-" {
         if std::io::stdin().is_terminal() {
-            eprintln!("reading JSON from the terminal; Ctrl-D ends it");
+            to_stderr("reading JSON from the terminal; Ctrl-D ends it");
         }
         std::io::stdin().lock().take(MAX_BYTES + 1).read_to_end(&mut found)
     } else {

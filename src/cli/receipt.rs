@@ -89,7 +89,8 @@ fn page(out: &Output, r: &Value) -> String {
         ("job", field(r, "job_id")),
         ("waits for a job with", field(r, "parked_under")),
         ("taken to mean", field(r, "taken_to_mean")),
-        ("what it did", field(r, "meaning")),
+        ("what it did", or(&field(r, "meaning"), "nothing yet: it is still to be applied")),
+        ("sha256", field(r, "sha256")),
     ]);
     text += &section(out, "Signature");
     let steps = r["signature_check"]["steps"].as_array().into_iter().flatten();
@@ -103,6 +104,10 @@ fn page(out: &Output, r: &Value) -> String {
     }
     text += &section(out, &format!("Body, {} bytes", field(r, "size_bytes")));
     text + &body(r)
+}
+
+fn or(text: &str, else_text: &str) -> String {
+    if text.is_empty() { else_text } else { text }.to_owned()
 }
 
 fn section(out: &Output, name: &str) -> String {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-use super::output::wrapped;
+use super::output::{to_stderr, wrapped};
 use super::serve::stop_signal;
 use super::{CliError, Exit, Result};
 use crate::clock::Clock;
@@ -28,13 +28,13 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     concurrency: u32,
     /// Credits in the wallet; a job costs one.
-    #[arg(long, value_name = "CREDITS", default_value_t = 1_000.0)]
+    #[arg(long, value_name = "CREDITS", default_value_t = 1_000.0, value_parser = credits)]
     balance: f64,
     /// How long a job takes, in milliseconds, from the shortest to the longest.
     #[arg(long, value_name = "MS..MS", default_value = "4000..9000", value_parser = render)]
     render: (u64, u64),
     /// Seconds that links to files live.
-    #[arg(long, value_name = "SECONDS", default_value_t = 604_800)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 604_800, value_parser = clap::value_parser!(u64).range(1..))]
     link_life: u64,
     /// A fault by chance, as WORD=PROBABILITY; may be given several times. See --help for the words.
     #[arg(long = "fault", value_name = "WORD=P", value_parser = chance)]
@@ -65,10 +65,12 @@ pub async fn run(args: Args) -> Result<Exit> {
         ..Options::new(Clock::real(), base)
     })
     .map_err(|e| CliError::failure(format!("--ledger: {e}")))?;
-    eprintln!("HeyGen sandbox at http://{at}");
-    eprintln!("  start reelhook with  --heygen-url http://{at} --heygen-api-key any");
-    eprintln!("  what it did          curl http://{at}/sandbox/ledger");
-    eprintln!("  a fault for one job  put #lost, #fail, #double, ... into its title, prompt or script");
+    to_stderr(&format!(
+        "HeyGen sandbox at http://{at}\n\
+        \u{20} start reelhook with  --heygen-url http://{at} --heygen-api-key any\n\
+        \u{20} what it did          curl http://{at}/sandbox/ledger\n\
+        \u{20} a fault for one job  put #lost, #fail, #double, ... into its title, prompt or script"
+    ));
     let working = sandbox.clone();
     tokio::spawn(async move { working.run().await });
     let mut stop = stop_signal();
@@ -87,6 +89,13 @@ fn render(text: &str) -> std::result::Result<(u64, u64), String> {
     let (low, high) = text.split_once("..").ok_or_else(wrong)?;
     let (low, high) = (low.parse().map_err(|_| wrong())?, high.parse().map_err(|_| wrong())?);
     if low <= high { Ok((low, high)) } else { Err(wrong()) }
+}
+
+fn credits(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(n) if n.is_finite() && n >= 0.0 => Ok(n),
+        _ => Err("it must be a number of credits, 0 or more".to_owned()),
+    }
 }
 
 fn chance(text: &str) -> std::result::Result<(Fault, f64), String> {

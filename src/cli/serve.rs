@@ -9,10 +9,12 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
+use super::output::to_stderr;
 use super::{CliError, Exit, Result};
 use crate::app::App;
 use crate::clock::{Clock, Stopwatch};
 use crate::config::{Config, Given};
+use crate::store;
 
 pub async fn run(given: &Given) -> Result<Exit> {
     let watch = Stopwatch::start();
@@ -31,15 +33,20 @@ pub async fn run(given: &Given) -> Result<Exit> {
         )
     })?;
     let app = App::prepare(&config, Clock::real()).await.map_err(|e| {
-        let hint = "check that the directory is there and ours to write, or that PostgreSQL answers";
-        CliError::new(Exit::Failure, "cli_store", format!("--database: {e}"), Some(hint))
+        let hint = match (&e, config.database.engine()) {
+            // It says so itself.
+            (store::Error::Unfit(_), _) => None,
+            (_, "sqlite") => Some("check that the directory is there and ours to write"),
+            _ => Some("check the address, and that PostgreSQL answers there"),
+        };
+        CliError::new(Exit::Failure, "cli_store", format!("--database: {e}"), hint)
     })?;
     if let Some(key) = &app.first_key {
         // Shown once, on the terminal of whoever started it; never in the log.
-        eprintln!("The first API key, shown only now: {key}");
+        to_stderr(&format!("The first API key, shown only now: {key}"));
     }
-    if config.heygen_api_key.is_none() {
-        tracing::warn!("no HeyGen key is set, so no job is sent; set HEYGEN_API_KEY and start again");
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
     }
     let stop = stop_signal();
     let at = listener.local_addr().unwrap_or(config.listen);
@@ -96,13 +103,18 @@ impl Signals {
     }
 }
 
+/// A line that cannot be written is not told on stderr: when that is gone, telling it panics.
+fn layer<S>() -> fmt::Layer<S> {
+    fmt::layer().log_internal_errors(false)
+}
+
 fn log(config: &Config) -> Result<()> {
     let filter = || EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("info"));
     let color = std::io::stderr().is_terminal();
-    let to_stderr = if config.log_json {
-        fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).with_filter(filter()).boxed()
+    let on_stderr = if config.log_json {
+        layer().json().flatten_event(true).with_writer(std::io::stderr).with_filter(filter()).boxed()
     } else {
-        let lines = fmt::layer().with_target(false).with_ansi(color).with_writer(std::io::stderr);
+        let lines = layer().with_target(false).with_ansi(color).with_writer(std::io::stderr);
         lines.with_filter(filter()).boxed()
     };
     let to_file = match &config.log_file {
@@ -115,15 +127,15 @@ fn log(config: &Config) -> Result<()> {
                 .map_err(|e| CliError::usage(format!("--log-file {}: {e}", path.display())))?;
             let writer = Mutex::new(file);
             Some(if config.log_json {
-                fmt::layer().json().flatten_event(true).with_writer(writer).with_filter(filter()).boxed()
+                layer().json().flatten_event(true).with_writer(writer).with_filter(filter()).boxed()
             } else {
-                let lines = fmt::layer().with_target(false).with_ansi(false).with_writer(writer);
+                let lines = layer().with_target(false).with_ansi(false).with_writer(writer);
                 lines.with_filter(filter()).boxed()
             })
         }
     };
     tracing_subscriber::registry()
-        .with(to_stderr)
+        .with(on_stderr)
         .with(to_file)
         .try_init()
         .map_err(|e| CliError::failure(e.to_string()))

@@ -35,7 +35,8 @@ const SECRETS: [&str; 3] = ["REELHOOK_HEYGEN_WEBHOOK_SECRET", "HEYGEN_WEBHOOK_SE
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "The receiver must know the same secret: start `serve` and `simulate` with the same HEYGEN_WEBHOOK_SECRET.\n\
-    Exit code 0 when every answer was 2xx; with --forge, when every answer was 401 or another 4xx.\n\n\
+    Exit code 0 when every answer was 2xx; with --forge, when every answer was 401 or another 4xx;\n\
+    with --unsigned, when every answer was one or the other.\n\n\
     Examples:\n  \
     reelhook simulate --event avatar_video.success --job job_01…\n  \
     reelhook simulate --event all --to http://localhost:3000/webhook --secret whsec_…\n  \
@@ -80,7 +81,7 @@ pub struct Args {
     #[arg(long, value_name = "N", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..=4_000_000_000))]
     count: Option<u64>,
     /// Send for this long instead.
-    #[arg(long, value_name = "SPAN", value_parser = units::span)]
+    #[arg(long, value_name = "SPAN", value_parser = units::some_span)]
     duration: Option<Duration>,
     /// Messages a second, whatever the answers do; latency counts from when a message was due.
     #[arg(long, value_name = "N/s", value_parser = rate)]
@@ -110,7 +111,7 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// How long to wait for one answer.
-    #[arg(long, value_name = "SPAN", default_value = "15s", value_parser = units::span)]
+    #[arg(long, value_name = "SPAN", default_value = "15s", value_parser = units::some_span)]
     timeout: Duration,
     #[command(flatten)]
     flags: Flags,
@@ -120,14 +121,14 @@ fn rate(text: &str) -> std::result::Result<f64, String> {
     let digits = text.strip_suffix("/s").unwrap_or(text);
     match digits.parse::<f64>() {
         Ok(n) if (0.001..=10_000_000.0).contains(&n) => Ok(n),
-        _ => Err(format!("`{text}` is no rate such as 200 or 200/s")),
+        _ => Err("it must be from 0.001 to 10000000 a second, such as 200 or 200/s".to_owned()),
     }
 }
 
 fn share(text: &str) -> std::result::Result<f64, String> {
     match text.parse::<f64>() {
         Ok(p) if (0.0..=1.0).contains(&p) => Ok(p),
-        _ => Err(format!("`{text}` is no share from 0 to 1")),
+        _ => Err("it must be a share from 0 to 1".to_owned()),
     }
 }
 
@@ -292,7 +293,8 @@ fn secret(args: &Args, given: &Given) -> Result<Option<String>> {
         return Ok(Some(secret.clone()));
     }
     for name in SECRETS {
-        if let Some((secrets, _)) = given.secret(name).map_err(CliError::usage)? {
+        let wrong = |why| CliError::usage(format!("the webhook secret: {why}"));
+        if let Some((secrets, _)) = given.secret(name).map_err(wrong)? {
             // Several may be live; any of them does.
             return Ok(Some(secrets.split(',').next().unwrap_or_default().trim().to_owned()));
         }

@@ -32,6 +32,14 @@ pub fn span(text: &str) -> Result<Duration, String> {
     if text.is_empty() { Err(wrong()) } else { Ok(total) }
 }
 
+/// A span in which something can happen.
+pub fn some_span(text: &str) -> Result<Duration, String> {
+    match span(text)? {
+        Duration::ZERO => Err("it must be longer than nothing".to_owned()),
+        span => Ok(span),
+    }
+}
+
 /// A moment: an RFC 3339 time, or a span from now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
@@ -101,6 +109,10 @@ mod tests {
         assert_eq!(span("250ms"), Ok(Duration::from_millis(250)));
         for wrong in ["", "h", "2x", "2 h", "-1s", "99999999999999999999d", "1.5h"] {
             assert!(span(wrong).is_err(), "{wrong}");
+        }
+        assert!(some_span("1ms").is_ok());
+        for nothing in ["0", "0s", "0ms", "0h0m"] {
+            assert!(some_span(nothing).is_err_and(|why| why.contains("longer than nothing")), "{nothing}");
         }
         assert_eq!(moment("2h"), Ok(Moment::In(Duration::from_secs(7_200))));
         assert_eq!(moment("2026-11-21T10:00:00Z"), Ok(Moment::At(1_795_255_200_000)));

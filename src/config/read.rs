@@ -1,5 +1,5 @@
-//! How the value of a setting is read: what is right, or what is wrong with it in words for people.
-//! Whose value it is and where it came from is said by those who ask.
+//! How the value of a setting is read: what is right, or what is wrong with it, in words that go on
+//! after "--slots is `many`, but". Whose value it is and where it came from is said by those who ask.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use crate::domain::guard::{Guard, Network};
 pub fn number(text: &str, least: i64, most: i64) -> Result<i64, String> {
     match text.parse::<i64>() {
         Ok(n) if (least..=most).contains(&n) => Ok(n),
-        _ => Err(format!("no whole number from {least} to {most}")),
+        _ => Err(format!("it must be a whole number from {least} to {most}")),
     }
 }
 
@@ -17,7 +17,7 @@ pub fn switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Ok(true),
         "false" | "0" | "no" | "off" => Ok(false),
-        _ => Err("neither true nor false".to_owned()),
+        _ => Err("it must be true or false".to_owned()),
     }
 }
 
@@ -39,7 +39,10 @@ pub fn base_url(text: &str) -> Result<String, String> {
 pub fn database(text: &str) -> Result<Address, String> {
     match Address::parse(text) {
         Address::Sqlite(path) if path.as_os_str().is_empty() || path.to_string_lossy().contains("://") => {
-            Err("neither a file nor an address that begins with postgres://".to_owned())
+            Err("it must be a file, or an address that begins with postgres://".to_owned())
+        }
+        Address::Postgres(url) if url.parse::<postgres::Config>().is_err() => {
+            Err("it is no valid address; write postgres://USER:PASSWORD@HOST:PORT/DATABASE".to_owned())
         }
         address => Ok(address),
     }
@@ -47,7 +50,7 @@ pub fn database(text: &str) -> Result<Address, String> {
 
 pub fn header_text(text: &str) -> Result<String, String> {
     if text.trim().is_empty() || text.chars().any(|c| !c.is_ascii_graphic()) {
-        return Err("it holds white space or other characters no key has".to_owned());
+        return Err("no key has blanks or other than ASCII characters".to_owned());
     }
     Ok(text.to_owned())
 }
@@ -55,7 +58,7 @@ pub fn header_text(text: &str) -> Result<String, String> {
 pub fn secrets(text: &str) -> Result<Vec<String>, String> {
     let all: Vec<String> = text.split(',').map(|s| s.trim().to_owned()).collect();
     if all.iter().any(String::is_empty) {
-        return Err("one of the secrets is empty".to_owned());
+        return Err("one of the secrets between the commas is empty".to_owned());
     }
     Ok(all)
 }

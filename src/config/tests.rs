@@ -1,9 +1,16 @@
 //! Settings: precedence, bounds from both sides, and errors that say where a value came from.
 
+use std::collections::BTreeMap;
+
 use super::*;
 
 fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+}
+
+/// A `.env` file of these lines.
+fn dot_env(lines: &str) -> Given {
+    Given { dot_env: given::dot_env(lines).expect("lines that can be read"), ..Given::default() }
 }
 
 fn flags(pairs: &[(&str, &str)]) -> Given {
@@ -29,7 +36,7 @@ fn nothing_given_is_a_laptop() {
 #[test]
 fn a_flag_goes_before_the_environment_before_dot_env() {
     let mut given = env(&[("REELHOOK_SLOTS", "2")]);
-    given.dot_env = map(&[("REELHOOK_SLOTS", "3"), ("REELHOOK_DRAIN", "9")]);
+    given.dot_env = dot_env("REELHOOK_SLOTS=3\nREELHOOK_DRAIN=9").dot_env;
     let config = Config::resolve(&given).unwrap();
     assert_eq!((config.slots, config.drain_s), (2, 9));
     given.flags = map(&[("slots", "1")]);
@@ -48,8 +55,8 @@ fn guide_001_and_004_variables_are_honoured() {
 #[test]
 fn a_malformed_setting_says_its_name_source_and_fix() {
     let text = error(&env(&[("REELHOOK_SLOTS", "many")]));
-    assert!(text.starts_with("--slots is `many` by the variable REELHOOK_SLOTS"), "{text}");
-    assert!(text.contains("no whole number from 1 to 10000"), "{text}");
+    let wanted = "--slots is `many` (from the variable REELHOOK_SLOTS), but it must be a whole number from 1 to 10000.\n";
+    assert!(text.starts_with(wanted), "{text}");
     let secret = error(&env(&[("HEYGEN_API_KEY", "has white space 1234")]));
     assert!(secret.contains("`…1234`") && !secret.contains("white space 1"), "{secret}");
 }
@@ -63,7 +70,11 @@ fn every_setting_is_checked_and_its_error_names_it() {
             &["0.0.0.0:1", "[::1]:65535"],
             &["8000", "localhost:8000", "127.0.0.1:65536", "127.0.0.1"],
         ),
-        ("database", &["r.db", "postgres://h/d"], &["mysql://h/d", "sqlite:", "http://x"]),
+        (
+            "database",
+            &["r.db", "postgres://h/d"],
+            &["mysql://h/d", "sqlite:", "http://x", "postgres://h:x/d"],
+        ),
         (
             "public-url",
             &["https://x.example"],
@@ -102,27 +113,91 @@ fn every_setting_is_checked_and_its_error_names_it() {
         for value in wrong.iter().chain(&["", "  "]) {
             let by_flag = error(&flags(&[(name, value)]));
             assert!(by_flag.starts_with(&format!("--{name} is ")), "{name} {value:?}: {by_flag}");
-            assert!(by_flag.contains("by the command line"), "{by_flag}");
+            assert!(by_flag.contains("(from the command line), but "), "{by_flag}");
             assert!(by_flag.contains(&format!("It takes {}. {}", setting.value, setting.help)), "{by_flag}");
         }
         let Some(value) = wrong.first() else { continue };
         let variable = setting.variable();
         let by_variable = error(&env(&[(&variable, value)]));
-        assert!(by_variable.contains(&format!("by the variable {variable}")), "{by_variable}");
-        let given = Given { dot_env: map(&[(&variable, value)]), ..Given::default() };
-        assert!(error(&given).contains(&format!("by {variable} in .env")), "{}", error(&given));
+        assert!(by_variable.contains(&format!("(from the variable {variable}), but ")), "{by_variable}");
+        let in_file = error(&dot_env(&format!("# ours\n{variable}='{value}'\n")));
+        assert!(in_file.contains(&format!("(from {variable} in line 2 of .env), but ")), "{in_file}");
         // An empty variable is as good as none: compose files leave them behind.
         assert_eq!(error(&env(&[(&variable, "")])), "", "{variable}");
     }
 }
 
 #[test]
-fn an_unknown_variable_is_an_error() {
+fn an_unknown_variable_is_an_error_that_says_where_it_stands() {
     let text = error(&env(&[("REELHOOK_SLOT", "2")]));
-    assert!(text.contains("REELHOOK_SLOT is no setting of reelhook; did you mean REELHOOK_SLOTS?"), "{text}");
-    let given = Given { dot_env: map(&[("REELHOOK_WHATEVER_ELSE", "1")]), ..Given::default() };
-    assert!(error(&given).contains("is no setting of reelhook."));
+    let wanted = "REELHOOK_SLOT, in the environment, is no setting of reelhook; did you mean REELHOOK_SLOTS?";
+    assert!(text.starts_with(wanted), "{text}");
+    let text = error(&dot_env("A=1\n\n  export  REELHOOK_WHATEVER_ELSE = 1\n"));
+    let wanted = "REELHOOK_WHATEVER_ELSE, in line 3 of .env, is no setting of reelhook.\n";
+    assert!(text.starts_with(wanted), "{text}");
+    assert!(text.contains("remove it"), "{text}");
     assert_eq!(error(&env(&[("REELHOOK_URL", "http://x")])), "");
+    // Two edits away is a slip, three is another word.
+    assert!(error(&env(&[("REELHOOK_SLT", "2")])).contains("did you mean REELHOOK_SLOTS?"));
+    assert!(!error(&env(&[("REELHOOK_SLOTSABC", "2")])).contains("did you mean"));
+}
+
+#[test]
+fn a_line_of_dot_env_that_cannot_be_read_is_named_and_not_shown() {
+    let broken = |lines: &str| given::dot_env(lines).expect_err("it is broken").to_string();
+    for (lines, number) in [
+        ("A=1\nB=two hunter2\n", 2),
+        ("hunter2\n", 1),
+        ("# A\n\nA=1\nB='hunter2\nC=3\n", 4),
+        ("A=1\n2hunter2=1", 2),
+    ] {
+        let text = broken(lines);
+        assert!(text.starts_with(&format!("line {number} of .env cannot be read.")), "{lines}: {text}");
+        assert!(text.contains("NAME=value") && !text.contains("hunter2"), "{text}");
+    }
+    // Of two lines the last counts, as in a shell that reads them.
+    let read = given::dot_env("\u{feff}A=1\nA='two words' # why\n").expect("it can be read");
+    assert_eq!(read["A"], ("two words".to_owned(), 2));
+}
+
+#[test]
+fn a_secret_stands_in_one_place() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "from-the-file\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    for setting in SETTINGS.iter().filter(|s| s.secret) {
+        let names =
+            std::iter::once(setting.variable()).chain(setting.aliases.iter().map(|a| (*a).to_owned()));
+        for name in names {
+            let named = format!("{name}_FILE");
+            assert_eq!(error(&env(&[(&named, path)])), "", "{named}");
+            let text = error(&env(&[(&name, "direct"), (&named, path)]));
+            for part in [&*format!("--{}: it is given twice", setting.name), &name, &named, "leave one"] {
+                assert!(text.contains(part), "{part}: {text}");
+            }
+            let mut given = dot_env(&format!("{name}=direct"));
+            given.environment = map(&[(&named, path)]);
+            assert!(error(&given).contains(&format!("{name} in line 1 of .env")), "{}", error(&given));
+            let gone = error(&env(&[(&named, "/no/such/file")]));
+            assert!(gone.contains("/no/such/file") && gone.contains(&named), "{gone}");
+        }
+    }
+}
+
+#[test]
+fn a_public_address_in_the_clear_is_warned_of() {
+    let warnings = |url| {
+        let given = flags(&[("public-url", url), ("heygen-api-key", "k")]);
+        Config::resolve(&given).unwrap().warnings()
+    };
+    assert!(warnings("http://video.example.com")[0].contains("https://"));
+    for fine in
+        ["https://video.example.com", "http://127.0.0.1:8000", "http://localhost:8000", "http://[::1]:8000"]
+    {
+        assert_eq!(warnings(fine), [""; 0], "{fine}");
+    }
+    let keyless = Config::resolve(&Given::default()).unwrap().warnings();
+    assert!(keyless[0].contains("HEYGEN_API_KEY"), "{keyless:?}");
 }
 
 #[test]
@@ -142,6 +217,10 @@ fn secrets_and_passwords_are_never_shown() {
     let shown = format!("{:?}", Config::resolve(&given).unwrap().shown);
     assert!(shown.contains("…cdef") && !shown.contains("0123456789"), "{shown}");
     assert!(!shown.contains("hunter2"), "{shown}");
+    for address in ["postgres://u:hunter2@h:port/r", "postgres://u:hunter2@h/r?sslmode=perhaps"] {
+        let text = error(&flags(&[("database", address)]));
+        assert!(text.contains("it is no valid address") && !text.contains("hunter2"), "{text}");
+    }
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl Kind {
     }
 
     /// How long upstream usually takes; only when to ask first follows from it. Guides report 2 to
-    /// 5 minutes for videos and HeyGen's own skill 20 to 45 for agents (heygen-api.md 2.3); for the
+    /// 5 minutes for videos and HeyGen's own skill 20 to 45 for agents (docs/heygen.md, Creating); for the
     /// others nobody publishes a figure, and these are guesses.
     pub fn usual_time(self) -> Millis {
         match self {

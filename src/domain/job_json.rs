@@ -5,10 +5,14 @@ use serde_json::{Map, Value, json};
 use super::job::{Failure, Job, LateResult, State};
 use super::time::rfc3339;
 
-/// Links are relative references, so that an event frozen today is right behind any address.
+/// Links are relative references, so that an event frozen today is right behind any address. What a
+/// job of its state would be refused has no link.
 pub fn job_json(job: &Job) -> Value {
     let d = &job.details;
     let path = format!("/api/jobs/{}", job.id);
+    let link = |possible: bool, verb: &str| possible.then(|| format!("{path}/{verb}"));
+    let is_held = job.state == State::Held;
+    let has_video = job.state == State::Completed && d.output.video_url.is_some();
     json!({
         "id": job.id,
         "kind": job.kind.name(),
@@ -43,9 +47,21 @@ pub fn job_json(job: &Job) -> Value {
         "status_url": path,
         "events_url": format!("{path}/events"),
         "receipts_url": format!("{path}/receipts"),
-        "cancel_url": format!("{path}/cancel"),
-        "refresh_url": format!("{path}/refresh"),
+        "result_url": has_video.then(|| format!("/api/videos/{}", job.id)),
+        "approve_url": link(is_held, "approve"),
+        "reject_url": link(is_held, "reject"),
+        "cancel_url": link(is_held || job.state == State::Queued, "cancel"),
+        "refresh_url": link(may_refresh(job), "refresh"),
     })
+}
+
+/// HeyGen is asked about what was sent, and after its end about what it has an id of.
+fn may_refresh(job: &Job) -> bool {
+    match job.state {
+        State::Held | State::Queued | State::Canceled => false,
+        State::Submitting | State::Unknown | State::Processing => true,
+        State::Completed | State::Failed => job.upstream_id.is_some(),
+    }
 }
 
 /// Upstream's words, and what they were taken to mean.
@@ -95,4 +111,41 @@ fn late_json(late: &LateResult) -> Value {
     all.insert("found_by".to_owned(), json!(late.found_by));
     all.insert("at".to_owned(), json!(rfc3339(late.at)));
     Value::Object(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::job::Output;
+    use super::super::step::{Input, step};
+    use super::super::table::typical;
+    use super::*;
+
+    #[test]
+    fn a_link_is_there_where_its_wish_would_do_something() {
+        for state in State::ALL {
+            for upstream_id in [None, Some("vid_1".to_owned())] {
+                let job = Job { upstream_id, ..typical(state) };
+                let shown = job_json(&job);
+                for (link, wish) in [
+                    ("approve_url", Input::Approve),
+                    ("reject_url", Input::Reject { reason: "no".to_owned() }),
+                    ("cancel_url", Input::Cancel),
+                    ("refresh_url", Input::Refresh),
+                ] {
+                    let does = matches!(step(&job, wish, 0), Ok(Some(_)));
+                    assert_eq!(shown[link].is_string(), does, "{link} of {job:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_result_has_an_address_once_there_is_a_video() {
+        let mut job = typical(State::Completed);
+        assert_eq!(job_json(&job)["result_url"], Value::Null, "a voice has none");
+        job.details.output = Output { video_url: Some("https://v".to_owned()), ..Output::default() };
+        assert_eq!(job_json(&job)["result_url"], "/api/videos/job_00000000000000000000000000");
+        job.state = State::Processing;
+        assert_eq!(job_json(&job)["result_url"], Value::Null);
+    }
 }

@@ -9,7 +9,7 @@ use super::pause::{Pause, Reason};
 use super::retry::{MAX_RETRY_AFTER, submit_backoff};
 use super::time::{DAY, MINUTE, Millis, SECOND};
 
-/// The bound a new store begins with: upstream's own on pay-as-you-go plans (heygen-api.md 6.5).
+/// The bound a new store begins with: upstream's own on pay-as-you-go plans (docs/heygen.md, Limits).
 pub const FIRST_SLOTS: i64 = 10;
 /// After upstream said "too many", this long nothing beyond what it had then is tried.
 pub const GROWS_AFTER: Millis = MINUTE;

@@ -1,7 +1,7 @@
 //! Judges the signature of a webhook over its raw bytes.
 //!
 //! HeyGen signs with hex HMAC-SHA256 of the body, keyed by the endpoint's secret as a string, in
-//! the header `signature`; other spellings are in circulation (heygen-api.md 5.4). Nothing here
+//! the header `signature`; other spellings are in circulation (docs/heygen.md, Signature). Nothing here
 //! parses the body, and every comparison takes the same time whatever the bytes.
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -39,6 +39,16 @@ impl Unsigned {
             Self::NotHex => "signature_not_hex",
             Self::NoMatch => "signature_mismatch",
             Self::BadTimestamp => "timestamp_off",
+        }
+    }
+
+    /// In words for people.
+    pub fn explain(self) -> &'static str {
+        match self {
+            Self::NoHeader => "there is no signature, heygen-signature or x-heygen-signature header",
+            Self::NotHex => "the signature is not 64 hex digits",
+            Self::NoMatch => "the signature was made with another secret or over other bytes",
+            Self::BadTimestamp => "heygen-timestamp is more than five minutes off",
         }
     }
 }

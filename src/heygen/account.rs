@@ -1,4 +1,4 @@
-//! What the account has, as `GET /v3/users/me` tells it (heygen-api.md 4). Never asks by itself.
+//! What the account has, as `GET /v3/users/me` tells it (docs/heygen.md, Account). Never asks by itself.
 
 use serde_json::Value;
 

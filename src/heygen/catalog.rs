@@ -29,7 +29,7 @@ pub async fn page(heygen: &Heygen, kind: Kind, token: Option<&str>) -> Result<Pa
 }
 
 /// Translated videos have a list of their own; in that of videos they name their language
-/// (heygen-api.md 3.1).
+/// (docs/heygen.md, Lists).
 fn is_of_another_kind(kind: Kind, item: &Value) -> bool {
     kind == Kind::Video && item.get("output_language").is_some_and(|language| !language.is_null())
 }

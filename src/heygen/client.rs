@@ -17,9 +17,9 @@ use crate::domain::job::{FoundBy, Job, Kind, Observation};
 use crate::domain::pause::Reason;
 use crate::net::{Answer, Call, Client};
 
-/// A create call may take 31 s at p99 (heygen-api.md 6.4); upstream's own client waits this long.
+/// A create call may take 31 s at p99 (docs/heygen.md, Limits); upstream's own client waits this long.
 pub const CREATE_TIMEOUT: Duration = Duration::from_secs(120);
-/// Jobs in one status call (heygen-api.md 3.1).
+/// Jobs in one status call (docs/heygen.md, Statuses).
 pub const MOST_STATUSES: usize = 100;
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// An answer longer than this is not one of HeyGen's.

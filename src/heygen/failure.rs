@@ -1,7 +1,7 @@
 //! What HeyGen's codes and words mean: the one table behind the class of a failed job, the words for
 //! its user, how an answer to a call of ours is sorted, and `docs/errors.md`.
 //!
-//! Facts are from heygen-api.md 6.2, 6.3 and 7.1. What is not in the table is of no known class and
+//! Facts are from docs/heygen.md, Errors. What is not in the table is of no known class and
 //! keeps upstream's words. Words decide only what people are told and whether to pause, never
 //! whether a paid call is repeated.
 
@@ -76,7 +76,7 @@ const TABLE: &[Row] = &[
         &["trial_limit_exceeded", "400664"],
         &["trial limit exceeded"],
     ),
-    // The trial's quota is a day's (heygen-api.md 6.5).
+    // The trial's quota is a day's (docs/heygen.md, Limits).
     row(
         Class::Wait,
         Proves::Blocked(Reason::OutOfCredit),

@@ -105,7 +105,7 @@ fn fault(proves: Proves, failure: Failure, why: String, after: Option<Millis>) -
     }
 }
 
-/// Upstream's words, with the field it complains about and its id of the request (heygen-api.md 1.2).
+/// Upstream's words, with the field it complains about and its id of the request (docs/heygen.md, Calls).
 fn read_failure(answer: &Answer) -> Failure {
     let said = wire::read_error(answer.status.as_u16(), &answer.body);
     let message = match said.param {
@@ -126,8 +126,9 @@ fn retry_after(answer: &Answer, now: Millis) -> Option<Millis> {
 
 /// An HTTP 2xx without the id it should hold.
 ///
-/// A success that carries an error with a code is that error (heygen-api.md 8), and proves what the
-/// same code proves in its own status: one of their own troubles says nothing about a charge.
+/// A success that carries an error with a code is that error (docs/heygen.md, Field reports), and
+/// proves what the same code proves in its own status: one of their own troubles says nothing about
+/// a charge.
 pub fn unreadable(answer: &Answer, why: &str) -> Fault {
     let (status, failure) = (answer.status.as_u16(), read_failure(answer));
     let Some(code) = &failure.code else {

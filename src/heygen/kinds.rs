@@ -1,6 +1,6 @@
 //! One table: kind of job, where it is created and asked for, what upstream calls it, how a repeated
 //! call is known, and what tells its end. What a request may hold is in `rules`; nothing here sends.
-//! Source of every path and field: heygen-api.md 2, 3, 5.8; what is silent there is said beside it.
+//! Source of every path and field: docs/heygen.md, Creating; what is silent there is said beside it.
 
 use serde_json::{Map, Value, json};
 
@@ -63,7 +63,7 @@ const TRANSLATION: Route = Route {
 pub fn route(kind: Kind) -> Route {
     match kind {
         Kind::Video => VIDEO,
-        // Answers with the whole video (heygen-api.md 2.4).
+        // Answers with the whole video (docs/heygen.md, Creating).
         Kind::Template => Route { create: "/v3/templates/{template_id}", ..VIDEO },
         Kind::VideoAgent => Route {
             create: "/v3/video-agents",
@@ -84,7 +84,7 @@ pub fn route(kind: Kind) -> Route {
             events: &["proofread_creation"],
             ..TRANSLATION
         },
-        // No event of its own is known (heygen-api.md 2.6): only its callback tells of its end.
+        // No event of its own is known (docs/heygen.md, Events): only its callback tells of its end.
         Kind::Lipsync => Route {
             create: "/v3/lipsyncs",
             status: "/v3/lipsyncs/{}",
@@ -94,7 +94,7 @@ pub fn route(kind: Kind) -> Route {
             events: &[],
             ..VIDEO
         },
-        // Whether it honours a key is not stated (heygen-api.md 2.12), nor what its answer holds.
+        // Whether it honours a key is not stated (docs/heygen.md, Repeating), nor what its answer holds.
         Kind::AiClipping => Route {
             create: "/v3/ai-clipping",
             status: "/v3/ai-clipping/{}",
@@ -127,7 +127,7 @@ pub fn route(kind: Kind) -> Route {
             callback: false,
             events: &["photo_avatar_generation", "instant_avatar"],
         },
-        // Missing in the list of routes that honour a key (heygen-api.md 2.12, 2.13).
+        // Missing in the list of routes that honour a key (docs/heygen.md, Repeating).
         Kind::VoiceClone => Route {
             create: "/v3/voices/clone",
             status: "/v3/voices/{}",

@@ -2,7 +2,7 @@
 //! it. Unknown fields, and all that nobody documented, are let through; nothing here is our own wish.
 //!
 //! Our check before paying and the sandbox share this table: both are one reading of one document
-//! (heygen-api.md 1.3 and 2), and neither could prove the other right.
+//! (docs/heygen.md, Creating), and neither could prove the other right.
 
 use serde_json::{Map, Value};
 
@@ -49,7 +49,7 @@ pub enum Shape {
 }
 
 const ANY_TEXT: Shape = Text(1, usize::MAX);
-/// The asset union of v3 (heygen-api.md 1.3).
+/// The asset union of v3 (docs/heygen.md, Creating).
 const FILE: Shape = Asset(&["url", "asset_id", "base64"]);
 const LINK: Shape = Asset(&["url", "asset_id"]);
 const MODE: Rule = May("mode", OneOf(&["speed", "precision"]));

@@ -1,4 +1,4 @@
-//! HeyGen's side of webhooks: the endpoints registered there (heygen-api.md 5.2, 5.3).
+//! HeyGen's side of webhooks: the endpoints registered there (docs/heygen.md, Endpoints).
 //!
 //! A secret is told once, at create and rotate; whoever calls these must store it before anything else.
 
@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 
 use super::client::{Heygen, json_of, path_segment};
 use super::fault::Fault;
+use super::kinds;
 use crate::clock::Stopwatch;
+use crate::domain::job::Kind;
 use crate::net::Call;
 
 /// Upstream gives an address this long to answer its probe.
@@ -92,6 +94,16 @@ pub async fn probe(heygen: &Heygen, url: &str) -> Result<Duration, String> {
     } else {
         Err(format!("it answered {} to OPTIONS", answer.status.as_u16()))
     }
+}
+
+/// The events that tell registered endpoints how jobs of the kinds we know ended.
+pub fn outcome_events() -> Vec<String> {
+    let stems = Kind::ALL.into_iter().flat_map(|kind| kinds::route(kind).events);
+    let mut all: Vec<String> =
+        stems.flat_map(|stem| ["success", "fail"].map(|end| format!("{stem}.{end}"))).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 fn secret_of(whole: &Value, id: Option<&str>) -> Result<Secret, Fault> {

@@ -10,11 +10,13 @@ use crate::domain::event_log::{EVERY, Position};
 use crate::domain::receipt::Verdict;
 use crate::domain::task::Lane;
 use crate::domain::time::{DAY, MINUTE, rfc3339};
-use crate::heygen::webhooks;
-use crate::store::{Tx, inbox, setting, task};
+use crate::heygen::webhooks::{self, Endpoint};
+use crate::store::{Tx, inbox, setting, task, webhook_secret};
 
 /// A gap in HeyGen's event log is told for this long.
 const GAP_SHOWN: i64 = 7 * DAY;
+/// More events that an endpoint lacks are counted.
+const EVENTS_SHOWN: usize = 4;
 
 struct Check {
     name: &'static str,
@@ -39,7 +41,7 @@ fn fail(name: &'static str, detail: impl Into<String>, fix: impl Into<String>) -
 pub async fn get(State(http): State<Http>) -> Result<Response> {
     let mut checks = vec![store(&http).await?, heygen_key(&http).await, submission(&http).await?];
     checks.push(public_address(&http).await);
-    checks.push(endpoint(&http).await);
+    checks.push(endpoint(&http).await?);
     checks.push(secret(&http));
     checks.push(event_log(&http).await?);
     checks.push(refusals(&http).await?);
@@ -119,17 +121,19 @@ async fn public_address(http: &Http) -> Check {
     }
 }
 
-async fn endpoint(http: &Http) -> Check {
-    const NAME: &str = "HeyGen endpoint";
+const ENDPOINT: &str = "HeyGen endpoint";
+
+async fn endpoint(http: &Http) -> Result<Check> {
+    const NAME: &str = ENDPOINT;
     let Some(base) = http.settings.public_url.clone() else {
-        return warn(NAME, "not checked without a public address", "set --public-url");
+        return Ok(warn(NAME, "not checked without a public address", "set --public-url"));
     };
     let all = match webhooks::list(&http.heygen).await {
         Ok(all) => all,
-        Err(fault) => return warn(NAME, fault.why(), "repair the HeyGen key first"),
+        Err(fault) => return Ok(warn(NAME, fault.why(), "repair the HeyGen key first")),
     };
     let ours: Vec<_> = all.iter().filter(|e| e.url.starts_with(&base)).collect();
-    match ours.as_slice() {
+    Ok(match ours.as_slice() {
         [] => warn(
             NAME,
             "none leads here; jobs get an address of their own instead",
@@ -138,13 +142,50 @@ async fn endpoint(http: &Http) -> Check {
         [one] if one.status.as_deref() == Some("disabled") => {
             fail(NAME, format!("{} is disabled at HeyGen", one.url), "remove it and register again")
         }
-        [one] => ok(NAME, format!("{} is registered", one.url)),
+        [one] => registered(http, one).await?,
         more => warn(
             NAME,
             format!("{} endpoints lead here, so every event comes as often", more.len()),
             "remove all but one: `reelhook webhook list`, `reelhook webhook remove ID`",
         ),
+    })
+}
+
+/// The one endpoint that leads here: whether we can verify what it sends, and whether it sends the
+/// ends of jobs.
+async fn registered(http: &Http, one: &Endpoint) -> Result<Check> {
+    let now = http.clock.now();
+    let known = http.db.read(move |tx: &mut Tx| webhook_secret::list_live(tx, now)).await?;
+    // One that was set may be its secret; what it signs will tell.
+    let may_verify =
+        known.iter().any(|k| k.endpoint_id == one.endpoint_id) || !http.settings.webhook_secrets.is_empty();
+    if !may_verify {
+        return Ok(fail(
+            ENDPOINT,
+            format!(
+                "{} is registered, and its secret is not known here, so what it sends is refused",
+                one.url
+            ),
+            "run `reelhook webhook register`: it gets a new secret",
+        ));
     }
+    let mut missing = webhooks::outcome_events();
+    missing.retain(|event| one.events.as_ref().is_some_and(|chosen| !chosen.contains(event)));
+    if missing.is_empty() {
+        return Ok(ok(ENDPOINT, format!("{} is registered", one.url)));
+    }
+    let more = missing.len().saturating_sub(EVENTS_SHOWN);
+    missing.truncate(EVENTS_SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Ok(warn(
+        ENDPOINT,
+        format!(
+            "{} is registered without {}{more}; ends they would tell are found by polling, later",
+            one.url,
+            missing.join(", ")
+        ),
+        "where you make such jobs, run `reelhook webhook register`, which asks for all events",
+    ))
 }
 
 fn secret(http: &Http) -> Check {
@@ -162,6 +203,12 @@ fn secret(http: &Http) -> Check {
         );
     }
     match live.secrets.len() {
+        0 if http.settings.accept_unsigned => warn(
+            NAME,
+            "none is known: with --accept-unsigned webhooks from this machine are hints, whatever their \
+             signature; signed ones from elsewhere are answered 503",
+            "for a laptop this will do; else run `reelhook webhook register`, or set HEYGEN_WEBHOOK_SECRET",
+        ),
         0 => warn(
             NAME,
             "none is known: signed webhooks are answered 503",

@@ -34,7 +34,7 @@ const SAMPLE_PAUSE: Millis = SECOND;
 /// A larger refused body is not kept as a sample.
 const MAX_SAMPLE_BYTES: usize = 64 << 10;
 
-/// Addresses people following the guides have registered, and our own (guides 000, 001, 003, 004).
+/// Our own address, and those that tutorials in circulation have people register.
 pub const PATHS: [&str; 5] = [
     "/webhooks/heygen",
     "/api/webhooks/heygen",
@@ -49,7 +49,7 @@ pub const JOB_PATH: &str = "/webhooks/heygen/{mark}";
 #[derive(Default)]
 pub struct Sampler(AtomicI64);
 
-/// OPTIONS, HEAD and GET: HeyGen asks before anyone knows the secret (heygen-api.md 5.3).
+/// OPTIONS, HEAD and GET: HeyGen asks before anyone knows the secret (docs/heygen.md, Endpoints).
 pub async fn probe() -> StatusCode {
     StatusCode::OK
 }
@@ -106,18 +106,14 @@ struct Delivery {
 
 async fn accept(http: &Http, mark: Option<String>, request: Request) -> Result<()> {
     let watch = Stopwatch::start();
-    let job_address = match &mark {
-        None => None,
-        Some(mark) => match http.addresses.job_of(mark) {
-            Some(job_id) => Some(job_id),
-            None => return Err(refuse_address(http)),
-        },
-    };
     let (parts, body) = request.into_parts();
-    let path = match &job_address {
+    let job_address = mark.as_deref().and_then(|mark| http.addresses.job_of(mark));
+    let is_unknown = mark.is_some() && job_address.is_none();
+    let path = match (&mark, &job_address) {
+        (None, _) => parts.uri.path().to_owned(),
         // The unguessable part is a credential and is not written down.
-        Some(job_id) => format!("/webhooks/heygen/{job_id}.…"),
-        None => parts.uri.path().to_owned(),
+        (Some(_), Some(job_id)) => format!("/webhooks/heygen/{job_id}.…"),
+        (Some(_), None) => "/webhooks/heygen/…".to_owned(),
     };
     let remote = remote(http, &parts.extensions, &parts.headers);
     let lax = http.settings.accept_unsigned && is_local(&parts.extensions, &parts.headers, &parts.uri);
@@ -130,11 +126,18 @@ async fn accept(http: &Http, mark: Option<String>, request: Request) -> Result<(
         body: read(http, body).await?,
         at: http.clock.now(),
     };
+    if is_unknown {
+        let why = Problem::saying(Kind::UnknownAddress, "its unguessable part is that of no job here");
+        return Err(refuse(http, delivery, "unknown_address", why).await);
+    }
     http.fail.at(Point::HookRead).await;
     let stored = match judge(http, &delivery).await? {
         Ok(signed_by) => store(http, delivery, Verdict::Signed, Some(signed_by)).await,
         Err(_) if delivery.job_address.is_some() || delivery.lax => take_hint(http, delivery).await,
-        Err(why) => return Err(refuse(http, delivery, why).await),
+        Err(why) => {
+            let problem = Problem::saying(Kind::BadSignature, why.explain());
+            return Err(refuse(http, delivery, why.name(), problem).await);
+        }
     };
     if stored.is_ok() {
         http.metrics.acked(watch.elapsed());
@@ -208,13 +211,9 @@ async fn take_hint(http: &Http, d: Delivery) -> Result<()> {
     Ok(())
 }
 
-fn refuse_address(http: &Http) -> Problem {
-    http.metrics.count(&http.metrics.webhooks_refused, "unknown_address");
-    Kind::UnknownAddress.into()
-}
-
-async fn refuse(http: &Http, d: Delivery, why: Unsigned) -> Problem {
-    http.metrics.count(&http.metrics.webhooks_refused, why.name());
+/// Counts what is refused, by `reason`, and keeps a sample with the words of the answer.
+async fn refuse(http: &Http, d: Delivery, reason: &'static str, problem: Problem) -> Problem {
+    http.metrics.count(&http.metrics.webhooks_refused, reason);
     let at = d.at;
     let last = http.sampler.0.load(Ordering::Relaxed);
     let due = at.saturating_sub(last) >= SAMPLE_PAUSE || at < last;
@@ -222,22 +221,14 @@ async fn refuse(http: &Http, d: Delivery, why: Unsigned) -> Problem {
         && d.body.len() <= MAX_SAMPLE_BYTES
         && http.sampler.0.compare_exchange(last, at, Ordering::Relaxed, Ordering::Relaxed).is_ok();
     if sampled {
-        let note = Note { meaning: Some(why.name().to_owned()), ..Note::default() };
+        let why = problem.detail.as_deref().unwrap_or(reason);
+        let note = Note { meaning: Some(format!("refused: {why}")), ..Note::default() };
         let sample = receipt(http, d, Verdict::Refused, None, note);
         if let Err(e) = http.db.write(move |tx| inbox::keep_refused(tx, &sample)).await {
             tracing::debug!(error = %e, "a sample of a refused webhook was not kept");
         }
     }
-    Problem::saying(Kind::BadSignature, explain(why))
-}
-
-fn explain(why: Unsigned) -> &'static str {
-    match why {
-        Unsigned::NoHeader => "there is no signature, heygen-signature or x-heygen-signature header",
-        Unsigned::NotHex => "the signature is not 64 hex digits",
-        Unsigned::NoMatch => "the signature was made with another secret or over other bytes",
-        Unsigned::BadTimestamp => "heygen-timestamp is more than five minutes off",
-    }
+    problem
 }
 
 fn receipt(http: &Http, d: Delivery, verdict: Verdict, signed_by: Option<String>, note: Note) -> Receipt {

@@ -82,3 +82,47 @@ async fn store_batch(db: &Db, batch: Vec<Waiting>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::config::Address;
+    use crate::domain::ids;
+    use crate::domain::receipt::{Note, Verdict};
+
+    fn receipt(nth: usize) -> Receipt {
+        Receipt {
+            id: ids::new(ids::RECEIPT, 1, (nth as u128).to_be_bytes()),
+            received_at: 1,
+            verdict: Verdict::Signed,
+            job_address: None,
+            signed_by: None,
+            path: "/webhooks/heygen".to_owned(),
+            remote: None,
+            headers: "{}".to_owned(),
+            body: nth.to_string().into_bytes(),
+            note: Note::default(),
+        }
+    }
+
+    /// On one thread the collector has no turn before we wait, so what is polled only fills the queue.
+    #[tokio::test]
+    async fn the_last_place_of_the_queue_is_given_and_none_beyond_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let db = Db::open(&Address::Sqlite(directory.path().join("r.db")), 0).unwrap();
+        let intake = Intake::start(db.clone());
+        let mut waiting: Vec<_> = (0..QUEUE).map(|nth| Box::pin(intake.accept(receipt(nth)))).collect();
+        let mut context = Context::from_waker(Waker::noop());
+        for accept in &mut waiting {
+            assert!(accept.as_mut().poll(&mut context).is_pending());
+        }
+        let refused = intake.accept(receipt(QUEUE)).await;
+        assert!(matches!(refused, Err(store::Error::Busy)), "{refused:?}");
+        for accept in waiting {
+            assert!(accept.await.unwrap(), "each is new");
+        }
+        assert!(intake.accept(receipt(QUEUE)).await.unwrap(), "nothing of it was kept before");
+    }
+}

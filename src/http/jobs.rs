@@ -185,7 +185,11 @@ pub async fn get(
     if let Some(wait) = wait {
         found = wait_for_end(&http, &found.id, wait).await?;
     }
-    let response = show(&http, &found).await?;
+    let mut response = show(&http, &found).await?;
+    // Who asked to wait is told by the status whether it was for the end.
+    if wait.is_some() && !found.state.is_terminal() {
+        *response.status_mut() = StatusCode::ACCEPTED;
+    }
     let tag = response.headers().get(header::ETAG);
     if let Some(tag) = tag.filter(|tag| is_known(&headers, tag.to_str().unwrap_or_default())) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag.clone())]).into_response());
@@ -224,10 +228,15 @@ pub async fn find(http: &Http, id: &str) -> Result<Job> {
         Some(found) => Ok(Some(found)),
         None => Ok(job::find_by_upstream(tx, &[&wanted])?.into_iter().max_by(|a, b| a.id.cmp(&b.id))),
     };
-    http.db
-        .read(read)
-        .await?
-        .ok_or_else(|| Problem::saying(Kind::NotFound, format!("no job has the id {id}")))
+    http.db.read(read).await?.ok_or_else(|| no_job(id))
+}
+
+fn no_job(id: &str) -> Problem {
+    let why = format!(
+        "no job has the id {id}, neither as reelhook's nor as HeyGen's; by your own callback id it is found \
+         with /api/jobs?callback_id=…"
+    );
+    Problem::saying(Kind::NotFound, why)
 }
 
 /// The job when it has ended, or as it is when the time is up.
@@ -324,9 +333,9 @@ pub async fn refresh(State(http): State<Http>, Path(id): Path<String>, body: Bod
 
 async fn wish(http: &Http, id: &str, input: Input) -> Result<Response> {
     let id = find(http, id).await?.id;
-    let stamp = http.stamp();
-    match http.db.write(move |tx| flow::change(tx, &id, input.clone(), &stamp)).await? {
-        Changed::NotFound => Err(Kind::NotFound.into()),
+    let (wanted, stamp) = (id.clone(), http.stamp());
+    match http.db.write(move |tx| flow::change(tx, &wanted, input.clone(), &stamp)).await? {
+        Changed::NotFound => Err(no_job(&id)),
         Changed::Ok(job) => show(http, &job).await,
         Changed::Refused(refused, job) => {
             let kind = match refused {
@@ -368,7 +377,7 @@ pub async fn retry(
     }
     let old_id = old.id.clone();
     let request = http.db.read(move |tx| job::find_request(tx, &old_id)).await?;
-    let request = request.ok_or(Kind::NotFound)?;
+    let request = request.ok_or_else(|| no_job(&old.id))?;
     let (first_poll_ms, least_poll_ms) = input::polls(&http, old.kind);
     let new = NewJob {
         kind: old.kind,

@@ -45,7 +45,10 @@ pub async fn revoke(State(http): State<Http>, Path(id): Path<String>) -> Result<
     if http.db.write(move |tx| api_key::revoke(tx, &wanted, now)).await? {
         Ok(StatusCode::NO_CONTENT.into_response())
     } else {
-        Err(Problem::saying(Kind::NotFound, format!("no live API key has the id {id}")))
+        Err(Problem::saying(
+            Kind::NotFound,
+            format!("no API key that works has the id {id}; its id is not its text"),
+        ))
     }
 }
 

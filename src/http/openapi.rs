@@ -259,6 +259,11 @@ fn output() -> Value {
     })
 }
 
+/// The address of a wish, where it would be granted.
+fn link(when: &str) -> Value {
+    json!({"type": ["string", "null"], "description": format!("POST there; null unless {when}.")})
+}
+
 fn late_result() -> Value {
     let mut all = output();
     all["found_by"] = text();
@@ -304,8 +309,11 @@ fn job() -> Value {
             "status_url": text(),
             "events_url": text(),
             "receipts_url": text(),
-            "cancel_url": text(),
-            "refresh_url": text(),
+            "result_url": {"type": ["string", "null"], "description": "Of a job that has a video: the small object with its link."},
+            "approve_url": link("it is held"),
+            "reject_url": link("it is held"),
+            "cancel_url": link("it was not sent"),
+            "refresh_url": link("HeyGen can be asked about it"),
     })
 }
 
@@ -409,7 +417,8 @@ fn receipt() -> Value {
     let verdicts: Vec<&str> = Verdict::ALL.iter().map(|v| v.name()).collect();
     json!({
         "id": text(), "received_at": time(), "verdict": {"enum": verdicts}, "path": text(),
-        "remote": maybe("string"), "size_bytes": {"type": "integer"}, "event_type": maybe("string"),
+        "remote": maybe("string"), "size_bytes": {"type": "integer"},
+        "sha256": {"type": "string", "description": "Of the bytes of the body, in hex."}, "event_type": maybe("string"),
         "job_id": maybe("string"), "parked_under": maybe("string"), "applied_at": maybe_time(),
         "meaning": maybe("string"),
     })

@@ -75,7 +75,7 @@ problems! {
     UnknownAddress "unknown_webhook_address" 401 false "This webhook address belongs to no job"
         "Per-job addresses are made by reelhook and sent to HeyGen with the job. Use /webhooks/heygen for signed webhooks.",
     NotFound "not_found" 404 false "There is no such thing"
-        "Check the id. A job goes by reelhook's id or HeyGen's; your own callback id is a filter: /api/jobs?callback_id=…",
+        "Check the id; `detail` says of what. The list of the same things shows those there are.",
     NoRoute "no_route" 404 false "There is no such address"
         "/api/openapi.json lists every address.",
     MethodNotAllowed "method_not_allowed" 405 false "This address does not take that method"

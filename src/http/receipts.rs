@@ -4,14 +4,15 @@ use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::Http;
 use super::problem::{Kind, Problem, Result};
 use super::query::{Query, page};
 use crate::domain::ids;
-use crate::domain::receipt::{Receipt, Verdict};
-use crate::domain::signature;
-use crate::domain::time::rfc3339;
+use crate::domain::receipt::{MAX_REFUSED_KEPT, Receipt, Verdict};
+use crate::domain::signature::{self, Unsigned};
+use crate::domain::time::{SECOND, rfc3339};
 use crate::heygen::wire;
 use crate::store::{Tx, inbox};
 
@@ -43,8 +44,12 @@ async fn list_page(http: &Http, path: String, job_id: Option<String>, raw: Optio
 pub async fn get(State(http): State<Http>, Path(id): Path<String>) -> Result<Response> {
     let wanted = id.clone();
     let found = http.db.read(move |tx| inbox::find_many(tx, &[&wanted])).await?.into_iter().next();
-    let receipt =
-        found.ok_or_else(|| Problem::saying(Kind::NotFound, format!("no receipt has the id {id}")))?;
+    let receipt = found.ok_or_else(|| {
+        let why = format!(
+            "no receipt has the id {id}; of what is refused only the last {MAX_REFUSED_KEPT} are kept"
+        );
+        Problem::saying(Kind::NotFound, why)
+    })?;
     let mut body = receipt_json(&receipt);
     body["body"] = match std::str::from_utf8(&receipt.body) {
         Ok(text) => json!(text),
@@ -60,7 +65,8 @@ pub async fn get(State(http): State<Http>, Path(id): Path<String>) -> Result<Res
     Ok(axum::Json(body).into_response())
 }
 
-/// What the door saw, once more with the secrets that live now.
+/// What the door saw, once more with the secrets that live now: a step for each header that counts,
+/// and what follows.
 fn check(http: &Http, receipt: &Receipt) -> Value {
     if receipt.verdict == Verdict::Logged {
         let steps = ["read in HeyGen's event log with our own key, so there is no signature to check"];
@@ -68,25 +74,35 @@ fn check(http: &Http, receipt: &Receipt) -> Value {
     }
     let headers: Value = serde_json::from_str(&receipt.headers).unwrap_or(Value::Null);
     let header = |name: &str| headers.get(name).and_then(Value::as_str);
-    let found = signature::HEADERS.iter().find(|name| header(name).is_some());
-    let live = http.secrets.live();
-    let verdict = signature::verify(&receipt.body, header, &live.secrets, receipt.received_at);
-    let mut steps = vec![match found {
-        Some(name) => format!("header {name} is there"),
-        None => "none of signature, heygen-signature, x-heygen-signature is there".to_owned(),
-    }];
-    if let Some(name) = found {
-        let hex = header(name).and_then(signature::decode).is_some();
-        steps.push(format!("its value is {} 64 hex digits", if hex { "" } else { "not" }).replace("  ", " "));
-        steps.push(format!(
-            "HMAC-SHA256 over the {} bytes of the body, tried with {} live secret(s)",
-            receipt.body.len(),
-            live.secrets.len()
-        ));
+    let (live, at) = (http.secrets.live(), receipt.received_at);
+    let whose = |nth: usize| live.names.get(nth).map_or("?", |name| name);
+    let mut steps = vec![];
+    for name in signature::HEADERS.into_iter().filter(|name| header(name).is_some()) {
+        let alone = |asked: &str| header(asked).filter(|_| asked == name);
+        steps.push(match signature::verify(&receipt.body, alone, &live.secrets, at) {
+            Ok(nth) => format!(
+                "{name}: the HMAC-SHA256 of the {} bytes of the body under the secret of {}",
+                receipt.body.len(),
+                whose(nth)
+            ),
+            Err(Unsigned::NoMatch) => format!(
+                "{name}: 64 hex digits, but made with none of the {} secret(s) that live now, or over other bytes",
+                live.secrets.len()
+            ),
+            Err(_) => format!("{name}: not 64 hex digits"),
+        });
     }
+    if let Some(stamp) = header(signature::TIMESTAMP_HEADER) {
+        let sent = stamp.trim().parse::<i64>().ok().and_then(|s| s.checked_mul(SECOND));
+        let off = sent.map_or("no number of seconds".to_owned(), |sent| {
+            format!("{} s from when it arrived; 300 are allowed", at.saturating_sub(sent).abs() / SECOND)
+        });
+        steps.push(format!("{}: {off}", signature::TIMESTAMP_HEADER));
+    }
+    let verdict = signature::verify(&receipt.body, header, &live.secrets, at);
     steps.push(match verdict {
-        Ok(nth) => format!("signed with the secret of {}", live.names.get(nth).map_or("?", |n| n)),
-        Err(why) => format!("not signed by a secret that lives now: {}", why.name()),
+        Ok(nth) => format!("so it is signed, with the secret of {}", whose(nth)),
+        Err(why) => format!("so it is not signed: {}", why.explain()),
     });
     json!({"steps": steps, "signed_now": verdict.is_ok(), "signed_by_then": receipt.signed_by})
 }
@@ -99,6 +115,7 @@ fn receipt_json(r: &Receipt) -> Value {
         "path": r.path,
         "remote": r.remote,
         "size_bytes": r.body.len(),
+        "sha256": hex::encode(Sha256::digest(&r.body)),
         "event_type": r.note.event_type,
         "job_id": r.note.job_id,
         "parked_under": r.note.parked_under,

@@ -21,7 +21,7 @@ use crate::store::{self, Tx, setting, webhook_secret};
 /// A secret that was replaced still verifies for this long: HeyGen retries for up to 24 h what it
 /// signed before, and signs anew each time, but a delivery under way must not be refused.
 pub const OVERLAP: Millis = HOUR;
-/// HeyGen gives the first answer again for 24 h (heygen-api.md 2.13); we count on it for this long.
+/// HeyGen gives the first answer again for 24 h (docs/heygen.md, Repeating); we count on it for this long.
 const KEY_TRUSTED: Millis = 20 * HOUR;
 
 /// One question to HeyGen whose answer is not stored.

@@ -34,8 +34,10 @@ const fn doc(method: &'static str, path: &'static str, summary: &'static str) ->
 
 const PAGE: [(&str, &str); 2] =
     [("limit", "Rows of a page, 1 to 200; 50 by default."), ("cursor", "`next_cursor` of the page before.")];
-const WAIT: [(&str, &str); 1] =
-    [("wait", "Seconds to wait for the end, 0 to 60. `Prefer: wait=30` does the same.")];
+const WAIT: [(&str, &str); 1] = [(
+    "wait",
+    "Seconds to wait for the end, 0 to 60; 202 when it has not come by then. `Prefer: wait=30` does the same.",
+)];
 const SUBMIT: [(&str, &str); 2] = [
     WAIT[0],
     (
@@ -83,7 +85,7 @@ pub const TABLE: &[Doc] = &[
     Doc {
         query: &WAIT,
         answer: (200, Some("Job")),
-        also: &[(304, None)],
+        also: &[(202, Some("Job")), (304, None)],
         ..doc("get", "/api/jobs/{id}", "One job, by reelhook's id or HeyGen's.")
     },
     Doc {

@@ -1,4 +1,5 @@
-//! The status object of guide 004: `GET /api/videos/{id}` by HeyGen's id or ours.
+//! The small status object that players in tutorials poll: `GET /api/videos/{id}`, by HeyGen's id or
+//! ours.
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};

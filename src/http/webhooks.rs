@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::problem::{Kind, Problem, Result};
 use super::{Http, input, rotation};
 use crate::domain::time::rfc3339;
+use crate::heygen::fault::Fault;
 use crate::heygen::webhooks::{self, Endpoint};
 use crate::store::webhook_secret;
 
@@ -93,7 +94,7 @@ pub async fn rotate(State(http): State<Http>, Path(id): Path<String>, body: Body
     let endpoint = webhooks::list(&http.heygen).await?.into_iter().find(|e| e.endpoint_id == id);
     let Some(endpoint) = endpoint else {
         rotation::forget(&http, &id).await?;
-        return Err(Problem::saying(Kind::NotFound, format!("HeyGen has no endpoint {id}")));
+        return Err(no_endpoint(&id));
     };
     rotation::replace(&http, &id, &endpoint.url).await?;
     tracing::info!(endpoint_id = id, "webhook secret rotated");
@@ -106,8 +107,19 @@ pub async fn rotate(State(http): State<Http>, Path(id): Path<String>, body: Body
     .into_response())
 }
 
+fn no_endpoint(id: &str) -> Problem {
+    Problem::saying(
+        Kind::NotFound,
+        format!("HeyGen has no webhook endpoint with the id {id} in this account"),
+    )
+}
+
 pub async fn remove(State(http): State<Http>, Path(id): Path<String>) -> Result<Response> {
-    webhooks::remove(&http.heygen, &id).await?;
+    if let Err(fault) = webhooks::remove(&http.heygen, &id).await {
+        let is_gone = matches!(fault, Fault::NotFound(_));
+        let told = Problem::from(fault);
+        return Err(if is_gone { Problem { upstream: told.upstream, ..no_endpoint(&id) } } else { told });
+    }
     let now = http.clock.now();
     let gone = id.clone();
     http.db.write(move |tx| webhook_secret::retire(tx, &gone, None, now)).await?;

@@ -51,6 +51,16 @@ impl Db {
         Ok(Self { engine: Arc::new(engine), bell })
     }
 
+    /// Whether nobody else was at the store when this handle was opened: what is leased then was
+    /// leased by the dead.
+    pub fn started_alone(&self) -> bool {
+        match &*self.engine {
+            // A file has one owner at a time.
+            Engine::Sqlite(_) => true,
+            Engine::Postgres(engine) => engine.started_alone,
+        }
+    }
+
     pub fn engine(&self) -> &'static str {
         match &*self.engine {
             Engine::Sqlite(_) => "sqlite",

@@ -10,6 +10,9 @@ pub enum Error {
     /// The database cannot be reached or cannot write now (connection lost, disk full).
     #[error("the database is unavailable: {0}")]
     Unavailable(String),
+    /// Found when it was opened: this database is not for us, or not as it is. Says what to do.
+    #[error("{0}")]
+    Unfit(String),
     /// Somebody else changed the same row first. The engine runs the closure again before it tells.
     #[error("changed by somebody else at the same moment")]
     Conflict,

@@ -25,12 +25,15 @@ pub(super) fn run(tx: &mut Tx, now: Millis) -> Result<()> {
     for mut row in done {
         let (number, digest) = (row.int(0)?, row.text(1)?);
         let Some((_, name, sql)) = ALL.iter().find(|(n, ..)| *n == number) else {
-            return Err(Error::Bug(format!(
+            return Err(Error::Unfit(format!(
                 "the database has schema {number}, which this program does not know; start a newer reelhook"
             )));
         };
         if digest != digest_of(sql) {
-            return Err(Error::Bug(format!("migration {number}_{name} differs from the one that ran")));
+            return Err(Error::Unfit(format!(
+                "migration {number}_{name} of this reelhook differs from the one that ran on the database; \
+                 start the reelhook that made it, or a newer one"
+            )));
         }
         known.push(number);
     }

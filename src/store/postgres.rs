@@ -37,11 +37,17 @@ const NOTIFY_PAUSE: Duration = Duration::from_millis(10);
 const MIGRATION_LOCK: i64 = 0x7265_656c_686f_6f6b;
 /// Those who lost a race take turns at this one.
 const TURN_LOCK: i64 = MIGRATION_LOCK + 1;
+/// Shared by all nodes that live, each on the connection it listens with.
+const PRESENCE_LOCK: i64 = MIGRATION_LOCK + 2;
+/// The server may need a moment to see that a killed node is gone.
+const ALONE_PATIENCE_MS: u32 = 100;
 
 pub(super) struct Postgres {
     writes: Option<Sender<Box<dyn Work>>>,
     reads: Option<Sender<Box<dyn Work>>>,
     threads: Vec<JoinHandle<()>>,
+    /// No other node lived when this one started.
+    pub(super) started_alone: bool,
     /// Dropped to end listener and notifier, which are not waited for: they may sit in a read.
     _stop: Sender<()>,
 }
@@ -59,6 +65,7 @@ pub(super) fn open(url: &str, bell: Bell, now: i64) -> Result<Postgres> {
         .batch_execute(&format!("SELECT pg_advisory_unlock({MIGRATION_LOCK})"))
         .map_err(|e| sort(&e))?;
     refuse_transaction_pooler(&config, &mut first)?;
+    let started_alone = enter(&mut first)?;
     let (writes, write_queue) = bounded(QUEUE);
     let (reads, read_queue) = bounded(QUEUE);
     let (told, tell) = bounded(1);
@@ -79,14 +86,30 @@ pub(super) fn open(url: &str, bell: Bell, now: i64) -> Result<Postgres> {
     let own = Arc::new(AtomicI32::new(0));
     let (others, own_too, stopped_too) = (config.clone(), own.clone(), stopped.clone());
     drop(spawn(move || notify(&others, &tell, &own_too, &stopped_too))?);
-    drop(spawn(move || listen(&config, &bell, &own, &stopped))?);
-    Ok(Postgres { writes: Some(writes), reads: Some(reads), threads, _stop: stop })
+    drop(spawn(move || listen(first, &config, &bell, &own, &stopped))?);
+    Ok(Postgres { writes: Some(writes), reads: Some(reads), threads, started_alone, _stop: stop })
+}
+
+/// Takes this node's share of the presence lock. Whether no other node had one.
+fn enter(connection: &mut Connection) -> Result<bool> {
+    let all = format!("SET lock_timeout = {ALONE_PATIENCE_MS}; SELECT pg_advisory_lock({PRESENCE_LOCK})");
+    let alone = match connection.client.batch_execute(&all) {
+        Ok(()) => true,
+        Err(e) if e.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => false,
+        Err(e) => return Err(sort(&e)),
+    };
+    // The share is taken before the whole is given back, so there is no moment without either.
+    let back = if alone { format!("SELECT pg_advisory_unlock({PRESENCE_LOCK})") } else { String::new() };
+    let share = format!("SET lock_timeout = 0; SELECT pg_advisory_lock_shared({PRESENCE_LOCK}); {back}");
+    connection.client.batch_execute(&share).map_err(|e| sort(&e))?;
+    Ok(alone)
 }
 
 fn config(url: &str) -> Result<Config> {
     // The text may hold a password, so the fault does not repeat it.
-    let mut config: Config =
-        url.parse().map_err(|_| Error::Bug("the database address is not a valid postgres:// URL".into()))?;
+    let mut config: Config = url
+        .parse()
+        .map_err(|_| Error::Unfit("the database address is no valid postgres:// address".into()))?;
     config.connect_timeout(CONNECT_TIMEOUT);
     config.tcp_user_timeout(TCP_USER_TIMEOUT);
     config.application_name("reelhook");
@@ -103,7 +126,7 @@ fn refuse_transaction_pooler(config: &Config, first: &mut Connection) -> Result<
     if before == after {
         return Ok(());
     }
-    Err(Error::Bug(
+    Err(Error::Unfit(
         "the database address leads to a pooler in transaction mode; give reelhook the server itself \
          or a pool in session mode"
             .into(),
@@ -179,7 +202,7 @@ fn work_loop(config: &Config, queue: &Receiver<Box<dyn Work>>, writes: bool, run
             };
         }
         let Some(open) = connection.as_mut() else { continue };
-        let result = run(open, &mut work, writes);
+        let result = run(open, config, &mut work, writes);
         if matches!(result, Err(Error::Unavailable(_))) {
             connection = None;
         }
@@ -191,11 +214,18 @@ fn work_loop(config: &Config, queue: &Receiver<Box<dyn Work>>, writes: bool, run
 }
 
 /// Runs the closure until it commits or can not. Whether it asked for the bell.
-fn run(connection: &mut Connection, work: &mut Box<dyn Work>, writes: bool) -> Result<bool> {
+fn run(connection: &mut Connection, config: &Config, work: &mut Box<dyn Work>, writes: bool) -> Result<bool> {
     let mut begin =
         if writes { "BEGIN" } else { "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" }.to_owned();
-    for _ in 0..MAX_RUNS {
-        connection.client.batch_execute(&begin).map_err(|e| sort(&e))?;
+    for run in 0..MAX_RUNS {
+        match connection.client.batch_execute(&begin).map_err(|e| sort(&e)) {
+            // The server was restarted, or let go of us, since the last use; nothing has begun.
+            Err(Error::Unavailable(_)) if run == 0 => {
+                *connection = Connection::open(config)?;
+                connection.client.batch_execute(&begin).map_err(|e| sort(&e))?;
+            }
+            begun => begun?,
+        }
         match attempt(connection, work) {
             Err(Error::Conflict) => {
                 connection.client.batch_execute("ROLLBACK").map_err(|e| sort(&e))?;
@@ -245,11 +275,17 @@ fn notify(config: &Config, tell: &Receiver<()>, own: &AtomicI32, stop: &Receiver
     }
 }
 
-/// Rings our bell when another node has committed. A lost connection is only reopened.
-fn listen(config: &Config, bell: &Bell, own: &AtomicI32, stop: &Receiver<()>) {
+/// Rings our bell when another node has committed. A lost connection is only reopened; the presence
+/// lock is held by whichever is open.
+fn listen(first: Connection, config: &Config, bell: &Bell, own: &AtomicI32, stop: &Receiver<()>) {
     let waits = |pause| stop.recv_timeout(pause) == Err(RecvTimeoutError::Timeout);
+    let again = || {
+        let mut fresh = Connection::open(config)?;
+        enter(&mut fresh).map(|_| fresh)
+    };
+    let mut next = Ok(first);
     loop {
-        if let Ok(mut connection) = Connection::open(config)
+        if let Ok(mut connection) = next
             && connection.client.batch_execute(&format!("LISTEN {CHANNEL}")).is_ok()
         {
             bell.ring();
@@ -269,6 +305,7 @@ fn listen(config: &Config, bell: &Bell, own: &AtomicI32, stop: &Receiver<()>) {
         if !waits(Duration::from_secs(1)) {
             return;
         }
+        next = again();
     }
 }
 

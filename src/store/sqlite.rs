@@ -28,9 +28,12 @@ const MAX_BATCH: usize = 256;
 /// Statements kept prepared per connection.
 const STATEMENTS: usize = 256;
 
-/// While callers write, the runner's own work gets a share of the writer's time of one part in
-/// this many. Otherwise a burst of webhooks would wait for the understanding of those before it.
-const SHARE: u32 = 4;
+/// While callers write, the runner's own work waits after each turn until the writer has been idle
+/// for this many times the turn. Otherwise a burst of webhooks would wait for the understanding of
+/// those before it.
+const IDLE_FIRST: u32 = 3;
+/// And at most for this many times the turn, idle or not: what is understood late is late, too.
+const WAITS_AT_MOST: u32 = 31;
 /// Callers count as writing for this long after the last of them was served: between two requests
 /// of a busy sender the queue is empty for a moment.
 const LULL: Duration = Duration::from_millis(3);
@@ -107,7 +110,7 @@ fn lock(path: &Path) -> Result<File> {
         .open(&name)
         .map_err(|e| Error::Unavailable(format!("cannot open {}: {e}", Path::new(&name).display())))?;
     file.try_lock().map_err(|e| match e {
-        std::fs::TryLockError::WouldBlock => Error::Unavailable(format!(
+        std::fs::TryLockError::WouldBlock => Error::Unfit(format!(
             "{} is in use by another reelhook; stop that one, or give this one another --database",
             path.display()
         )),
@@ -138,7 +141,13 @@ fn connect(path: &Path, read_only: bool) -> Result<Connection> {
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         Ok(connection)
     };
-    open().map_err(|e| Error::Unavailable(format!("cannot open {}: {e}", path.display())))
+    open().map_err(|e| match e.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => Error::Unfit(format!(
+            "{} is there and is no SQLite database; move it away, or give another --database",
+            path.display()
+        )),
+        _ => Error::Unavailable(format!("cannot open {}: {e}", path.display())),
+    })
 }
 
 /// Keeps the planner's statistics fresh; failing to is no fault worth stopping for.
@@ -153,6 +162,26 @@ struct Writer {
     bell: Bell,
 }
 
+/// What the runner's last turn at the writer has still to wait for while callers write.
+#[derive(Default)]
+struct Turn {
+    idle_owed: Duration,
+    longest: Duration,
+    ended: Option<Stopwatch>,
+}
+
+impl Turn {
+    fn after(took: Duration) -> Self {
+        let (idle_owed, longest) = (took * IDLE_FIRST, took * WAITS_AT_MOST);
+        Self { idle_owed, longest, ended: Some(Stopwatch::start()) }
+    }
+
+    fn rest(&self) -> Duration {
+        let gone = self.ended.as_ref().map_or(Duration::MAX, Stopwatch::elapsed);
+        self.idle_owed.min(self.longest.saturating_sub(gone))
+    }
+}
+
 /// What is to be done next.
 enum Next {
     Batch(Vec<Box<dyn Work>>),
@@ -163,26 +192,25 @@ enum Next {
 impl Writer {
     fn run(self) {
         let mut callers_at: Option<Stopwatch> = None;
-        // When the runner's last turn ended, and how long it was.
-        let mut turn: Option<(Stopwatch, Duration)> = None;
+        let mut turn = Turn::default();
         loop {
             let busy = callers_at.as_ref().is_some_and(|at| at.elapsed() < LULL);
-            let rest = match &turn {
-                Some((ended, took)) if busy => (*took * (SHARE - 1)).saturating_sub(ended.elapsed()),
-                _ => Duration::ZERO,
-            };
-            match self.next(rest, busy) {
-                (Next::Batch(batch), is_callers) => {
+            let rest = if busy { turn.rest() } else { Duration::ZERO };
+            let idle = Stopwatch::start();
+            let (next, is_callers) = self.next(rest, busy);
+            turn.idle_owed = turn.idle_owed.saturating_sub(idle.elapsed());
+            match next {
+                Next::Batch(batch) => {
                     let watch = Stopwatch::start();
                     write_batch(&self.connection, batch, &self.bell);
                     if is_callers {
                         callers_at = Some(Stopwatch::start());
                     } else {
-                        turn = Some((Stopwatch::start(), watch.elapsed()));
+                        turn = Turn::after(watch.elapsed());
                     }
                 }
-                (Next::Nothing, _) => {}
-                (Next::Closed, _) => return,
+                Next::Nothing => {}
+                Next::Closed => return,
             }
         }
     }

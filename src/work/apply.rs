@@ -21,9 +21,17 @@ pub(super) async fn run(work: &Work, tasks: Vec<Claimed>) -> store::Result<()> {
     let receipts = work.db.read(read).await?;
     let mut found: HashMap<String, Receipt> = receipts.into_iter().map(|r| (r.id.clone(), r)).collect();
     let mut batch: Vec<flow::Heard> = vec![];
+    let mut unknown_types = 0;
     for task in tasks {
         let hearings = task.subjects().map(|id| match found.remove(id) {
-            Some(receipt) => hear(receipt, work.adoption),
+            Some(receipt) => {
+                let counts = receipt.note.applied_at.is_none()
+                    && matches!(receipt.verdict, Verdict::Signed | Verdict::Logged);
+                let hearing = hear(receipt, work.adoption);
+                let unknown = hearing.event_type.as_deref().is_some_and(wire::is_unknown_type);
+                unknown_types += u64::from(counts && unknown);
+                hearing
+            }
             None => nothing(id.to_owned(), "the receipt is gone"),
         });
         let hearings = hearings.collect();
@@ -42,6 +50,7 @@ pub(super) async fn run(work: &Work, tasks: Vec<Claimed>) -> store::Result<()> {
     ] {
         m.count_many(&m.receipts_applied, by, n as u64);
     }
+    m.webhook_unknown_types.inc_by(unknown_types);
     m.stale_finishes.inc_by(done.counts.lease_lost as u64);
     done.ended.iter().for_each(|job| work.tell(job));
     for (upstream_id, event_type) in &done.strangers {
@@ -75,7 +84,9 @@ fn hear(receipt: Receipt, adoption: Option<Terms>) -> Hearing {
             event_type: Some(why.name().to_owned()),
             ..blank(id)
         },
-        Err(why) => nothing(id, &why.to_string()),
+        Err(why) => {
+            Hearing { event_type: why.event_type().map(str::to_owned), ..nothing(id, &why.to_string()) }
+        }
     }
 }
 

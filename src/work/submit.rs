@@ -24,7 +24,7 @@ use crate::store::{self, webhook_secret};
 /// over. The margin also covers clocks that differ by what claiming nodes are allowed to.
 pub(super) const LEASE: Millis = 150 * SECOND;
 const MARGIN: Millis = 20 * SECOND;
-/// Upstream honours a key for 24 h (heygen-api.md 2.13); we trust it for this long.
+/// Upstream honours a key for 24 h (docs/heygen.md, Repeating); we trust it for this long.
 const KEY_TRUSTED: Millis = 20 * HOUR;
 /// A job for which the credit was too small is tried again after this long.
 const CREDIT_PAUSE: Millis = 5 * MINUTE;

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use postgres::{Client, NoTls};
+use reelhook::store::{self, Db};
 
 /// A database that exists for as long as this value.
 pub struct Fresh {
@@ -20,6 +21,35 @@ enum Guard {
 impl Fresh {
     pub fn is_sqlite(&self) -> bool {
         matches!(self.guard, Guard::Directory { .. })
+    }
+
+    /// Until it is mended it takes nothing: a full disk on SQLite, a lost server on PostgreSQL.
+    pub async fn break_down(&self, db: &Db) {
+        match &self.guard {
+            Guard::Directory { .. } => {
+                // Of its one writer; fewer than there are means that no more are given.
+                let full = |tx: &mut store::Tx| tx.query("PRAGMA max_page_count = 1", &[]).map(drop);
+                db.write(full).await.expect("the limit is set");
+            }
+            Guard::Server { url, name } => {
+                let all = format!(
+                    "ALTER DATABASE {name} ALLOW_CONNECTIONS false; \
+                     SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'; \
+                     ALTER DATABASE {name} RENAME TO {name}_gone"
+                );
+                admin_elsewhere(url, all).await;
+            }
+        }
+    }
+
+    /// For whoever opens it next.
+    pub async fn mend(&self) {
+        if let Guard::Server { url, name } = &self.guard {
+            let all = format!(
+                "ALTER DATABASE {name}_gone RENAME TO {name}; ALTER DATABASE {name} ALLOW_CONNECTIONS true"
+            );
+            admin_elsewhere(url, all).await;
+        }
     }
 }
 
@@ -48,6 +78,13 @@ impl Drop for Guard {
             let _ = client.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
         }
     }
+}
+
+/// The client blocks, so it works on a thread of its own; a statement is a transaction.
+async fn admin_elsewhere(server: &str, statements: String) {
+    let server = server.to_owned();
+    let work = move || statements.split("; ").for_each(|statement| admin(&server, statement));
+    tokio::task::spawn_blocking(work).await.expect("the server does as it is told");
 }
 
 fn admin(server: &str, statement: &str) {

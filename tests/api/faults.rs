@@ -101,7 +101,7 @@ async fn one_fault(app: &mut TestApp, kind: Kind, fault: Fault) -> Vec<String> {
         job["failure"]["code"].as_str().map(str::to_owned),
     );
     let (state, charges, code) = end_of(kind, fault);
-    // Only these tell a code (heygen-api.md 3.3).
+    // Only these tell a code (docs/heygen.md, Statuses).
     let told = matches!(kind, Kind::Video | Kind::Template | Kind::Avatar);
     let code_fits = found.2.as_deref() == code || !told && matches!(fault, Fault::Fail | Fault::FailCredit);
     if (&*found.0, found.1) != (state, charges) || !code_fits {
@@ -142,7 +142,7 @@ async fn every_fault_without_a_registered_endpoint_ends_as_it_must(fresh: &Fresh
     every_fault(fresh, &[Kind::Video], false).await;
 }
 
-/// An agent's session tells it in its messages, the others in a field (heygen-api.md 3).
+/// An agent's session tells it in its messages, the others in a field (docs/heygen.md, Statuses).
 async fn every_kind_tells_why_it_failed(fresh: &Fresh) {
     let mut app = TestApp::new(fresh).await;
     app.register().await;
@@ -236,7 +236,7 @@ async fn a_crash_with_an_answer_lost_is_never_paid_twice(fresh: &Fresh) {
     assert_eq!(app.charges(&id), 1);
 }
 
-/// HTTP 200 with an error inside (heygen-api.md 8): what it says counts, and `internal_error` says
+/// HTTP 200 with an error inside (docs/heygen.md, Field reports): what it says counts, and `internal_error` says
 /// as little about the charge as a 500 does.
 async fn an_error_in_a_200_says_what_it_would_say_in_its_own_status(fresh: &Fresh) {
     let mut app = TestApp::new(fresh).await;

@@ -1,5 +1,5 @@
-//! What the integration guides promise their readers about receiving, row by row of the
-//! compatibility table. The name of a case begins with its guide.
+//! What four integration guides in circulation promise their readers about receiving, row by row.
+//! They are numbered 000, 001, 003 and 004, and the name of a case begins with its guide.
 
 use reelhook::config::{Config, Given};
 use reelhook::heygen::sandbox::What;
@@ -26,7 +26,11 @@ cases! {
     guide_001_options_head_and_get_answer_200_without_a_key,
     guide_001_video_completed_and_video_failed_are_understood,
     guide_001_header_and_variable_are_honoured,
+    guide_001_a_webhook_that_comes_again_has_no_effect,
+    guide_001_errors_and_retries_are_counted,
     guide_003_a_webhook_is_durable_before_its_200,
+    guide_003_the_signature_is_over_the_bytes_and_not_over_their_meaning,
+    guide_003_health_is_told_without_a_key,
     guide_003_every_known_event_type_is_kept_and_passed_on,
     guide_003_an_unknown_event_type_is_stored_and_shown,
     guide_004_variable_header_path_and_fields_are_honoured,
@@ -211,6 +215,77 @@ async fn guide_001_header_and_variable_are_honoured(fresh: &Fresh) {
     app.app().runner.settle().await.expect("the receipts are applied");
 }
 
+async fn guide_001_a_webhook_that_comes_again_has_no_effect(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    let secret = app.register().await;
+    let id = app.submit("video", "again and again").await;
+    app.settle().await;
+    let body = json!({"event_type": "avatar_video.success", "event_data": {
+        "video_id": app.job(&id).await["upstream_id"], "url": "https://files.heygen.ai/1.mp4",
+    }})
+    .to_string();
+    let header = [("signature", &*signed(&secret, body.as_bytes()))];
+    for _ in 0..5 {
+        app.call("POST", "/api/webhook/heygen", &header, body.clone()).await.expect(200);
+    }
+    app.settle().await;
+    let job = app.job(&id).await;
+    app.call("POST", "/api/webhook/heygen", &header, body).await.expect(200);
+    app.settle().await;
+    assert_eq!(app.job(&id).await, job);
+    assert_eq!(app.events(&id).await, ["job.queued", "job.processing", "job.completed"]);
+    let kept = app.get(&format!("/api/jobs/{id}/receipts")).await.expect(200).json();
+    assert_eq!(kept["data"].as_array().unwrap().len(), 1, "{kept}");
+    assert!((app.metric("reelhook_webhook_duplicate_total").await - 5.0).abs() < 0.1);
+    app.advance_s(60).await;
+}
+
+async fn guide_001_errors_and_retries_are_counted(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    app.register().await;
+    app.submit("video", "fails #fail").await;
+    app.submit("video", "unheard #lost").await;
+    app.webhook(&[("signature", &"0".repeat(64))], "{}").await.expect(401);
+    app.advance_s(600).await;
+    for line in [
+        r#"reelhook_jobs_finished_total{outcome="failed",found_by="poll"}"#,
+        r#"reelhook_jobs_finished_total{outcome="completed",found_by="poll"}"#,
+        r#"reelhook_webhook_refused_total{by="signature_mismatch"}"#,
+    ] {
+        assert!((app.metric(line).await - 1.0).abs() < 0.1, "{line}\n{}", app.get("/metrics").await.text());
+    }
+    assert!(app.metric(r#"reelhook_tasks_claimed_total{by="poll"}"#).await > 1.0);
+}
+
+async fn guide_003_the_signature_is_over_the_bytes_and_not_over_their_meaning(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    let secret = app.register().await;
+    let body =
+        "{ \"event_type\" : \"avatar_video.success\",\n  \"event_data\":{\"video_id\":\"v\", \"n\":1.0} }";
+    let value: serde_json::Value = serde_json::from_str(body).unwrap();
+    let again = value.to_string();
+    // The guide's way: what was read is written again, and that is signed.
+    let header = [("signature", &*signed(&secret, again.as_bytes()))];
+    app.webhook(&header, body).await.problem(401, "bad_signature");
+    app.webhook(&[("signature", &signed(&secret, body.as_bytes()))], body).await.expect(200);
+    app.settle().await;
+}
+
+async fn guide_003_health_is_told_without_a_key(fresh: &Fresh) {
+    let app = TestApp::new(fresh).await;
+    app.post("/api/keys", &json!({})).await.expect(201);
+    for path in ["/livez", "/readyz", "/version", "/metrics"] {
+        app.get(path).await.expect(200);
+    }
+    fresh.break_down(app.db()).await;
+    app.get("/livez").await.expect(200);
+    if !fresh.is_sqlite() {
+        // A full disk can still be read; a lost server cannot.
+        app.get("/readyz").await.problem(503, "store_unavailable");
+    }
+    fresh.mend().await;
+}
+
 async fn guide_003_a_webhook_is_durable_before_its_200(fresh: &Fresh) {
     let mut app = TestApp::new(fresh).await;
     let secret = app.register().await;
@@ -231,7 +306,7 @@ async fn guide_003_a_webhook_is_durable_before_its_200(fresh: &Fresh) {
     assert_eq!(app.job(&id).await["result"]["video_url"], "https://files.heygen.ai/d.mp4");
 }
 
-/// The catalogue of July 2026 (heygen-api.md 5.8).
+/// The catalogue of July 2026 (docs/heygen.md, Events).
 const EVENT_TYPES: [&str; 30] = [
     "avatar_video.success",
     "avatar_video.fail",
@@ -307,6 +382,15 @@ async fn guide_003_an_unknown_event_type_is_stored_and_shown(fresh: &Fresh) {
     let foreign = foreign.expect("it is passed on");
     assert_eq!(foreign["data"]["event_data"]["video_id"], "somebody-elses", "as it came");
     assert_eq!(app.state(&id).await, "processing", "a name nobody knows decides nothing");
+    // One that names nothing we know how to look for is shown with its name, too.
+    let body = json!({"event_type": "hologram.melted", "event_data": {"hologram": 7}}).to_string();
+    app.webhook(&[("signature", &signed(&secret, body.as_bytes()))], body.clone()).await.expect(200);
+    app.settle().await;
+    let last = app.get("/api/receipts?limit=1").await.expect(200).json()["data"][0].clone();
+    assert_eq!(last["event_type"], "hologram.melted");
+    assert!(last["meaning"].as_str().unwrap().contains("names neither"), "{last}");
+    // Each is counted once, also those that wait for their job.
+    assert!((app.metric("reelhook_webhook_unknown_type_total").await - 3.0).abs() < 0.1);
     app.advance_s(30).await;
 }
 

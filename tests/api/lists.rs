@@ -219,11 +219,12 @@ async fn wait_ends_when_its_time_is_up(fresh: &Fresh) {
     for seconds in [1, 30] {
         let path = format!("/api/jobs/{id}?wait={seconds}");
         let (answer, passed) = while_time_passes(&app, app.get(&path)).await;
-        assert_eq!(answer.expect(200).json()["state"], "held");
+        assert_eq!(answer.expect(202).json(), app.job(&id).await, "the same object, and no end");
         assert!(passed >= seconds * 1_000, "{passed} ms of {seconds} s");
     }
     let (answer, _) = while_time_passes(&app, app.get(&format!("/api/jobs/{id}?wait=0"))).await;
-    assert_eq!(answer.expect(200).json()["state"], "held");
+    assert_eq!(answer.expect(202).json()["state"], "held");
+    app.get(&format!("/api/jobs/{id}")).await.expect(200);
 }
 
 async fn prefer_wait_is_honoured(fresh: &Fresh) {
@@ -232,12 +233,12 @@ async fn prefer_wait_is_honoured(fresh: &Fresh) {
     let path = format!("/api/jobs/{id}");
     let asked = app.call("GET", &path, &[("prefer", "respond-async, wait=7")], "");
     let (answer, passed) = while_time_passes(&app, asked).await;
-    assert_eq!(answer.expect(200).json()["state"], "held");
+    assert_eq!(answer.expect(202).json()["state"], "held");
     assert!(passed >= 7_000, "{passed} ms");
     // A preference that cannot be met is no error.
     let asked = app.call("GET", &path, &[("prefer", "wait=9999")], "");
     let (answer, passed) = while_time_passes(&app, asked).await;
-    answer.expect(200);
+    answer.expect(202);
     assert!(passed >= 60_000, "{passed} ms");
     app.call("GET", &path, &[("prefer", "wait=soon, handling=lenient")], "").await.expect(200);
 }

@@ -1,6 +1,6 @@
 //! The whole app over HTTP, judged by what was promised: a manual clock, the sandbox as HeyGen and
-//! as oracle, both databases. A file is a subject, a case's name is a promise; rows of the
-//! compatibility table begin with the guide they come from.
+//! as oracle, both databases. A file is a subject, a case's name is a promise; what an
+//! integration guide promises begins with its number.
 
 mod access;
 mod adopt;
@@ -9,6 +9,8 @@ mod client;
 mod database;
 mod deadlines;
 mod described;
+mod doctor;
+mod door;
 mod dry_run;
 mod event_log;
 mod faults;

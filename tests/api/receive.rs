@@ -4,6 +4,7 @@
 use reelhook::heygen::sandbox::What;
 use reelhook::store::setting;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::app::{Setup, TestApp, cases, signed, texts};
 use crate::client::Headers;
@@ -20,6 +21,7 @@ cases! {
     after_a_rotation_the_old_secret_verifies_for_an_hour,
     what_cannot_be_read_is_200_and_kept_with_a_reason,
     what_is_refused_is_counted_sampled_and_never_applied,
+    the_check_of_a_signature_is_shown_step_by_step,
     no_credential_is_kept_with_a_receipt,
     a_sender_is_believed_through_trusted_proxies_only,
     what_one_node_removes_another_stops_believing_within_a_minute,
@@ -133,6 +135,7 @@ async fn the_exact_bytes_are_kept_and_shown(fresh: &Fresh) {
         let kept = base64::engine::general_purpose::STANDARD.decode(encoded).unwrap();
         assert_eq!(kept, body);
         assert_eq!(receipt["size_bytes"], body.len());
+        assert_eq!(receipt["sha256"], hex::encode(Sha256::digest(body)));
         assert_eq!(
             receipt["body"].as_str().map(str::as_bytes),
             std::str::from_utf8(body).ok().map(str::as_bytes)
@@ -268,7 +271,11 @@ async fn what_is_refused_is_counted_sampled_and_never_applied(fresh: &Fresh) {
     let kept = app.get("/api/receipts?verdict=refused&limit=200").await.json();
     let kept = kept["data"].as_array().unwrap();
     assert!((50..=70).contains(&kept.len()), "one sample a second: {}", kept.len());
-    assert!(kept.iter().all(|r| r["meaning"] == "signature_mismatch" && r["applied_at"].is_null()));
+    assert!(
+        kept.iter().all(|r| r["meaning"]
+            == "refused: the signature was made with another secret or over other bytes"
+            && r["applied_at"].is_null())
+    );
     assert_eq!(app.state(&id).await, "processing");
     let asked = app
         .sandbox
@@ -277,6 +284,87 @@ async fn what_is_refused_is_counted_sampled_and_never_applied(fresh: &Fresh) {
         .filter(|e| matches!(&e.what, What::Call { path, .. } if path.starts_with("/v3/videos/")));
     assert_eq!(asked.count(), 0);
     app.advance_s(600).await;
+}
+
+async fn the_check_of_a_signature_is_shown_step_by_step(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    let secret = app.register().await;
+    let list = app.get("/api/webhooks").await.json();
+    let whose = list["data"][0]["endpoint_id"].as_str().unwrap().to_owned();
+    let body = success(&json!("v"), "https://files.heygen.ai/a.mp4");
+    let (right, wrong) = (signed(&secret, body.as_bytes()), signed("other", body.as_bytes()));
+    let now_s = app.now() / 1_000;
+    // The second of them is sent a second later.
+    let (fresh_time, stale) = (now_s.to_string(), (now_s + 1 - 301).to_string());
+    let by = format!(": the HMAC-SHA256 of the {} bytes of the body under the secret of {whose}", body.len());
+    let none = ": 64 hex digits, but made with none of the 1 secret(s) that live now, or over other bytes";
+    let cases: [(Headers<'_>, u16, Vec<String>); 5] = [
+        (
+            &[("signature", "nonsense"), ("x-heygen-signature", &right), ("heygen-timestamp", &fresh_time)],
+            200,
+            vec![
+                "signature: not 64 hex digits".to_owned(),
+                format!("x-heygen-signature{by}"),
+                "heygen-timestamp: 0 s from when it arrived; 300 are allowed".to_owned(),
+                format!("so it is signed, with the secret of {whose}"),
+            ],
+        ),
+        (
+            &[("heygen-signature", &right), ("heygen-timestamp", &stale)],
+            401,
+            vec![
+                format!("heygen-signature{by}"),
+                "heygen-timestamp: 301 s from when it arrived; 300 are allowed".to_owned(),
+                "so it is not signed: heygen-timestamp is more than five minutes off".to_owned(),
+            ],
+        ),
+        (
+            &[("signature", &wrong), ("heygen-signature", &wrong)],
+            401,
+            vec![
+                format!("signature{none}"),
+                format!("heygen-signature{none}"),
+                "so it is not signed: the signature was made with another secret or over other bytes"
+                    .to_owned(),
+            ],
+        ),
+        (
+            &[("signature", &right), ("heygen-timestamp", "soon")],
+            401,
+            vec![
+                format!("signature{by}"),
+                "heygen-timestamp: no number of seconds".to_owned(),
+                "so it is not signed: heygen-timestamp is more than five minutes off".to_owned(),
+            ],
+        ),
+        (
+            &[],
+            401,
+            vec![
+                "so it is not signed: there is no signature, heygen-signature or x-heygen-signature header"
+                    .to_owned(),
+            ],
+        ),
+    ];
+    for (nth, (headers, status, steps)) in cases.into_iter().enumerate() {
+        // Each its own, or the refused ones would be one receipt.
+        let verdict = if status == 200 { "signed" } else { "refused" };
+        app.webhook(headers, body.clone()).await.expect(status);
+        let list = app.get(&format!("/api/receipts?verdict={verdict}")).await.json();
+        let id = list["data"][0]["id"].as_str().unwrap();
+        let receipt = app.get(&format!("/api/receipts/{id}")).await.expect(200).json();
+        assert_eq!(receipt["signature_check"]["steps"], json!(steps), "{nth}");
+        assert_eq!(receipt["signature_check"]["signed_now"], status == 200, "{nth}");
+        if status == 401 {
+            let last = steps.last().and_then(|step| step.split_once(": ")).unwrap().1;
+            assert_eq!(receipt["meaning"], format!("refused: {last}"));
+            assert!(receipt["taken_to_mean"].as_str().unwrap().contains("succeeded, with a file"));
+            // The next sample is kept a second later; the same bytes would be the same receipt.
+            let gone = |tx: &mut reelhook::store::Tx| tx.execute("DELETE FROM inbox", &[]).map(drop);
+            app.db().write(gone).await.unwrap();
+        }
+        app.advance_s(1).await;
+    }
 }
 
 async fn no_credential_is_kept_with_a_receipt(fresh: &Fresh) {

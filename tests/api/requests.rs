@@ -13,6 +13,7 @@ cases! {
     a_problem_names_the_path_but_no_credential,
     what_heygen_said_is_in_the_problem,
     the_page_a_problem_leads_to_is_there,
+    each_404_says_what_is_not_there_and_where_to_look,
 }
 
 async fn every_answer_has_a_request_id_and_a_callers_own_is_kept(fresh: &Fresh) {
@@ -96,4 +97,21 @@ async fn the_page_a_problem_leads_to_is_there(fresh: &Fresh) {
     let (path, code) = problem["type"].as_str().unwrap().split_once('#').unwrap();
     let page = app.get(path).await.expect(200);
     assert!(page.text().contains(&format!("<a id=\"{code}\"></a>`{code}`")));
+}
+
+async fn each_404_says_what_is_not_there_and_where_to_look(fresh: &Fresh) {
+    let app = TestApp::new(fresh).await;
+    for (method, path, what) in [
+        ("GET", "/api/jobs/none", "callback_id="),
+        ("POST", "/api/jobs/none/cancel", "callback_id="),
+        ("GET", "/api/videos/none", "callback_id="),
+        ("GET", "/api/receipts/none", "no receipt has the id none"),
+        ("DELETE", "/api/keys/none", "no API key that works has the id none"),
+        ("POST", "/api/webhooks/none/rotate", "no webhook endpoint with the id none"),
+        ("DELETE", "/api/webhooks/none", "no webhook endpoint with the id none"),
+    ] {
+        let problem = app.call(method, path, &[], "").await.problem(404, "not_found");
+        assert!(problem["detail"].as_str().unwrap().contains(what), "{path}: {problem}");
+        assert!(!problem["hint"].as_str().unwrap().contains("job"), "it is true of all of them: {problem}");
+    }
 }

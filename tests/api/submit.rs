@@ -60,7 +60,10 @@ async fn a_submit_is_answered_202_with_its_place_and_its_links(fresh: &Fresh) {
     }
     assert_eq!(app.get(job["status_url"].as_str().unwrap()).await.json(), job, "nothing was done yet");
     app.post(job["cancel_url"].as_str().unwrap(), &json!({})).await.expect(200);
-    app.post(job["refresh_url"].as_str().unwrap(), &json!({})).await.problem(409, "not_sent");
+    for none in ["refresh_url", "approve_url", "reject_url", "result_url"] {
+        assert!(job.get(none).is_some_and(Value::is_null), "{none} would be refused: {job}");
+    }
+    app.post(&format!("/api/jobs/{id}/refresh"), &json!({})).await.problem(409, "not_sent");
     app.settle().await;
     assert_eq!(app.charges(id), 0);
 }

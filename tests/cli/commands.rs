@@ -282,7 +282,7 @@ async fn what_cannot_be_undone_needs_a_yes() {
 }
 
 #[tokio::test]
-async fn doctor_fails_when_something_does() {
+async fn guide_000_doctor_fails_when_something_does() {
     let report = |healthy: bool| {
         let status = if healthy { "warn" } else { "fail" };
         let bad = json!({"check": "HeyGen key", "status": status, "detail": "none is set", "fix": "set HEYGEN_API_KEY"});
@@ -301,7 +301,7 @@ async fn doctor_fails_when_something_does() {
 }
 
 #[tokio::test]
-async fn register_names_its_events() {
+async fn guide_000_and_003_register_names_its_events() {
     let said = json!({"action": "created", "endpoint_id": "ep_1", "url": "https://x/webhooks/heygen", "events": null, "probe_ms": 3, "secret_stored": true});
     let server = Canned::start(move |_, _| answer(201, &said)).await;
     let ran = run(&["webhook", "register", "--output", "table", "--url", &server.url]).await.expect(0);

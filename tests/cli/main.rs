@@ -5,6 +5,7 @@ mod canned;
 mod commands;
 mod flags;
 mod real;
+mod settings;
 mod simulate;
 
 use std::process::Stdio;

@@ -86,7 +86,7 @@ async fn a_job_is_submitted_once_found_and_canceled() {
 }
 
 #[tokio::test]
-async fn a_simulated_webhook_becomes_a_receipt() {
+async fn guide_003_a_simulated_webhook_becomes_a_receipt() {
     let server = Server::start().await;
     server.run(&["simulate", "--event", "all"]).await.expect(0);
     server.run(&["simulate", "--dialect", "all"]).await.expect(0);
@@ -102,7 +102,10 @@ async fn a_simulated_webhook_becomes_a_receipt() {
     for part in [
         "refused",
         "Signature",
-        "  1. header signature is there",
+        "  1. signature: 64 hex digits, but made with none of the 1 secret(s) that live now, or over other bytes",
+        "  2. so it is not signed: the signature was made with another secret or over other bytes",
+        "refused: the signature was made with another secret",
+        "sha256",
         "Headers",
         "Body, ",
         "avatar_video.success",
@@ -124,4 +127,24 @@ async fn once_there_is_a_key_it_is_needed() {
     let doctor = server.run(&["doctor", "--api-key", text]).await.expect(1);
     assert_eq!(doctor.json()["healthy"], false);
     server.run(&["key", "revoke", id, "--yes", "--api-key", text]).await.expect(0);
+}
+
+#[tokio::test]
+async fn guide_001_a_producer_approves_or_rejects_on_the_command_line() {
+    let server = Server::start().await;
+    let mut ids = vec![];
+    for prompt in ["yes", "no"] {
+        let request = format!(r#"{{"prompt": "{prompt}"}}"#);
+        let submit = ["job", "submit", "--kind", "video_agent", "--hold", "--request", &request];
+        ids.push(server.run(&submit).await.expect(0).json()["id"].as_str().unwrap().to_owned());
+    }
+    let held = server.run(&["job", "list", "--state", "held", "--output", "table"]).await.expect(0).out;
+    assert!(ids.iter().all(|id| held.contains(id)), "{held}");
+    assert_eq!(server.run(&["job", "approve", &ids[0]]).await.expect(0).json()["state"], "queued");
+    let rejected = server.run(&["job", "reject", &ids[1], "--reason", "wrong logo"]).await.expect(0).json();
+    assert_eq!(
+        (&rejected["state"], &rejected["cancel_reason"]),
+        (&"canceled".into(), &"rejected: wrong logo".into())
+    );
+    assert_eq!(server.run(&["job", "reject", &ids[0]]).await.expect(6).problem()["code"], "not_held");
 }

@@ -95,7 +95,7 @@ mod sqlite {
         let db = open(&fresh.address);
         let Address::Sqlite(path) = &fresh.address else { panic!("a file") };
         let told = Db::open(&fresh.address, NOW).err().expect("it is refused");
-        assert!(matches!(told, Error::Unavailable(_)));
+        assert!(matches!(told, Error::Unfit(_)));
         assert!(told.to_string().contains(&path.display().to_string()), "{told}");
         drop(db);
         drop(open(&fresh.address));
@@ -111,13 +111,18 @@ mod sqlite {
     }
 
     #[test]
+    fn whoever_has_the_file_is_alone() {
+        assert!(open(&fresh_sqlite().address).started_alone());
+    }
+
+    #[test]
     fn a_file_of_another_kind_is_refused_and_left_alone() {
         let fresh = fresh_sqlite();
         let Address::Sqlite(path) = &fresh.address else { panic!("a file") };
         let text = "a diary, and no database. ".repeat(100);
         std::fs::write(path, &text).expect("a file");
         let told = refusal(&fresh.address);
-        assert!(told.contains("not a database"), "{told}");
+        assert!(told.contains("is no SQLite database; move it away"), "{told}");
         assert_eq!(std::fs::read_to_string(path).expect("the file"), text);
     }
 }
@@ -152,6 +157,34 @@ mod postgres {
         for start in starts {
             start.join().expect("no panic").expect("every node starts");
         }
+    }
+
+    #[test]
+    fn a_node_knows_whether_others_live() {
+        let fresh = fresh_postgres_database();
+        let one = open(&fresh.address);
+        assert!(one.started_alone());
+        let two = open(&fresh.address);
+        assert!(!two.started_alone());
+        assert!(one.started_alone(), "of its own start");
+    }
+
+    #[test]
+    fn connections_the_server_ended_are_opened_again_and_nobody_is_told() {
+        let fresh = fresh_postgres_database();
+        let db = open(&fresh.address);
+        let others = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
+                      WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        in_runtime(async {
+            for n in 0..5 {
+                db.read(move |tx| tx.query(others, &[]).map(drop)).await.expect("all but one are ended");
+                for _ in 0..5 {
+                    db.write(move |tx| setting::put(tx, "n", &n.to_string())).await.expect("a write");
+                    let seen = db.read(|tx| setting::find(tx, "n")).await.expect("a read");
+                    assert_eq!(seen.as_deref(), Some(&*n.to_string()));
+                }
+            }
+        });
     }
 
     #[test]

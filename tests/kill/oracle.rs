@@ -1,6 +1,6 @@
 //! What was acknowledged, kept outside the process under test, and the comparison at the end.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -9,7 +9,7 @@ use reelhook::domain::receipt::{Verdict as Judged, dedup_key};
 use reelhook::heygen::sandbox::{Entry, Fault, Tally, What};
 use serde_json::json;
 
-use crate::ground::Ground;
+use crate::ground::{Ground, is_end};
 use crate::server::Client;
 
 /// Jobs the server acknowledged.
@@ -33,10 +33,23 @@ impl Ledger {
     }
 }
 
+/// Jobs one caller may have under way. HeyGen's slots grow one by one, and a queue that only grows
+/// would still be there at the end.
+const UNDER_WAY: usize = 40;
+
 /// A caller that submits one job after another, each insisted on with its own key.
 pub async fn submit_for_ever(client: Arc<Client>, ledger: Arc<Ledger>, caller: usize) {
-    let mut nth = 0;
+    let (mut nth, mut under_way) = (0, VecDeque::new());
     while !ledger.stopped.load(Ordering::Relaxed) {
+        if under_way.len() == UNDER_WAY
+            && let Some(oldest) = under_way.front()
+        {
+            let job = client.insist("GET", &format!("/api/jobs/{oldest}?wait=10"), None, None).await;
+            if is_end(&job) {
+                under_way.pop_front();
+            }
+            continue;
+        }
         nth += 1;
         let key = format!("caller-{caller}-{nth}");
         let body = match nth % 3 {
@@ -49,6 +62,7 @@ pub async fn submit_for_ever(client: Arc<Client>, ledger: Arc<Ledger>, caller: u
         };
         let job = client.insist("POST", "/api/jobs", Some(&key), Some(&body)).await;
         let id = job["id"].as_str().unwrap().to_owned();
+        under_way.push_back(id.clone());
         ledger.jobs.lock().unwrap().push(id);
     }
 }

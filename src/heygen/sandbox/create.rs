@@ -122,7 +122,7 @@ impl Sandbox {
         let (body_hash, now) = (idempotency::body_hash(bytes), self.now());
         let mut attempt = Attempt { kind, path: path.to_owned(), key: None, body_hash, body, now };
         attempt.key = match (kinds::route(kind).repeat, idempotency::key(headers)) {
-            // There the header is ignored (heygen-api.md 2.8).
+            // There the header is ignored (docs/heygen.md, Repeating).
             (Repeat::Field(name), _) => attempt.text(name),
             (_, Ok(key)) => key,
             (_, Err(problem)) => return self.refuse(&attempt, problem),

@@ -149,7 +149,7 @@ impl Sandbox {
                 "callback_id": job.callback_id,
             }),
             Kind::Lipsync => json!({ "lipsync_id": job.id, "url": url, "callback_id": job.callback_id }),
-            // The resource as its status route shows it (heygen-api.md 5.8).
+            // The resource as its status route shows it (docs/heygen.md, Events).
             Kind::AiClipping => job.as_clipping(links, at, link),
             _ => thing(job),
         };

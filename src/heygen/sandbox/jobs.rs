@@ -21,7 +21,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// Each kind has its own words for the same course (heygen-api.md 3.3).
+    /// Each kind has its own words for the same course (docs/heygen.md, Statuses).
     pub fn word(self, kind: Kind) -> &'static str {
         match (self, kind) {
             (Phase::Completed, Kind::VoiceClone) => "complete",

@@ -34,12 +34,12 @@ pub fn read_created(kind: Kind, body: &[u8]) -> Result<Created, String> {
     let wanted = ids.first().copied().unwrap_or("id");
     let named = first(&part, ids, first_id);
     let (upstream_id, upstream_video_id) = match kind {
-        // v1 gave an agent's video no session (heygen-api.md 2.11).
+        // v1 gave an agent's video no session (docs/heygen.md, Versions).
         Kind::VideoAgent => {
             let video = first(&part, VIDEO_IDS, loose::id);
             (named.or_else(|| video.clone()), video)
         }
-        // Templates answer with the whole video, whose id is `id` (heygen-api.md 2.4).
+        // Templates answer with the whole video, whose id is `id` (docs/heygen.md, Creating).
         _ => (named.or_else(|| data_id(&root)), None),
     };
     match (upstream_id, error_inside(&root)) {
@@ -62,7 +62,7 @@ pub fn read_status_value(kind: Kind, value: &Value, found_by: FoundBy) -> Result
 }
 
 /// Reads the answer to a call about many jobs: the ids that surely go on. The views of translations
-/// and lipsyncs, too, may call theirs `video_id` (heygen-api.md 2.2).
+/// and lipsyncs, too, may call theirs `video_id` (docs/heygen.md, Lists).
 pub fn read_running(kind: Kind, body: &[u8]) -> Result<HashSet<String>, String> {
     let page = read_page(body)?;
     let lines = page.items.iter().filter_map(Value::as_object);
@@ -87,14 +87,14 @@ fn read_status_fields(kind: Kind, root: &Fields, found_by: FoundBy) -> Result<Ob
         Standing::Ended(Ending::Failure) => {
             Says::Failed { failure: failure(kind, &status, &part), confirmed: true }
         }
-        // Upstream's lists of statuses disagree; what is neither end goes on (heygen-api.md 3.1).
+        // Upstream's lists of statuses disagree; what is neither end goes on (docs/heygen.md, Statuses).
         Standing::Running | Standing::Other => in_progress(&part),
     };
     Ok(Observation { found_by, upstream_id, upstream_video_id, says })
 }
 
-/// A link wins over an `error` beside it: such videos were made, some watermarked (heygen-api.md
-/// 3.2). Without the file it is for a job is not finished for us: an agent's session never has it,
+/// A link wins over an `error` beside it: such videos were made, some watermarked (docs/heygen.md,
+/// Statuses). Without the file it is for a job is not finished for us: an agent's session never has it,
 /// its video does.
 fn finished(kind: Kind, part: &Fields) -> Says {
     let mut output = loose::files(part);
@@ -106,8 +106,8 @@ fn finished(kind: Kind, part: &Fields) -> Says {
     if output.completes(kind) { Says::Completed(Box::new(output)) } else { in_progress(part) }
 }
 
-/// An agent's session has no field for the reason, but its messages (heygen-api.md 3.3): the last that
-/// is not the caller's own.
+/// An agent's session has no field for the reason, but its messages (docs/heygen.md, Statuses): the
+/// last that is not the caller's own.
 fn failure(kind: Kind, status: &str, part: &Fields) -> Failure {
     let mut failure = loose::failure_after(status, part);
     if kind == Kind::VideoAgent && loose::failure_text(part).is_none() {

@@ -9,7 +9,7 @@ use super::loose::{self, Fields, first};
 /// What upstream gave as the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamError {
-    /// As sent. Upstream writes codes in both letter cases (heygen-api.md 6.1).
+    /// As sent. Upstream writes codes in both letter cases (docs/heygen.md, Errors).
     pub code: Option<String>,
     /// Never empty, at most 500 characters.
     pub message: String,
@@ -17,7 +17,7 @@ pub struct UpstreamError {
     pub param: Option<String>,
 }
 
-/// v1's code for "all is well" (heygen-api.md 1.3).
+/// v1's code for "all is well" (docs/heygen.md, Versions).
 const V1_SUCCESS: &str = "100";
 
 /// Reads an answer that is known to be an error.

@@ -5,7 +5,7 @@
 
 use crate::domain::job::Kind;
 
-/// The products whose events exist (heygen-api.md 5.8), and two that are no product.
+/// The products whose events exist (docs/heygen.md, Events), and two that are no product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     AvatarVideo,
@@ -50,9 +50,9 @@ pub enum Role {
 /// The words after which a name says an end. Whole words: one is cut off, and the rest is the family.
 const SUCCESS: &[&str] = &["succeeded", "succeed", "success", "completed", "complete", "finished", "done"];
 const FAILURE: &[&str] = &["failure", "failed", "fail", "error"];
-/// Statuses of what ended without a result, and no words of any event (heygen-api.md 3.3).
+/// Statuses of what ended without a result, and no words of any event (docs/heygen.md, Statuses).
 const GONE: &[&str] = &["cancelled", "canceled", "deleted"];
-/// Statuses of work that goes on (heygen-api.md 3.1, 3.3).
+/// Statuses of work that goes on (docs/heygen.md, Statuses).
 const RUNNING: &[&str] = &[
     "waiting",
     "pending",
@@ -145,7 +145,7 @@ impl Family {
             "aiclipping" => Self::AiClipping,
             "batch" => Self::Batch,
             // `video.completed`, `video_status.success` and a bare `completed` are nobody's real
-            // names, and many people's (heygen-api.md 5.8, 7.1).
+            // names, and many people's (docs/heygen.md, Bodies in circulation).
             "video" | "videostatus" | "" => Self::Generic,
             _ => Self::Unknown,
         }
@@ -160,6 +160,12 @@ pub fn classify(name: &str) -> (Family, Option<Ending>) {
         Family::Unknown => (Family::Unknown, None),
         family => (family, ending),
     }
+}
+
+/// Whether nobody here knows what an event of this name is about. The status that a flat body has
+/// instead of a name is known.
+pub fn is_unknown_type(name: &str) -> bool {
+    classify(name).0 == Family::Unknown && standing(name) == Standing::Other
 }
 
 /// What a status word says.
@@ -202,7 +208,7 @@ mod tests {
     use super::*;
     use crate::heygen::kinds;
 
-    /// heygen-api.md 5.8, all thirty.
+    /// docs/heygen.md, Events, all thirty.
     const CATALOGUE: [&str; 30] = [
         "avatar_video.success",
         "avatar_video.fail",
@@ -271,6 +277,16 @@ mod tests {
             ("lipsync.success", Family::Unknown, None),
         ] {
             assert_eq!(classify(name), (family, ending), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_status_is_no_unknown_event_type() {
+        for known in CATALOGUE.iter().chain(&["video.completed", "completed", "processing", "cancelled"]) {
+            assert!(!is_unknown_type(known), "{known}");
+        }
+        for unknown in ["hologram.ready", "avatar_video.blessed", "lipsync.success", "enabled"] {
+            assert!(is_unknown_type(unknown), "{unknown}");
         }
     }
 

@@ -77,6 +77,14 @@ impl Unusable {
             Self::NoReference { .. } => "no_reference",
         }
     }
+
+    /// As far as it could be read.
+    pub fn event_type(&self) -> Option<&str> {
+        match self {
+            Self::NoReference { event_type } => event_type.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 impl std::fmt::Display for Unusable {
@@ -111,13 +119,13 @@ pub fn hear(body: &[u8]) -> Result<Heard, Unusable> {
     hear_value(&value)
 }
 
-/// Reads an entry of the event log, which has the same shape (heygen-api.md 5.7).
+/// Reads an entry of the event log, which has the same shape (docs/heygen.md, Event log).
 pub fn hear_value(value: &Value) -> Result<Heard, Unusable> {
     let root = value.as_object().ok_or(Unusable::NotAnObject)?;
     if root.is_empty() {
         return Err(Unusable::Empty);
     }
-    // The accept rule of heygen-api.md 7.1: the part is `event_data`, else `data`, else the root.
+    // The part is `event_data`, else `data`, else the root (docs/heygen.md, Bodies in circulation).
     let wrapped = ["event_data", "data"].iter().find_map(|name| root.get(*name).and_then(loose::object));
     let is_flat = wrapped.is_none();
     let part = wrapped.unwrap_or(Cow::Borrowed(root));
@@ -190,7 +198,7 @@ fn references(named: &Named, part: &Fields, root: &Fields, family: Family) -> Ve
     if found.is_empty() {
         found.extend(named.own.clone());
     }
-    // What an entry of the event log is about, when it comes without data (heygen-api.md 5.2).
+    // What an entry of the event log is about, when it comes without data (docs/heygen.md, Event log).
     if found.is_empty() {
         found.extend(first(root, &["entity_id"], loose::id));
     }
@@ -233,11 +241,11 @@ impl Heard {
         match (role, self.ending) {
             (Role::Outcome, Some(Ending::Success)) => match self.output(kind) {
                 output if output.has_file(kind) => Says::Completed(Box::new(output)),
-                // Public code met successes without a usable link (heygen-api.md 5.6). What makes no
+                // Successes without a usable link were met (docs/heygen.md, Deliveries). What makes no
                 // file has none to show for it, and what its events hold is not documented: asked for.
                 _ => Says::Hint,
             },
-            // A refund was had for a forged failure (heygen-api.md 8): upstream is asked first.
+            // A refund was had for a forged failure (docs/heygen.md, Field reports): upstream is asked first.
             (Role::Outcome, Some(Ending::Failure)) => {
                 Says::Failed { failure: self.failure.clone(), confirmed: false }
             }
@@ -253,7 +261,7 @@ impl Heard {
         Output { audio_url, ..self.files.clone() }
     }
 
-    /// In this event `url` is the GIF, or the video again (heygen-api.md 5.8): never the video.
+    /// In this event `url` is the GIF, or the video again (docs/heygen.md, Events): never the video.
     fn gif(&self) -> Says {
         match self.files.gif_url.as_ref().or(self.files.video_url.as_ref()) {
             Some(link) => Says::Extra(Box::new(Output { gif_url: Some(link.clone()), ..Output::default() })),

@@ -22,7 +22,7 @@ const MAX_CODE: usize = 100;
 const MAX_FILES: usize = 100;
 pub const MAX_MESSAGE: usize = 500;
 
-/// The spellings of one file link (heygen-api.md 7.1). A share page is not a file.
+/// The spellings of one file link (docs/heygen.md, Bodies in circulation). A share page is not a file.
 const VIDEO: &[&str] = &["video_url", "url", "video_download_url", "download_url"];
 const CAPTIONED: &[&str] = &["captioned_video_url", "video_url_caption"];
 const CAPTION: &[&str] = &["caption_url", "subtitle_url", "srt_caption_url", "vtt_caption_url"];
@@ -121,7 +121,7 @@ pub fn percent(value: &Value) -> Option<u8> {
 }
 
 /// Every link and figure about files, whatever they are worth to the reader. `audio_url` is also
-/// the name of an input (heygen-api.md 2.1), so it is left to those who know that it is a result.
+/// the name of an input (docs/heygen.md, Creating), so it is left to those who know that it is a result.
 /// Of layers and clips only those count that have a link.
 pub fn files(fields: &Fields) -> Output {
     Output {
@@ -166,7 +166,7 @@ fn clips(value: &Value) -> Option<Vec<Clip>> {
 pub fn failure_after(status: &str, fields: &Fields) -> Failure {
     let failure = failure(fields);
     let silent = failure.code.is_none() && failure_text(fields).is_none();
-    // `cancelled` and `deleted` say why by themselves (heygen-api.md 3.3).
+    // `cancelled` and `deleted` say why by themselves (docs/heygen.md, Statuses).
     match message(status).filter(|_| silent && !status.eq_ignore_ascii_case("failed")) {
         Some(word) => Failure { message: format!("HeyGen reports it as {word}."), ..failure },
         None => failure,
@@ -216,7 +216,7 @@ fn words(value: &Value) -> Option<String> {
     let short = plain("message").or_else(|| plain("msg"));
     let long = plain("detail").or_else(|| plain("details"));
     match (short, long) {
-        // "Video is too long", then the same again with the limit and what to do (heygen-api.md 3.2).
+        // "Video is too long", then the same again with the limit (docs/heygen.md, Statuses).
         (Some(short), Some(long)) if long.starts_with(&short) => Some(long),
         (short, long) => short.or(long).or_else(|| plain("reason")),
     }

@@ -15,7 +15,7 @@ pub struct Page {
 }
 
 /// Where lists are kept inside `data`: v1 and v2 name them after what they hold, and v3's batch
-/// views too (heygen-api.md 2.2, 4).
+/// views too (docs/heygen.md, Lists).
 const LISTS: &[&str] = &["videos", "list", "items", "events", "statuses", "data", "results"];
 const NEXT: &[&str] = &["next_token", "token"];
 const MAX_TOKEN: usize = 4_096;

@@ -222,7 +222,7 @@ async fn every_documented_limit_from_both_sides() {
     let film = json!({ "type": "cinematic_avatar", "prompt": "p", "avatar_id": ["a"] });
     let studio = json!({ "type": "studio", "scenes": [{}] });
     let of = |kind| kinds::example(kind);
-    // heygen-api.md 2.1 to 2.10: kind, a request that fits, a field of it, what fits, what does not.
+    // docs/heygen.md, Creating: kind, a request that fits, a field of it, what fits, what does not.
     let limits: Vec<(Kind, &Value, &str, Value, Value)> = vec![
         (Kind::Video, &avatar, "script", text(5_000), text(5_001)),
         (Kind::Video, &avatar, "script", text(1), text(0)),

@@ -47,7 +47,7 @@ async fn each_kind_has_its_own_event() {
 async fn each_kind_is_told_of_where_heygen_tells_of_it() {
     use crate::domain::job::Kind;
     use crate::heygen::kinds;
-    // The event, and whether an endpoint and the job's own address hear of it; heygen-api.md 2 and 5.8.
+    // The event, and whether an endpoint and the job's own address hear of it; docs/heygen.md, Events.
     let told = |kind| match kind {
         Kind::Video | Kind::Template => ("avatar_video.success", true, true),
         Kind::VideoAgent => ("video_agent.success", true, true),
