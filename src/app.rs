@@ -73,6 +73,7 @@ impl App {
             clock: clock.clone(),
             heygen: heygen.clone(),
             receivers: Client::guarded(clock.clone(), config.guard.clone()),
+            webhook_secrets: config.heygen_webhook_secrets.clone(),
             metrics: metrics.clone(),
             addresses: addresses.clone(),
             outage: Outage::default(),

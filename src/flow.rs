@@ -315,7 +315,7 @@ pub struct Hearing {
     pub upstream_ids: Vec<String>,
     /// What it says of a job of the given kind.
     pub observe: Box<dyn Fn(Kind) -> Observation + Send + Sync>,
-    /// The body, to be published when the receipt belongs to no job, or when an endpoint wants
+    /// The body, to be published when the receipt waits for its job, or when an endpoint wants
     /// HeyGen's own events; only of a signed one, and once.
     pub publish: Option<Vec<u8>>,
     /// What to adopt if it belongs to no job of ours.
@@ -381,6 +381,7 @@ pub fn observe_many(tx: &mut Tx, batch: &[Heard], stamp: &Stamp) -> Result<Appli
         if let Some(why) = &hearing.unusable {
             done.counts.unusable += 1;
             note.meaning = Some(why.clone());
+            echoes.extend(hearing.echo());
         } else if let Some(at) = jobs.find(hearing) {
             let moved = jobs.slots[at].take_in(hearing, &mut note, stamp, &mut events);
             jobs.learn(at);

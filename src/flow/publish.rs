@@ -139,12 +139,22 @@ pub fn remove_endpoint(tx: &mut Tx, id: &str, stamp: &Stamp) -> Result<bool> {
     Ok(true)
 }
 
-/// Changes an endpoint as `change` says; nobody else changes it meanwhile.
-pub fn change_endpoint(tx: &mut Tx, id: &str, change: impl Fn(&mut Endpoint)) -> Result<Option<Endpoint>> {
-    let Some(mut found) = endpoint::lock(tx, id)? else { return Ok(None) };
-    change(&mut found);
-    endpoint::put(tx, &found)?;
-    Ok(Some(found))
+/// Changes an endpoint as `change` says; nobody else changes it meanwhile. At another address it is
+/// not put off for what happened at the old one.
+pub fn change_endpoint(
+    tx: &mut Tx,
+    id: &str,
+    change: impl Fn(&mut Endpoint),
+    stamp: &Stamp,
+) -> Result<Option<Endpoint>> {
+    let Some(found) = endpoint::lock(tx, id)? else { return Ok(None) };
+    let mut next = found.clone();
+    change(&mut next);
+    endpoint::put(tx, &next)?;
+    if next.details.url != found.details.url {
+        task::apply(tx, id, TaskOp::Hasten(TaskKind::Deliver, stamp.now))?;
+    }
+    Ok(Some(next))
 }
 
 /// False when there are too many already.

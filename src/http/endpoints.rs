@@ -70,13 +70,11 @@ pub async fn update(State(http): State<Http>, Path(id): Path<String>, body: Body
     let mut wanted = find(&http, &id).await?.details;
     wishes.apply(&mut wanted);
     check(&wanted)?;
-    change(&http, &id, move |endpoint| wishes.apply(&mut endpoint.details)).await
-}
-
-async fn change(http: &Http, id: &str, change: impl Fn(&mut Endpoint) + Send + 'static) -> Result<Response> {
-    let wanted = id.to_owned();
-    let found = http.db.write(move |tx| flow::change_endpoint(tx, &wanted, &change)).await?;
-    let found = found.ok_or_else(|| not_found(id))?;
+    let (wanted, stamp) = (id.clone(), http.stamp());
+    let change = move |tx: &mut Tx| {
+        flow::change_endpoint(tx, &wanted, |endpoint| wishes.apply(&mut endpoint.details), &stamp)
+    };
+    let found = http.db.write(change).await?.ok_or_else(|| not_found(&id))?;
     Ok(axum::Json(found.json(http.clock.now())).into_response())
 }
 
@@ -85,13 +83,15 @@ pub async fn rotate(State(http): State<Http>, Path(id): Path<String>, body: Body
     let mut fields = Fields::new(input::object(&input::read(body).await?, true)?);
     let overlap = overlap(&mut fields);
     fields.finish()?;
-    let now = http.clock.now();
+    let stamp = http.stamp();
+    let now = stamp.now;
     let secret = SigningSecret::new(http.clock.random(), now);
     let (wanted, new) = (id.clone(), secret.clone());
     let swap = move |tx: &mut Tx| {
-        flow::change_endpoint(tx, &wanted, |endpoint| {
+        let swap = |endpoint: &mut Endpoint| {
             take_over(&mut endpoint.details.secrets, new.clone(), overlap, now);
-        })
+        };
+        flow::change_endpoint(tx, &wanted, swap, &stamp)
     };
     let found = http.db.write(swap).await?.ok_or_else(|| not_found(&id))?;
     tracing::info!(endpoint_id = %found.id, "signing secret rotated");

@@ -10,6 +10,7 @@ mod parcel;
 use std::collections::HashSet;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, Method};
 use tokio::task::{JoinError, JoinSet};
 
@@ -18,11 +19,11 @@ use super::{End, Work};
 use crate::domain::delivery::{Answer, Attempt, Delivery, Meaning, Target, beginning, breaker_pause};
 use crate::domain::endpoint::{DISABLE_AFTER, Endpoint};
 use crate::domain::ids;
-use crate::domain::task::{Claimed, Outcome, TaskKind};
+use crate::domain::task::{Claimed, Outcome, TaskKind, TaskOp};
 use crate::domain::time::{DAY, Millis, SECOND};
 use crate::fail::Point;
 use crate::flow::{self, Stamp};
-use crate::net::{self, Call, Client};
+use crate::net::{self, Call};
 use crate::store::{self, Tx, delivery, endpoint, task};
 
 /// Deliveries of one target that are under way at once.
@@ -153,7 +154,8 @@ impl Run<'_> {
         let (target, now) = (self.target.clone(), self.work.clock.now());
         // Those under way are still due.
         let most = i64::try_from(AT_ONCE + self.under_way.len()).unwrap_or(1);
-        let seen = self.work.db.read(move |tx| look(tx, &target, now, most)).await?;
+        let configured = self.work.webhook_secrets.clone();
+        let seen = self.work.db.read(move |tx| look(tx, &target, now, most, &configured)).await?;
         let Look { endpoint, parcels, closed } = seen;
         self.endpoint = endpoint;
         self.closed = closed;
@@ -228,7 +230,11 @@ impl Run<'_> {
             {
                 match (is_test, taken) {
                     (false, taken) => overdue = found.fared(taken, now),
-                    (true, true) => found.details.tested_at = Some(now),
+                    (true, true) => {
+                        found.details.tested_at = Some(now);
+                        // It is there again, so what was put off need not wait.
+                        task::apply(tx, &found.id, TaskOp::Hasten(TaskKind::Deliver, now))?;
+                    }
                     (true, false) => {}
                 }
                 endpoint::put(tx, &found)?;
@@ -305,23 +311,22 @@ async fn send(work: Work, parcel: Parcel) -> Tried {
         return Tried { delivery, attempt, meaning: Meaning::Never, wants_no_more: None };
     }
     work.fail.at(Point::DeliverBegun).await;
-    let (answer, meaning, wants_no_more) = exchange(&work.receivers, url, headers, body, &work).await;
+    let (answer, meaning, wants_no_more) = exchange(&work, url, headers, body).await;
     work.fail.at(Point::DeliverAnswered).await;
     let attempt = Attempt { at, took_ms: work.clock.now() - at, ..answer };
     Tried { delivery, attempt, meaning, wants_no_more }
 }
 
 async fn exchange(
-    client: &Client,
+    work: &Work,
     url: String,
     headers: HeaderMap,
-    body: bytes::Bytes,
-    work: &Work,
+    body: Bytes,
 ) -> (Attempt, Meaning, Option<&'static str>) {
     let call =
         Call { method: Method::POST, url, headers, body, timeout: TIMEOUT, max_body_bytes: MAX_ANSWER_BYTES };
     let none = Attempt { at: 0, took_ms: 0, status: None, error: None, answer: None };
-    match client.tell(call).await {
+    match work.receivers.tell(call).await {
         Ok(net::Answer { status, headers, body }) => {
             let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
             let answer = Answer {

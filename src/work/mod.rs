@@ -45,6 +45,8 @@ pub struct Inner {
     pub heygen: Heygen,
     /// For addresses that callers chose.
     pub receivers: Client,
+    /// HeyGen's, from the settings.
+    pub webhook_secrets: Vec<String>,
     pub metrics: Metrics,
     pub addresses: Addresses,
     /// Of HeyGen's API.

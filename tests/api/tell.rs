@@ -178,6 +178,11 @@ async fn heygens_own_webhooks_are_passed_on_byte_for_byte(fresh: &Fresh) {
     let told = receiver.heard("/both");
     assert_eq!(told[0].json()["data"]["event_data"]["video_id"], "theirs");
     assert_eq!(told[0].header("webhook-id"), heard[0].header("webhook-id"), "one id for all who hear it");
+
+    let unheard_of = r#"{"event_type": "wallet.low", "event_data": {"left": 3}}"#;
+    app.webhook(&[("signature", &signed(&heygens, unheard_of.as_bytes()))], unheard_of).await.expect(200);
+    app.settle().await;
+    assert_eq!(receiver.heard("/heygen").pop().unwrap().body, unheard_of, "about nothing we know of");
 }
 
 async fn what_heygens_event_log_told_is_passed_on_signed(fresh: &Fresh) {

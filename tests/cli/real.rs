@@ -12,13 +12,13 @@ use tokio::net::TcpListener;
 
 use crate::{Ran, nowhere, run_in};
 
-struct Server {
+pub struct Server {
     url: String,
     _directory: TempDir,
 }
 
 impl Server {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let database = directory.path().join("cli.db").to_str().expect("a path").to_owned();
         let flags = [
@@ -38,7 +38,7 @@ impl Server {
         Self { url, _directory: directory }
     }
 
-    async fn run(&self, args: &[&str]) -> Ran {
+    pub async fn run(&self, args: &[&str]) -> Ran {
         run_in(&[("REELHOOK_URL", &self.url), ("HEYGEN_WEBHOOK_SECRET", "whsec_real")], args, "").await
     }
 }

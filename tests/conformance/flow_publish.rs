@@ -106,6 +106,14 @@ async fn a_target_in_trouble_is_not_woken(store: Store) {
     assert!(!store.write(move |tx| task::hold(tx, &held)).await);
     cancel(&store, 3).await;
     assert_eq!(store.due(&one.id, TaskKind::Deliver).await, Some(NOW + 900));
+    let change = |url: &'static str| {
+        let id = one.id.clone();
+        store.write(move |tx| flow::change_endpoint(tx, &id, |e| e.details.url = url.to_owned(), &stamp(4)))
+    };
+    change("https://app.example/1?ü").await;
+    assert_eq!(store.due(&one.id, TaskKind::Deliver).await, Some(NOW + 900));
+    change("https://elsewhere.example").await;
+    assert_eq!(store.due(&one.id, TaskKind::Deliver).await, Some(NOW), "at another address it may be well");
     assert_eq!(all(&store).await.len(), 3, "its deliveries are there all the same");
 }
 
@@ -130,7 +138,9 @@ async fn an_endpoint_is_disabled_tested_and_enabled(store: Store) {
     let test = store.write(move |tx| flow::test_endpoint(tx, &id, &stamp(3))).await.unwrap();
     assert_eq!((&test.event_type[..], &test.target), ("endpoint.test", &Target::Test(one.id.clone())));
     let id = one.id.clone();
-    store.write(move |tx| flow::change_endpoint(tx, &id, |e| e.details.tested_at = Some(NOW))).await;
+    store
+        .write(move |tx| flow::change_endpoint(tx, &id, |e| e.details.tested_at = Some(NOW), &stamp(4)))
+        .await;
     assert!(matches!(store.write(enable).await, Enabled::Ok(found) if found.disabled_at.is_none()));
     assert_eq!(store.due(&one.id, TaskKind::Deliver).await, Some(NOW));
     let gone = |tx: &mut reelhook::store::Tx| flow::enable_endpoint(tx, "ep_none", &stamp(4));

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
 use crate::server::{self, Client, Server};
+use crate::told::Application;
 
 /// Signs webhooks that a test makes itself; every server here knows it.
 pub const SECRET: &str = "whsec_of_the_tests";
@@ -29,6 +30,8 @@ pub struct Ground {
     pub database: String,
     upstream: String,
     ledger: PathBuf,
+    /// Hears how jobs end, once it is registered.
+    pub application: Application,
     _directory: tempfile::TempDir,
 }
 
@@ -64,7 +67,9 @@ impl Ground {
         tokio::spawn(async move { working.run().await });
         let port = server::free_port().await;
         let client = Arc::new(Client::new(port));
-        Self { engine, sandbox, client, seed, database, upstream, ledger, _directory: directory }
+        let told = std::fs::File::create(directory.path().join("told.jsonl")).unwrap();
+        let application = Application::start(told).await;
+        Self { engine, sandbox, client, seed, database, upstream, ledger, application, _directory: directory }
     }
 
     pub async fn serve(&self) -> Server {

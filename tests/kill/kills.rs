@@ -1,5 +1,5 @@
 //! Killed hard under load, at random and at every fail point: nothing acknowledged is lost, no job is
-//! lost, nothing is paid twice.
+//! lost, nothing is paid twice, and the application hears of every end.
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use crate::ground::{Engine, Ground, injections};
 use crate::oracle::{self, Ledger, Verdict};
 use crate::server;
+use crate::told::Told;
 
 /// Random kills in the ordinary test run.
 const SHORT: usize = 12;
@@ -27,6 +28,7 @@ pub async fn at_random(engine: Engine) {
     let mut seen = ground.sandbox.listen();
     let mut server = ground.serve().await;
     server.register(&ground.client).await;
+    ground.application.register(&ground.client).await;
     let (ledger, callers) = callers(&ground);
     for nth in 0..kills {
         let after = dice.random_range(1..60);
@@ -42,8 +44,10 @@ pub async fn at_random(engine: Engine) {
         }
     }
     let (jobs, verdict) = end(&ground, &ledger, callers).await;
+    let told = ground.application.compare(&jobs).await;
     server.kill().await;
-    report(&ground, "B01-B03 at random", kills, jobs, &verdict);
+    report(&ground, "B01-B03 at random", kills, jobs.len(), &verdict);
+    report_told(&ground, "told, killed at random", kills, jobs.len(), &told);
 }
 
 /// Each point some times, one process after another, all on one store and under one load.
@@ -54,6 +58,7 @@ pub async fn at_fail_points(engine: Engine) {
     let mut dice = StdRng::seed_from_u64(ground.seed);
     let server = ground.serve().await;
     server.register(&ground.client).await;
+    ground.application.register(&ground.client).await;
     server.kill().await;
     let (ledger, callers) = callers(&ground);
     for point in Point::ALL {
@@ -65,6 +70,8 @@ pub async fn at_fail_points(engine: Engine) {
     }
     let server = ground.serve().await;
     let (jobs, verdict) = end(&ground, &ledger, callers).await;
+    let told = ground.application.compare(&jobs).await;
+    let jobs = jobs.len();
     server.kill().await;
     let points = |names: &[&str]| {
         let of_row = Point::ALL.iter().filter(|p| names.iter().any(|name| p.name().starts_with(name)));
@@ -74,6 +81,7 @@ pub async fn at_fail_points(engine: Engine) {
     report(&ground, "B01", submit, jobs, &verdict);
     report(&ground, "B02 kills", submit, jobs, &verdict);
     report(&ground, "B03", points(&["hook.", "apply."]), jobs, &verdict);
+    report_told(&ground, "told, killed while telling", points(&["deliver.", "run."]), jobs, &told);
 }
 
 /// A sandbox with a share of everything that goes wrong.
@@ -97,17 +105,24 @@ fn callers(ground: &Ground) -> (Arc<Ledger>, Vec<JoinHandle<()>>) {
 }
 
 /// The load ends, and what came of it all.
-async fn end(ground: &Ground, ledger: &Ledger, callers: Vec<JoinHandle<()>>) -> (usize, Verdict) {
+async fn end(ground: &Ground, ledger: &Ledger, callers: Vec<JoinHandle<()>>) -> (Vec<String>, Verdict) {
     ledger.stop();
     for caller in callers {
         caller.await.unwrap();
     }
     let jobs = ledger.jobs();
-    (jobs.len(), oracle::compare(ground, &jobs).await)
+    let verdict = oracle::compare(ground, &jobs).await;
+    (jobs, verdict)
 }
 
 fn report(ground: &Ground, row: &str, kills: usize, jobs: usize, verdict: &Verdict) {
     let figures = [("jobs", jobs as f64), ("acknowledged_receipts", verdict.receipts as f64)];
     ground.report(row, kills, &verdict.zeros(), &figures);
     assert!(jobs >= kills, "the load must be real: {jobs} jobs in {kills} kills");
+}
+
+fn report_told(ground: &Ground, row: &str, kills: usize, jobs: usize, told: &Told) {
+    let zero = [("lost_notifications", told.lost), ("dup_effects", told.different)];
+    let figures = [("jobs", jobs as f64), ("dup_notifications", told.repeated as f64)];
+    ground.report(row, kills, &zero, &figures);
 }

@@ -38,7 +38,7 @@ impl Server {
             .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--database", database])
             .args(["--public-url", &format!("http://127.0.0.1:{port}"), "--heygen-url", upstream])
             .args(["--heygen-api-key", "any", "--slots", "10000", "--first-poll", "1", "--poll-pause", "1"])
-            .args(["--poll-budget", "6000"])
+            .args(["--poll-budget", "6000", "--allow-private", "127.0.0.1"])
             .env_clear()
             .envs(variables.iter().copied())
             .stderr(Stdio::piped())

@@ -37,7 +37,14 @@ pub(super) struct Look {
     pub closed: bool,
 }
 
-pub(super) fn look(tx: &mut Tx, target: &Target, now: Millis, most: i64) -> Result<Look> {
+/// At most `most` of what is due. `configured` are webhook secrets that are not in the store.
+pub(super) fn look(
+    tx: &mut Tx,
+    target: &Target,
+    now: Millis,
+    most: i64,
+    configured: &[String],
+) -> Result<Look> {
     let endpoint = target.endpoint_id().map(|id| endpoint::find(tx, id)).transpose()?.flatten();
     let closed = match (target, &endpoint) {
         (Target::Origin(_), _) => false,
@@ -50,7 +57,7 @@ pub(super) fn look(tx: &mut Tx, target: &Target, now: Millis, most: i64) -> Resu
     let due = delivery::list_due(tx, target, now, most)?;
     let events = event::find_many(tx, &due.iter().map(|d| d.event_number).collect::<Vec<_>>())?;
     let raw = endpoint.as_ref().is_some_and(|e| e.details.format == Format::Heygen);
-    let receipts = if raw { receipts(tx, &events, now)? } else { HashMap::new() };
+    let receipts = if raw { receipts(tx, &events, now, configured)? } else { HashMap::new() };
     let notify_secrets = if endpoint.is_none() { notify_secrets(tx, &due)? } else { HashMap::new() };
     let events: HashMap<i64, Event> = events.into_iter().map(|event| (event.number, event)).collect();
     let parcel = |delivery: Delivery| {
@@ -74,16 +81,22 @@ pub(super) fn look(tx: &mut Tx, target: &Target, now: Millis, most: i64) -> Resu
 
 /// By their ids, with the headers they came with. One that HeyGen's event log told of came with no
 /// signature; it is given the one HeyGen would have made, so that a receiver takes it like the rest.
-fn receipts(tx: &mut Tx, events: &[Event], now: Millis) -> Result<HashMap<String, (Receipt, HeaderMap)>> {
+fn receipts(
+    tx: &mut Tx,
+    events: &[Event],
+    now: Millis,
+    configured: &[String],
+) -> Result<HashMap<String, (Receipt, HeaderMap)>> {
     let ids: Vec<&str> = events.iter().filter_map(|event| event.receipt_id.as_deref()).collect();
     let found = inbox::find_many(tx, &ids)?;
-    let secrets = webhook_secret::list_live(tx, now)?;
+    let stored = webhook_secret::list_live(tx, now)?;
+    let secret = stored.first().map(|live| &live.secret).or(configured.first());
     let with_headers = found.into_iter().map(|receipt| {
         let mut headers = headers_of(&receipt.headers);
-        if let Some(live) = secrets.first()
+        if let Some(secret) = secret
             && !SIGNATURES.iter().any(|name| headers.contains_key(*name))
         {
-            set(&mut headers, "signature", &signature::sign(&live.secret, &receipt.body));
+            set(&mut headers, "signature", &signature::sign(secret, &receipt.body));
         }
         (receipt.id.clone(), (receipt, headers))
     });
