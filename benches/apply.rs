@@ -71,6 +71,7 @@ async fn submit(db: &Db, clock: &Clock, count: usize) -> Vec<String> {
         retry_of: None,
         notify_url: None,
         notify_secret: None,
+        group_row: None,
         first_poll_ms: 3_600_000,
         least_poll_ms: 15_000,
     };
@@ -82,7 +83,7 @@ async fn submit(db: &Db, clock: &Clock, count: usize) -> Vec<String> {
                 .iter()
                 .map(|random| {
                     let stamp = Stamp::new(now, *random);
-                    let Submitted::New { job_id, .. } = flow::submit(tx, &new, None, &stamp)? else {
+                    let Submitted::New { id: job_id, .. } = flow::submit(tx, &new, None, &stamp)? else {
                         unreachable!("no key was given")
                     };
                     flow::change(tx, &job_id, Input::Send, &stamp)?;

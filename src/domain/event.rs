@@ -42,6 +42,8 @@ impl EventType {
     }
 }
 
+/// Of a group, once all its jobs have ended: told once.
+pub const GROUP_FINISHED: &str = "group.finished";
 /// An endpoint is sent nothing any more.
 pub const ENDPOINT_DISABLED: &str = "endpoint.disabled";
 /// Sent to one endpoint, to see whether it takes it.
@@ -49,7 +51,8 @@ pub const ENDPOINT_TEST: &str = "endpoint.test";
 
 /// Every type of event that is ours and may be asked for.
 pub fn types() -> Vec<&'static str> {
-    EventType::ALL.map(EventType::name).into_iter().chain([ENDPOINT_DISABLED]).collect()
+    let of_jobs = EventType::ALL.map(EventType::name);
+    of_jobs.into_iter().chain([GROUP_FINISHED, ENDPOINT_DISABLED]).collect()
 }
 
 const UPSTREAM: &str = "heygen.";

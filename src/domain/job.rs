@@ -379,6 +379,8 @@ pub struct Details {
     pub notify_url: Option<String>,
     pub notify_secret: Option<String>,
     pub priority: Priority,
+    /// The row of its group that it was made of, from 1.
+    pub group_row: Option<i64>,
     /// First poll this long after upstream accepted, and the least pause between polls.
     pub first_poll_ms: Millis,
     pub least_poll_ms: Millis,
@@ -429,6 +431,8 @@ pub struct Job {
     /// The video an agent's session makes.
     pub upstream_video_id: Option<String>,
     pub retry_of: Option<String>,
+    /// The group it was submitted with.
+    pub group_id: Option<String>,
     pub created_at: Millis,
     pub updated_at: Millis,
     pub deadline_at: Millis,

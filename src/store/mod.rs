@@ -8,6 +8,7 @@ pub mod delivery;
 pub mod endpoint;
 mod error;
 pub mod event;
+pub mod group;
 pub mod idempotency;
 pub mod inbox;
 pub mod job;

@@ -47,6 +47,13 @@ async fn help_says_what_there_is() {
         let ran = run(&[args, &["--help"]].concat()).await.expect(0);
         assert!(ran.out.contains(&format!("  reelhook {}", args.join(" "))), "{args:?}: no example");
         assert!(ran.out.lines().all(|l| l.chars().count() <= 100), "{args:?}: too wide");
+        // Broken in two by a terminal, they could not be copied.
+        let examples = ran.out.lines().filter(|l| !l.starts_with("    ") && l.contains("reelhook "));
+        assert!(
+            examples.clone().all(|l| l.chars().count() <= 80),
+            "{args:?}: {:?}",
+            examples.collect::<Vec<_>>()
+        );
     }
 }
 

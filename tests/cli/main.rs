@@ -5,6 +5,7 @@ mod canned;
 mod commands;
 mod endpoints;
 mod flags;
+mod groups;
 mod real;
 mod settings;
 mod simulate;
