@@ -13,6 +13,7 @@ mod kills;
 mod oracle;
 mod outcomes;
 mod server;
+mod told;
 
 /// Stamps out the promises, once per engine.
 macro_rules! promises {
