@@ -21,8 +21,9 @@ pub enum Verb {
         Examples:\n  reelhook endpoint add https://app.example.com/hooks/video --events job.completed,job.failed\n  \
         reelhook endpoint add https://old.example.com/heygen --format heygen")]
     Add {
+        // Not `url`, which is the server's.
         #[arg(value_name = "URL")]
-        url: String,
+        address: String,
         #[command(flatten)]
         wishes: Wishes,
     },
@@ -125,8 +126,8 @@ impl Wishes {
 
 pub async fn run(s: &Session, verb: Verb) -> Result<Exit> {
     match verb {
-        Verb::Add { url, wishes } => {
-            let made = s.api.post(&["endpoints"], Some(&wishes.body(Some(&url)))).await?;
+        Verb::Add { address, wishes } => {
+            let made = s.api.post(&["endpoints"], Some(&wishes.body(Some(&address)))).await?;
             tell_secret(s, &made);
         }
         Verb::List => {
