@@ -146,7 +146,8 @@ fn nothing_within(timeout: Duration) -> Fault {
 }
 
 fn sort(e: &hyper_util::client::legacy::Error) -> Fault {
-    let why = causes(e);
+    // Its own words only name a layer of the client.
+    let why = std::error::Error::source(e).map_or_else(|| causes(e), causes);
     if e.is_connect() { Fault::NotSent(why) } else { Fault::NoAnswer(why) }
 }
 

@@ -197,8 +197,6 @@ impl Api {
     fn nobody(&self, why: &str) -> CliError {
         let at = self.base.as_str().trim_end_matches('/');
         let why = if why.contains("Connection refused") { "connection refused" } else { why };
-        // Which layer of the client says so helps nobody.
-        let why = why.strip_prefix("client error (Connect): ").unwrap_or(why);
         let hint = if is_default(&self.base) {
             "start it with `reelhook serve`, or try `reelhook demo`; is it elsewhere, set REELHOOK_URL or --url"
         } else {

@@ -36,10 +36,12 @@ impl Counts {
     }
 }
 
-/// The group as the outside sees it: the same object in every answer and in its event.
+/// The group as the outside sees it: the same object in every answer and in its event. What could be done
+/// to none of its jobs has no link.
 pub fn group_json(group: &Group, counts: &Counts) -> Value {
     let path = format!("/api/groups/{}", group.id);
     let ended = group.jobs - group.open;
+    let any = |states: [State; 2]| states.iter().any(|state| counts.of(*state) > 0);
     let by_state: Map<String, Value> =
         State::ALL.iter().map(|state| (state.name().to_owned(), json!(counts.of(*state)))).collect();
     json!({
@@ -54,7 +56,7 @@ pub fn group_json(group: &Group, counts: &Counts) -> Value {
         "retry_of": group.retry_of,
         "status_url": path,
         "jobs_url": format!("/api/jobs?group={}", group.id),
-        "cancel_url": format!("{path}/cancel"),
-        "retry_failed_url": format!("{path}/retry-failed"),
+        "cancel_url": any([State::Held, State::Queued]).then(|| format!("{path}/cancel")),
+        "retry_failed_url": any([State::Failed, State::Canceled]).then(|| format!("{path}/retry-failed")),
     })
 }

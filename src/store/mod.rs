@@ -15,6 +15,7 @@ pub mod job;
 mod migrate;
 mod postgres;
 mod row;
+pub mod scratch;
 pub mod setting;
 mod sql;
 mod sqlite;

@@ -49,6 +49,8 @@ async fn a_group_ends_once_with_its_counts(fresh: &Fresh) {
     assert_eq!((&ended["ended"], &ended["progress"]), (&json!(5), &json!(100)));
     assert_eq!((&ended["counts"]["completed"], &ended["counts"]["failed"]), (&json!(3), &json!(2)));
     assert!(ended["finished_at"].is_string());
+    assert_eq!((&group_made["retry_failed_url"], &ended["cancel_url"]), (&Value::Null, &Value::Null));
+    assert_eq!(going["retry_failed_url"], ended["retry_failed_url"], "one may be retried already");
     assert_eq!(ends(&app).await, std::slice::from_ref(&ended), "told once, as it is");
     app.advance(Duration::from_secs(3_600)).await;
     assert_eq!(ends(&app).await.len(), 1);
@@ -119,7 +121,7 @@ async fn what_failed_is_retried_once_as_a_group_of_its_own(fresh: &Fresh) {
     let mut app = TestApp::new(fresh).await;
     app.register().await;
     let old = made(&app, &sheet(&["a", "b #fail", "c #fail"])).await;
-    let path = old["retry_failed_url"].as_str().unwrap();
+    let path = &format!("{}/retry-failed", old["status_url"].as_str().unwrap());
     app.post(path, &json!({})).await.problem(409, "nothing_to_retry");
     app.advance_s(60).await;
     let retry = async |key| app.call("POST", path, &[("idempotency-key", key)], "{}").await;
@@ -137,7 +139,8 @@ async fn what_failed_is_retried_once_as_a_group_of_its_own(fresh: &Fresh) {
     assert_eq!(group(&app, &new).await["counts"]["failed"], 2);
     assert_eq!(group(&app, &old).await["counts"]["failed"], 2, "the old group stays as it ended");
     assert_eq!(ends(&app).await.len(), 2);
-    let third = app.post(new["retry_failed_url"].as_str().unwrap(), &json!({})).await.expect(202).json();
+    let link = group(&app, &new).await["retry_failed_url"].as_str().unwrap().to_owned();
+    let third = app.post(&link, &json!({})).await.expect(202).json();
     assert_eq!(third["group"]["retry_of"], new["id"]);
     app.advance_s(60).await;
 }
@@ -148,7 +151,7 @@ async fn what_may_have_been_charged_is_left_unless_that_is_accepted(fresh: &Fres
     let old = made(&app, &sheet(&["a #stuck", "b #fail"])).await;
     app.advance(Duration::from_secs(25 * 3_600)).await;
     let lost = ids(&jobs(&app, &old).await).remove(0);
-    let path = old["retry_failed_url"].as_str().unwrap();
+    let path = &format!("{}/retry-failed", old["status_url"].as_str().unwrap());
     let answer = app.post(path, &json!({})).await.expect(202).json();
     assert_eq!((&answer["group"]["jobs"], &answer["left"]), (&json!(1), &json!([lost])));
     let refused = app.post(path, &json!({})).await.problem(409, "second_charge");
@@ -167,7 +170,8 @@ async fn a_retried_job_of_a_group_is_not_retried_again_with_it(fresh: &Fresh) {
     let failed = ids(&jobs(&app, &old).await).remove(0);
     let again = app.post(&format!("/api/jobs/{failed}/retry"), &json!({})).await.expect(202).json();
     assert_eq!((&again["group_id"], &again["group_row"]), (&Value::Null, &json!(1)), "a job by itself");
-    app.post(old["retry_failed_url"].as_str().unwrap(), &json!({})).await.problem(409, "nothing_to_retry");
+    let link = group(&app, &old).await["retry_failed_url"].as_str().unwrap().to_owned();
+    app.post(&link, &json!({})).await.problem(409, "nothing_to_retry");
     app.advance_s(60).await;
 }
 

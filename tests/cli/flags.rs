@@ -9,8 +9,8 @@ use crate::{run, run_in};
 async fn help_says_what_there_is() {
     let ran = run(&["--help"]).await.expect(0);
     for word in [
-        "serve", "demo", "sandbox", "job", "receipt", "event", "webhook", "key", "doctor", "upstream",
-        "simulate",
+        "serve", "demo", "sandbox", "selftest", "job", "receipt", "event", "webhook", "key", "doctor",
+        "upstream", "simulate",
     ] {
         assert!(ran.out.lines().any(|l| l.trim_start().starts_with(&format!("{word} "))), "{word}");
     }
@@ -42,6 +42,7 @@ async fn help_says_what_there_is() {
         &["upstream", "pause"],
         &["upstream", "resume"],
         &["simulate"],
+        &["selftest"],
         &["completion"],
     ] {
         let ran = run(&[args, &["--help"]].concat()).await.expect(0);

@@ -7,6 +7,7 @@ mod endpoints;
 mod flags;
 mod groups;
 mod real;
+mod selftest;
 mod settings;
 mod simulate;
 

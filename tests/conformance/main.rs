@@ -25,6 +25,7 @@ mod inbox;
 mod job;
 mod job_list;
 mod opening;
+mod scratch;
 mod setting;
 mod task;
 mod upstream_limit;

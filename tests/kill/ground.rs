@@ -1,17 +1,22 @@
 //! What a promise stands on: a database, a sandbox outside the process under test with its ledger
 //! synced to disk, an address for the server, and the line that is printed at the end.
 
-use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+pub use reelhook::cli::selftest::callers::is_end;
+use reelhook::cli::selftest::ground::free_port;
+use reelhook::cli::selftest::{self, oracle};
 use reelhook::clock::Clock;
 use reelhook::heygen::sandbox::{Entry, Options, Sandbox, What};
 use serde_json::{Map, Value, json};
-use tokio::net::TcpListener;
 
-use crate::server::{self, Client, Server};
+use crate::server::{self, Client, Server, Setup};
 use crate::told::Application;
+
+/// Longer than the longest lease that a killed process can leave behind.
+pub const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Signs webhooks that a test makes itself; every server here knows it.
 pub const SECRET: &str = "whsec_of_the_tests";
@@ -25,13 +30,12 @@ pub enum Engine {
 pub struct Ground {
     pub engine: Engine,
     pub sandbox: Sandbox,
-    pub client: Arc<Client>,
+    pub client: Client,
     pub seed: u64,
     pub database: String,
-    upstream: String,
-    ledger: PathBuf,
     /// Hears how jobs end, once it is registered.
     pub application: Application,
+    shared: selftest::ground::Ground,
     _directory: tempfile::TempDir,
 }
 
@@ -48,28 +52,18 @@ impl Ground {
             Engine::Sqlite => directory.path().join("kill.db").display().to_string(),
             Engine::Postgres => server::fresh_postgres().await,
         };
-        let ledger = directory.path().join("ledger.jsonl");
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let upstream = format!("http://{}", listener.local_addr().unwrap());
-        let mut options = Options {
-            seed,
-            concurrency: 10_000,
-            balance: 1e9,
-            render: 20..=400,
-            retry_base: std::time::Duration::from_millis(100),
-            ledger_file: Some(ledger.clone()),
-            ..Options::new(Clock::real(), upstream.clone())
+        let change = |options: &mut Options| {
+            options.seed = seed;
+            change(options);
         };
-        change(&mut options);
-        let sandbox = Sandbox::new(options).unwrap();
-        let (router, working) = (sandbox.router(), sandbox.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        tokio::spawn(async move { working.run().await });
-        let port = server::free_port().await;
-        let client = Arc::new(Client::new(port));
+        let program = env!("CARGO_BIN_EXE_reelhook").into();
+        let shared = selftest::ground::Ground::open(directory.path(), program, database.clone(), change)
+            .await
+            .unwrap();
+        let (sandbox, client) = (shared.sandbox.clone(), Client(shared.setup.client.clone()));
         let told = std::fs::File::create(directory.path().join("told.jsonl")).unwrap();
         let application = Application::start(told).await;
-        Self { engine, sandbox, client, seed, database, upstream, ledger, application, _directory: directory }
+        Self { engine, sandbox, client, seed, database, application, shared, _directory: directory }
     }
 
     pub async fn serve(&self) -> Server {
@@ -77,16 +71,17 @@ impl Ground {
     }
 
     pub async fn serve_with(&self, more: &[(&str, &str)]) -> Server {
-        let variables = [&[("HEYGEN_WEBHOOK_SECRET", SECRET)], more].concat();
-        Server::start(&self.database, &self.client, &self.upstream, &variables).await
+        // The application is on this machine.
+        let ours = [("HEYGEN_WEBHOOK_SECRET", SECRET), ("REELHOOK_ALLOW_PRIVATE", "127.0.0.1")];
+        let variables = [&ours[..], more].concat();
+        Server::start(&self.shared.setup, &variables).await
     }
 
     /// A second server on the same store, which only PostgreSQL allows.
-    pub async fn second(&self) -> (Result<Server, String>, Arc<Client>) {
-        let port = server::free_port().await;
-        let variables = [("HEYGEN_WEBHOOK_SECRET", SECRET)];
-        let client = Arc::new(Client::new(port));
-        (Server::try_start(&self.database, &client, &self.upstream, &variables).await, client)
+    pub async fn second(&self) -> (Result<Server, String>, Client) {
+        let client = Client(Arc::new(selftest::client::Client::new(free_port().unwrap())));
+        let setup = Setup { client: client.0.clone(), ..self.shared.setup.clone() };
+        (Server::try_start(&setup, &[("HEYGEN_WEBHOOK_SECRET", SECRET)]).await, client)
     }
 
     /// Takes a job in; `words` are for the sandbox. Its id.
@@ -114,32 +109,21 @@ impl Ground {
         (id.clone(), known.unwrap())
     }
 
-    /// The job once it has ended, or as it is after four minutes: longer than the longest lease that
-    /// a killed process can leave behind.
+    /// The job once it has ended, or as it is after `PATIENCE`.
     pub async fn end_of(&self, id: &str) -> Value {
-        let mut job = Value::Null;
-        for _ in 0..4 {
-            job = self.client.insist("GET", &format!("/api/jobs/{id}?wait=60"), None, None).await;
-            if is_end(&job) {
-                break;
-            }
-        }
-        job
+        let clock = Clock::real();
+        let until = clock.now() + i64::try_from(PATIENCE.as_millis()).unwrap();
+        oracle::end_of(&self.client, id, &clock, until).await.unwrap().expect("there is such a job")
     }
 
     /// How many ends of the job were published.
     pub async fn ends_told(&self, id: &str) -> usize {
-        let events = self.client.insist("GET", &format!("/api/jobs/{id}/events?limit=200"), None, None).await;
-        let types = events["data"].as_array().unwrap().iter().map(|event| &event["type"]);
-        types.filter(|t| ["job.completed", "job.failed", "job.canceled"].iter().any(|end| *t == end)).count()
+        oracle::ends_told(&self.client, id).await.unwrap()
     }
 
     /// The ledger as it is on the disk.
     pub fn ledger(&self) -> Vec<Entry> {
-        let text = std::fs::read_to_string(&self.ledger).unwrap();
-        // What was being written while we read has no end of line yet.
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.shared.ledger().unwrap()
     }
 
     /// Prints the line of a promise; fails on what must be zero and is not.
@@ -159,10 +143,6 @@ impl Ground {
         );
         assert!(kept, "{row} on {engine}, seed {}: {zero:?}", self.seed);
     }
-}
-
-pub fn is_end(job: &Value) -> bool {
-    matches!(job["state"].as_str(), Some("completed" | "failed" | "canceled"))
 }
 
 /// A success as HeyGen tells it of an agent's video, for the job and under HeyGen's id.

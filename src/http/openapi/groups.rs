@@ -33,7 +33,7 @@ fn group() -> Value {
         "progress": {"type": "integer", "description": "Percent of the jobs that ended."},
         "counts": whole(Value::Object(counts.into_iter().collect())),
         "retry_of": {"type": ["string", "null"], "description": "The group whose failed jobs these try again."},
-        "status_url": text(), "jobs_url": text(), "cancel_url": text(), "retry_failed_url": text(),
+        "status_url": text(), "jobs_url": text(), "cancel_url": maybe("string"), "retry_failed_url": maybe("string"),
     })
 }
 
