@@ -71,7 +71,9 @@ impl Ground {
     }
 
     pub async fn serve_with(&self, more: &[(&str, &str)]) -> Server {
-        let variables = [&[("HEYGEN_WEBHOOK_SECRET", SECRET)], more].concat();
+        // The application is on this machine.
+        let ours = [("HEYGEN_WEBHOOK_SECRET", SECRET), ("REELHOOK_ALLOW_PRIVATE", "127.0.0.1")];
+        let variables = [&ours[..], more].concat();
         Server::start(&self.shared.setup, &variables).await
     }
 

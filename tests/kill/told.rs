@@ -16,10 +16,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::ground::PATIENCE;
 use crate::server::Client;
-
-/// Longer than the longest lease a killed process can leave behind, and a breaker's pauses.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(240);
 
 /// Ids and bodies of the events that told of each job's end.
 type Ends = HashMap<String, HashSet<(String, Bytes)>>;
