@@ -234,7 +234,7 @@ impl Runner {
     async fn put_back(&self, tasks: Vec<Claimed>, why: &str) {
         tracing::warn!(why, tasks = tasks.len(), kind = tasks[0].kind.name(), "a task failed");
         let (now, jitter, why) = (self.work.clock.now(), self.work.jitter(), why.to_owned());
-        let together = tasks.len() > 1;
+        let (together, lease_until) = (tasks.len() > 1, tasks[0].lease_until);
         let back = move |tx: &mut store::Tx| {
             for task in &tasks {
                 if !task.more.is_empty() {
@@ -253,7 +253,7 @@ impl Runner {
             }
             Ok(())
         };
-        if let Err(e) = self.work.db.write_behind(back).await {
+        if let Err(e) = self.work.record(lease_until, back).await {
             tracing::warn!(error = %e, "a failed task waits for its lease to end");
         }
     }

@@ -9,6 +9,7 @@ use reelhook::clock::Clock;
 use reelhook::heygen::sandbox::{Entry, Options, Sandbox, What};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
+use tokio::process::Command;
 
 use crate::server::{self, Client, Server};
 
@@ -27,6 +28,8 @@ pub struct Ground {
     pub client: Arc<Client>,
     pub seed: u64,
     pub database: String,
+    /// Words that start a program in surroundings of its own; it stays the same process.
+    pub within: Vec<String>,
     upstream: String,
     ledger: PathBuf,
     _directory: tempfile::TempDir,
@@ -39,12 +42,19 @@ pub fn injections() -> usize {
 
 impl Ground {
     pub async fn new(engine: Engine, change: impl FnOnce(&mut Options)) -> Self {
+        let database = match engine {
+            Engine::Sqlite => None,
+            Engine::Postgres => Some(server::fresh_postgres().await),
+        };
+        Self::on(database, change).await
+    }
+
+    /// On this PostgreSQL database, or on a file of its own.
+    pub async fn on(postgres: Option<String>, change: impl FnOnce(&mut Options)) -> Self {
+        let engine = if postgres.is_some() { Engine::Postgres } else { Engine::Sqlite };
         let seed = server::number("SEED").unwrap_or(1) as u64;
         let directory = tempfile::tempdir().unwrap();
-        let database = match engine {
-            Engine::Sqlite => directory.path().join("kill.db").display().to_string(),
-            Engine::Postgres => server::fresh_postgres().await,
-        };
+        let database = postgres.unwrap_or_else(|| directory.path().join("kill.db").display().to_string());
         let ledger = directory.path().join("ledger.jsonl");
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let upstream = format!("http://{}", listener.local_addr().unwrap());
@@ -64,7 +74,17 @@ impl Ground {
         tokio::spawn(async move { working.run().await });
         let port = server::free_port().await;
         let client = Arc::new(Client::new(port));
-        Self { engine, sandbox, client, seed, database, upstream, ledger, _directory: directory }
+        Self {
+            engine,
+            sandbox,
+            client,
+            seed,
+            database,
+            within: vec![],
+            upstream,
+            ledger,
+            _directory: directory,
+        }
     }
 
     pub async fn serve(&self) -> Server {
@@ -72,16 +92,33 @@ impl Ground {
     }
 
     pub async fn serve_with(&self, more: &[(&str, &str)]) -> Server {
-        let variables = [&[("HEYGEN_WEBHOOK_SECRET", SECRET)], more].concat();
-        Server::start(&self.database, &self.client, &self.upstream, &variables).await
+        let started = self.start(&self.client, more).await;
+        started.unwrap_or_else(|said| panic!("the server ended before it was ready:\n{said}"))
+    }
+
+    /// A server on the store that listens where `client` asks; or what it said when it ended instead.
+    /// HeyGen reaches all of them by the address of the ground's own client.
+    pub async fn start(&self, client: &Client, more: &[(&str, &str)]) -> Result<Server, String> {
+        let program = env!("CARGO_BIN_EXE_reelhook").to_owned();
+        let mut words = self.within.iter().chain([&program]);
+        let mut command = Command::new(words.next().expect("a program"));
+        command
+            .args(words)
+            .args(["serve", "--listen", &format!("127.0.0.1:{}", client.port), "--database", &self.database])
+            .args(["--public-url", &format!("http://127.0.0.1:{}", self.client.port)])
+            .args(["--heygen-url", &self.upstream, "--heygen-api-key", "any"])
+            .args(["--first-poll", "1", "--poll-pause", "1", "--poll-budget", "6000"])
+            .env_clear()
+            .envs([("HEYGEN_WEBHOOK_SECRET", SECRET), ("REELHOOK_SLOTS", "10000")])
+            .envs(more.iter().copied());
+        Server::start(command, client).await
     }
 
     /// A second server on the same store, which only PostgreSQL allows.
     pub async fn second(&self) -> (Result<Server, String>, Arc<Client>) {
         let port = server::free_port().await;
-        let variables = [("HEYGEN_WEBHOOK_SECRET", SECRET)];
         let client = Arc::new(Client::new(port));
-        (Server::try_start(&self.database, &client, &self.upstream, &variables).await, client)
+        (self.start(&client, &[]).await, client)
     }
 
     /// Takes a job in; `words` are for the sandbox. Its id.

@@ -77,7 +77,7 @@ pub async fn at_fail_points(engine: Engine) {
 }
 
 /// A sandbox with a share of everything that goes wrong.
-fn troubled(options: &mut Options) {
+pub fn troubled(options: &mut Options) {
     options.faults = vec![
         (Fault::ResetAfter, 0.05),
         (Fault::Error504After, 0.05),
@@ -88,7 +88,7 @@ fn troubled(options: &mut Options) {
     ];
 }
 
-fn callers(ground: &Ground) -> (Arc<Ledger>, Vec<JoinHandle<()>>) {
+pub fn callers(ground: &Ground) -> (Arc<Ledger>, Vec<JoinHandle<()>>) {
     let ledger = Arc::new(Ledger::default());
     let callers = (0..CALLERS)
         .map(|nth| tokio::spawn(oracle::submit_for_ever(ground.client.clone(), ledger.clone(), nth)))

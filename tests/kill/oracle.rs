@@ -44,9 +44,11 @@ pub async fn submit_for_ever(client: Arc<Client>, ledger: Arc<Ledger>, caller: u
         if under_way.len() == UNDER_WAY
             && let Some(oldest) = under_way.front()
         {
-            let job = client.insist("GET", &format!("/api/jobs/{oldest}?wait=10"), None, None).await;
+            let job = client.insist("GET", &format!("/api/jobs/{oldest}?wait=1"), None, None).await;
+            // One that waits for a dead node's lease to end must not hold up the others.
+            under_way.rotate_left(1);
             if is_end(&job) {
-                under_way.pop_front();
+                under_way.pop_back();
             }
             continue;
         }

@@ -19,33 +19,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the binary, waits for the line that says it is ready, and lets the client know.
-    pub async fn start(database: &str, client: &Client, upstream: &str, variables: &[(&str, &str)]) -> Self {
-        Self::try_start(database, client, upstream, variables)
-            .await
-            .unwrap_or_else(|said| panic!("the server ended before it was ready:\n{said}"))
-    }
-
-    /// The same, or what it said when it ended instead.
-    pub async fn try_start(
-        database: &str,
-        client: &Client,
-        upstream: &str,
-        variables: &[(&str, &str)],
-    ) -> Result<Self, String> {
-        let port = client.port;
-        let mut child = Command::new(env!("CARGO_BIN_EXE_reelhook"))
-            .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--database", database])
-            .args(["--public-url", &format!("http://127.0.0.1:{port}"), "--heygen-url", upstream])
-            .args(["--heygen-api-key", "any", "--slots", "10000", "--first-poll", "1", "--poll-pause", "1"])
-            .args(["--poll-budget", "6000"])
-            .env_clear()
-            .envs(variables.iter().copied())
-            .stderr(Stdio::piped())
-            .stdout(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+    /// Starts it, waits for the line that says it is ready, and lets the client know; or what it said
+    /// when it ended instead.
+    pub async fn start(mut command: Command, client: &Client) -> Result<Self, String> {
+        let mut child =
+            command.stderr(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut said = vec![];
         loop {
@@ -71,8 +49,7 @@ impl Server {
     /// SIGTERM; returns once it has ended, which it must do in order.
     pub async fn terminate(mut self) {
         self.is_up.send_replace(false);
-        let id = self.child.id().expect("it runs").to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
+        self.signal("-TERM").await;
         let status = self.child.wait().await.unwrap();
         assert!(status.success(), "it ended in order: {status}");
     }
@@ -83,6 +60,27 @@ impl Server {
         self.child.kill().await.unwrap();
     }
 
+    /// SIGSTOP: it stands still and holds what it holds.
+    pub async fn pause(&self) {
+        self.is_up.send_replace(false);
+        self.signal("-STOP").await;
+    }
+
+    /// SIGCONT.
+    pub async fn resume(&self) {
+        self.signal("-CONT").await;
+        self.is_up.send_replace(true);
+    }
+
+    async fn signal(&self, signal: &str) {
+        let id = self.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().await.unwrap().success());
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
     pub async fn register(&self, client: &Client) {
         let (status, body) = client.call("POST", "/api/webhooks", None, None).await.unwrap();
         assert_eq!(status, 201, "{body}");
@@ -90,10 +88,10 @@ impl Server {
 }
 
 pub struct Client {
-    port: u16,
+    pub port: u16,
     net: net::Client,
     /// Whether the server says that it is ready.
-    is_up: watch::Sender<bool>,
+    pub is_up: watch::Sender<bool>,
 }
 
 impl Client {
