@@ -69,6 +69,7 @@ async fn submit(db: &Db, clock: &Clock, count: usize) -> Vec<String> {
         hold: false,
         deadline_at: now + 86_400_000,
         retry_of: None,
+        group_row: None,
         first_poll_ms: 3_600_000,
         least_poll_ms: 15_000,
     };
@@ -80,7 +81,7 @@ async fn submit(db: &Db, clock: &Clock, count: usize) -> Vec<String> {
                 .iter()
                 .map(|random| {
                     let stamp = Stamp::new(now, *random);
-                    let Submitted::New { job_id, .. } = flow::submit(tx, &new, None, &stamp)? else {
+                    let Submitted::New { id: job_id, .. } = flow::submit(tx, &new, None, &stamp)? else {
                         unreachable!("no key was given")
                     };
                     flow::change(tx, &job_id, Input::Send, &stamp)?;

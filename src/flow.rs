@@ -4,6 +4,8 @@
 //! the task that asked for it. Nothing here talks to the network.
 
 mod adopt;
+mod group;
+mod submit;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -12,7 +14,7 @@ use serde_json::Value;
 use crate::domain::event::{Event, EventType, upstream_type};
 use crate::domain::history::Learned;
 use crate::domain::ids;
-use crate::domain::job::{Details, Job, Kind, Observation, Priority, State};
+use crate::domain::job::{Job, Kind, Observation, Priority, State};
 use crate::domain::job_json::job_json;
 use crate::domain::limit::{LOOK, LOOK_EVERY};
 use crate::domain::receipt::Note;
@@ -20,10 +22,11 @@ use crate::domain::step::{Change, Input, Refused, step};
 use crate::domain::stranger::Stranger;
 use crate::domain::task::{Claimed, Lane, Outcome, TaskKind, TaskOp};
 use crate::domain::time::Millis;
-use crate::store::idempotency::Remembered;
-use crate::store::{Result, Tx, event, idempotency, inbox, job, setting, task, upstream_limit};
+use crate::store::{Result, Tx, event, inbox, job, setting, task, upstream_limit};
 
 pub use adopt::{Fate, Terms, adopt, judge};
+pub use group::{NewGroup, Retried, cancel_some, retry_failed, submit_group};
+pub use submit::{find_first, submit};
 
 /// When a transaction happens, and the chance it needs for its ids.
 #[derive(Debug, Clone, Copy)]
@@ -56,9 +59,14 @@ pub struct NewJob {
     pub hold: bool,
     pub deadline_at: Millis,
     pub retry_of: Option<String>,
+    /// The row of its group that it is made of, from 1.
+    pub group_row: Option<i64>,
     pub first_poll_ms: Millis,
     pub least_poll_ms: Millis,
 }
+
+/// When a job is asked for first, and the least pause between polls.
+pub type Polls = (Millis, Millis);
 
 /// A caller's idempotency key and what it stands for.
 #[derive(Debug, Clone)]
@@ -68,97 +76,26 @@ pub struct Key {
     pub fingerprint: Vec<u8>,
 }
 
+/// What was made, a job or a group, and what was answered.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Submitted {
     /// The answer to give, word for word, now and whenever the key comes again.
     New {
-        job_id: String,
+        id: String,
         answer: String,
     },
     Replayed {
-        job_id: String,
+        id: String,
         answer: String,
     },
     /// The key was used for another request.
     KeyReused,
 }
 
-/// Job, stored answer, event and submit task, together.
-pub fn submit(tx: &mut Tx, new: &NewJob, key: Option<&Key>, stamp: &Stamp) -> Result<Submitted> {
-    if let Some(first) = key.map(|k| find_first(tx, k)).transpose()?.flatten() {
-        return Ok(first);
-    }
-    let (mut made, first) = first_state(new, stamp);
-    made.details.usual = find_learned(tx)?.get(new.kind.name()).copied();
-    made.details.events = 1;
-    let answer = job_json(&made).to_string();
-    if let Some(k) = key {
-        let first = Remembered {
-            fingerprint: k.fingerprint.clone(),
-            job_id: made.id.clone(),
-            answer: answer.clone(),
-        };
-        if !idempotency::insert(tx, &k.owner, &k.key, &first, stamp.now)? {
-            // Another node took the key since we looked; its answer is the first.
-            let found = idempotency::find(tx, &k.owner, &k.key)?;
-            return found.map_or(Err(crate::store::Error::Conflict), |found| Ok(replay(found, key)));
-        }
-    }
-    job::insert(tx, &made, &new.request)?;
-    task::apply(tx, &made.id, TaskOp::Add(TaskKind::Deadline, made.deadline_at))?;
-    if first == EventType::Queued {
-        task::apply(tx, &made.id, TaskOp::Queue(new.priority, stamp.now))?;
-    }
-    event::append(tx, &mut [job_event(&made, first, stamp, 1)])?;
-    Ok(Submitted::New { job_id: made.id, answer })
-}
-
 /// How long the kinds took lately, as far as enough is known of them.
 pub fn find_learned(tx: &mut Tx) -> Result<Learned> {
     let learned = setting::find(tx, setting::LEARNED)?;
     Ok(learned.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
-}
-
-/// What a key stands for already. To be asked before anything else of a request is judged: a time
-/// or a state in it may have been right only then.
-pub fn find_first(tx: &mut Tx, key: &Key) -> Result<Option<Submitted>> {
-    Ok(idempotency::find(tx, &key.owner, &key.key)?.map(|found| replay(found, Some(key))))
-}
-
-fn replay(found: Remembered, key: Option<&Key>) -> Submitted {
-    if key.is_some_and(|k| k.fingerprint != found.fingerprint) {
-        return Submitted::KeyReused;
-    }
-    Submitted::Replayed { job_id: found.job_id, answer: found.answer }
-}
-
-fn first_state(new: &NewJob, stamp: &Stamp) -> (Job, EventType) {
-    let (state, event) =
-        if new.hold { (State::Held, EventType::Held) } else { (State::Queued, EventType::Queued) };
-    let made = Job {
-        id: stamp.id(ids::JOB, 0),
-        version: 1,
-        kind: new.kind,
-        state,
-        callback_id: new.callback_id.clone(),
-        upstream_id: None,
-        upstream_video_id: None,
-        retry_of: new.retry_of.clone(),
-        created_at: stamp.now,
-        updated_at: stamp.now,
-        deadline_at: new.deadline_at,
-        finished_at: None,
-        details: Details {
-            title: new.title.clone(),
-            labels: new.labels.clone(),
-            metadata: new.metadata.clone(),
-            priority: new.priority,
-            first_poll_ms: new.first_poll_ms,
-            least_poll_ms: new.least_poll_ms,
-            ..Details::default()
-        },
-    };
-    (made, event)
 }
 
 /// What came of a caller's wish.
@@ -228,7 +165,7 @@ pub fn conclude_many(
             slots.push(slot);
         }
     }
-    store(tx, &slots, stamp)?;
+    store(tx, &slots, stamp, &mut events)?;
     event::append(tx, &mut events)?;
     Ok((slots.into_iter().map(|slot| slot.job).collect(), lost))
 }
@@ -377,7 +314,7 @@ pub fn observe_many(tx: &mut Tx, batch: &[Heard], stamp: &Stamp) -> Result<Appli
     // Before the jobs: one that learns its upstream id releases what is parked here under it.
     let notes: Vec<(&str, &Note)> = notes.iter().map(|(id, note)| (*id, note)).collect();
     inbox::annotate(tx, &notes)?;
-    done.ended = jobs.write(tx, stamp)?;
+    done.ended = jobs.write(tx, stamp, &mut events)?;
     event::append(tx, &mut events)?;
     Ok(done)
 }
@@ -466,12 +403,10 @@ impl Loaded {
     }
 
     /// The jobs that ended.
-    fn write(self, tx: &mut Tx, stamp: &Stamp) -> Result<Vec<Job>> {
+    fn write(self, tx: &mut Tx, stamp: &Stamp, events: &mut Vec<Event>) -> Result<Vec<Job>> {
         let changed: Vec<Slot> = self.slots.into_iter().filter(|slot| slot.changed).collect();
-        store(tx, &changed, stamp)?;
-        let ended =
-            changed.into_iter().filter(|s| s.job.state.is_terminal() && !s.before.state.is_terminal());
-        Ok(ended.map(|slot| slot.job).collect())
+        store(tx, &changed, stamp, events)?;
+        Ok(changed.into_iter().filter(Slot::ended).map(|slot| slot.job).collect())
     }
 }
 
@@ -495,6 +430,10 @@ impl Slot {
             self.job.details.events += 1;
             events.push(job_event(&self.job, event, stamp, events.len()));
         }
+    }
+
+    fn ended(&self) -> bool {
+        self.job.state.is_terminal() && !self.before.state.is_terminal()
     }
 
     /// The upstream ids that the job has now and had not before.
@@ -533,14 +472,15 @@ fn record(tx: &mut Tx, before: &Job, change: Change, stamp: &Stamp) -> Result<Jo
     let mut events = vec![];
     let mut slot = Slot::new(before.clone());
     slot.follow(change, stamp, &mut events);
-    store(tx, std::slice::from_ref(&slot), stamp)?;
+    store(tx, std::slice::from_ref(&slot), stamp, &mut events)?;
     event::append(tx, &mut events)?;
     slot.job.version += 1;
     Ok(slot.job)
 }
 
-/// Everything of decisions but their events, which are numbered last.
-fn store(tx: &mut Tx, slots: &[Slot], stamp: &Stamp) -> Result<()> {
+/// Everything of decisions but their events, which are numbered last; the end of a group is added to
+/// them.
+fn store(tx: &mut Tx, slots: &[Slot], stamp: &Stamp, events: &mut Vec<Event>) -> Result<()> {
     let learned: Vec<&str> = slots.iter().flat_map(Slot::learned).collect();
     if !learned.is_empty() {
         inbox::lock_parking(tx)?;
@@ -554,6 +494,7 @@ fn store(tx: &mut Tx, slots: &[Slot], stamp: &Stamp) -> Result<()> {
     task::apply_many(tx, &ops.collect::<Vec<_>>())?;
     job::update_many(tx, &slots.iter().map(|slot| &slot.job).collect::<Vec<_>>())?;
     inbox::release_parked(tx, &learned, stamp.now)?;
+    group::count_off(tx, &slots, stamp, events)?;
     tx.ring();
     Ok(())
 }

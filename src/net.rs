@@ -101,7 +101,8 @@ impl Client {
 }
 
 fn sort(e: &hyper_util::client::legacy::Error) -> Fault {
-    let why = causes(e);
+    // Its own words only name a layer of the client.
+    let why = std::error::Error::source(e).map_or_else(|| causes(e), causes);
     if e.is_connect() { Fault::NotSent(why) } else { Fault::NoAnswer(why) }
 }
 

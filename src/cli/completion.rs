@@ -4,11 +4,10 @@ use super::{Exit, Result};
 
 /// Print a completion script for a shell.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  reelhook completion bash > ~/.local/share/bash-completion/completions/reelhook\n  \
-    reelhook completion fish > ~/.config/fish/completions/reelhook.fish"
-)]
+#[command(after_help = "Examples:\n  source <(reelhook completion bash)\n  \
+    reelhook completion fish > ~/.config/fish/completions/reelhook.fish")]
 pub struct Args {
+    /// Which shell it is for.
     #[arg(value_name = "SHELL")]
     shell: clap_complete::Shell,
 }

@@ -203,7 +203,10 @@ enum Dir {
 
 impl Dir {
     fn open(given: Option<&Path>) -> Result<Self> {
-        let wrong = |e: std::io::Error| CliError::failure(format!("no directory for the demo: {e}"));
+        let wrong = |e: std::io::Error| {
+            let which = given.map_or("a temporary directory".to_owned(), |path| path.display().to_string());
+            CliError::failure(format!("{which} cannot be made for the demo: {e}"))
+        };
         match given {
             None => tempfile::Builder::new()
                 .prefix("reelhook-demo-")

@@ -56,7 +56,7 @@ impl Exit {
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Ok => "done",
-            Self::Failure => "it failed, or the network did",
+            Self::Failure => "it failed, here or on the network",
             Self::Usage => "the command line or a setting is not right",
             Self::Auth => "an API key is needed, or does not do",
             Self::TimedOut => "it took too long; what there is, is on stdout",

@@ -2,8 +2,8 @@
 
 mod adopt;
 mod show;
-mod submit;
-mod wait;
+pub mod submit;
+pub mod wait;
 
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ use super::list::{self, PageFlags};
 use super::{Exit, Result, event, receipt, units};
 use crate::domain::job::{Kind, State};
 
+const ID: &str = "The job's id, reelhook's or HeyGen's";
+
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
     Submit(Box<submit::Args>),
@@ -23,7 +25,7 @@ pub enum Verb {
         after_help = "Examples:\n  reelhook job get job_01…\n  reelhook job get job_01… --wait 30 --json | jq .state"
     )]
     Get {
-        #[arg(value_name = "ID")]
+        #[arg(value_name = "ID", help = ID)]
         id: String,
         /// Wait this many seconds for its end, 0 to 60.
         #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=60))]
@@ -35,7 +37,7 @@ pub enum Verb {
         Examples:\n  reelhook job wait job_01…\n  reelhook job wait job_01… --timeout 45m --json"
     )]
     Wait {
-        #[arg(value_name = "ID")]
+        #[arg(value_name = "ID", help = ID)]
         id: String,
         #[command(flatten)]
         until: wait::Until,
@@ -44,13 +46,13 @@ pub enum Verb {
     /// Cancel a job that was not sent to HeyGen yet.
     #[command(after_help = "Example:\n  reelhook job cancel job_01…")]
     Cancel {
-        #[arg(value_name = "ID")]
+        #[arg(value_name = "ID", help = ID)]
         id: String,
     },
     /// Ask HeyGen now how a job stands.
     #[command(after_help = "Example:\n  reelhook job refresh job_01…")]
     Refresh {
-        #[arg(value_name = "ID")]
+        #[arg(value_name = "ID", help = ID)]
         id: String,
     },
     /// Make a new job from one that failed, was canceled, or whose outcome is unknown.
@@ -61,13 +63,13 @@ pub enum Verb {
     /// Let a held job go to HeyGen.
     #[command(after_help = "Example:\n  reelhook job approve job_01…")]
     Approve {
-        #[arg(value_name = "ID")]
+        #[arg(value_name = "ID", help = ID)]
         id: String,
     },
     /// End a held job.
     #[command(after_help = "Example:\n  reelhook job reject job_01… --reason 'wrong logo'")]
     Reject {
-        #[arg(value_name = "ID")]
+        #[arg(value_name = "ID", help = ID)]
         id: String,
         /// Why; kept with the job.
         #[arg(long, value_name = "TEXT")]
@@ -76,7 +78,7 @@ pub enum Verb {
     /// What was published about a job, oldest first.
     #[command(after_help = "Example:\n  reelhook job events job_01… --output ndjson")]
     Events {
-        #[arg(value_name = "ID")]
+        #[arg(value_name = "ID", help = ID)]
         id: String,
         #[command(flatten)]
         page: PageFlags,
@@ -84,7 +86,7 @@ pub enum Verb {
     /// The webhooks that concerned a job, newest first.
     #[command(after_help = "Example:\n  reelhook job receipts job_01…")]
     Receipts {
-        #[arg(value_name = "ID")]
+        #[arg(value_name = "ID", help = ID)]
         id: String,
         #[command(flatten)]
         page: PageFlags,
@@ -105,6 +107,9 @@ pub struct ListArgs {
     /// Only jobs with this callback id of yours.
     #[arg(long, value_name = "ID")]
     callback_id: Option<String>,
+    /// Only jobs of this group.
+    #[arg(long, value_name = "ID")]
+    group: Option<String>,
     /// Only jobs with this label.
     #[arg(long, value_name = "NAME=VALUE", value_parser = units::pair)]
     label: Option<(String, String)>,
@@ -120,7 +125,7 @@ pub struct ListArgs {
 
 #[derive(Debug, clap::Args)]
 pub struct RetryArgs {
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", help = ID)]
     id: String,
     /// HeyGen may have charged for the old job already; pay again if it did.
     #[arg(long)]
@@ -169,6 +174,7 @@ async fn list_jobs(s: &Session, args: ListArgs) -> Result<Exit> {
         ("state", args.state),
         ("kind", args.kind),
         ("callback_id", args.callback_id),
+        ("group", args.group),
         ("label", label),
         ("created_after", since),
         ("q", args.q),

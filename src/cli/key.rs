@@ -25,6 +25,7 @@ pub enum Verb {
     /// Revoke an API key; calls with it are refused at once.
     #[command(after_help = "Example:\n  reelhook key revoke key_01… --yes")]
     Revoke {
+        /// The key's id, not its text; `key list` shows it.
         #[arg(value_name = "ID")]
         id: String,
         /// Do not ask.

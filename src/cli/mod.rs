@@ -1,4 +1,4 @@
-//! The command line: one file per command. `serve`, `demo` and `sandbox` own a store or a fake;
+//! The command line: one file per command. `serve`, `demo`, `sandbox` and `selftest` own a store or a fake;
 //! every other command is a client of a running server over its API.
 
 mod ask;
@@ -9,6 +9,7 @@ mod doctor;
 mod error;
 mod event;
 pub mod generate;
+mod group;
 mod job;
 mod key;
 mod list;
@@ -17,7 +18,9 @@ mod output;
 mod read;
 mod receipt;
 mod reference;
+mod rows;
 mod sandbox;
+pub mod selftest;
 mod serve;
 mod simulate;
 mod units;
@@ -50,6 +53,8 @@ enum Command {
     Demo(demo::Args),
     /// Run a fake HeyGen to develop and test against.
     Sandbox(sandbox::Args),
+    /// Kill this program again and again, on this machine and a store of its own, and count what broke.
+    Selftest(selftest::Args),
     #[command(flatten)]
     Client(nouns::Command),
 }
@@ -120,6 +125,7 @@ fn run(command: Command, matches: &clap::ArgMatches) -> Result<Exit> {
             Command::Serve => serve::run(&given).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Sandbox(args) => sandbox::run(args).await,
+            Command::Selftest(args) => selftest::run(args, &given).await,
             Command::Client(command) => nouns::run(command, &given).await,
         }
     });

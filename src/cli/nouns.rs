@@ -2,7 +2,7 @@
 
 use super::client::{Flags, Session};
 use super::{
-    Exit, Result, completion, doctor, event, generate, job, key, receipt, simulate, upstream, webhook,
+    Exit, Result, completion, doctor, event, generate, group, job, key, receipt, simulate, upstream, webhook,
 };
 use crate::config::Given;
 
@@ -26,6 +26,8 @@ impl<Verb: clap::Subcommand> Noun<Verb> {
 pub enum Command {
     /// Submit jobs, wait for them, and what else a caller may wish.
     Job(Noun<job::Verb>),
+    /// Jobs that were submitted together.
+    Group(Noun<group::Verb>),
     /// Webhooks as they arrived.
     Receipt(Noun<receipt::Verb>),
     /// The log of everything published.
@@ -53,6 +55,7 @@ impl Command {
 pub async fn run(command: Command, given: &Given) -> Result<Exit> {
     match command {
         Command::Job(noun) => noun.run(given, job::run).await,
+        Command::Group(noun) => noun.run(given, group::run).await,
         Command::Receipt(noun) => noun.run(given, receipt::run).await,
         Command::Event(noun) => noun.run(given, event::run).await,
         Command::Webhook(noun) => noun.run(given, webhook::run).await,

@@ -27,8 +27,14 @@ pub enum Format {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Output")]
 pub struct OutputFlags {
-    /// How the answer is written [default: table on a terminal, json elsewhere].
-    #[arg(long, global = true, value_name = "FORMAT", conflicts_with = "json", hide_default_value = true)]
+    /// For people, one JSON document, or one a line for lists [default: table on a terminal, json elsewhere].
+    #[arg(
+        long,
+        global = true,
+        value_name = "table|json|ndjson",
+        conflicts_with = "json",
+        hide_possible_values = true
+    )]
     output: Option<Format>,
     /// The same as --output json.
     #[arg(long, global = true)]

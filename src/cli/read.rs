@@ -10,24 +10,28 @@ use super::{CliError, Result};
 /// More is no request of ours.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// `-`, `{…}`, `@file` or a file, as bytes.
 pub fn bytes(given: &str, flag: &str) -> Result<Vec<u8>> {
+    bytes_up_to(given, flag, MAX_BYTES)
+}
+
+/// `-`, `{…}`, `@file` or a file, as bytes.
+pub fn bytes_up_to(given: &str, flag: &str, most: u64) -> Result<Vec<u8>> {
     if given.trim_start().starts_with(['{', '[']) {
         return Ok(given.as_bytes().to_vec());
     }
     let mut found = vec![];
     let read = if given == "-" {
         if std::io::stdin().is_terminal() {
-            to_stderr("reading JSON from the terminal; Ctrl-D ends it");
+            to_stderr("reading from the terminal; Ctrl-D ends it");
         }
-        std::io::stdin().lock().take(MAX_BYTES + 1).read_to_end(&mut found)
+        std::io::stdin().lock().take(most + 1).read_to_end(&mut found)
     } else {
         let path = given.strip_prefix('@').unwrap_or(given);
-        std::fs::File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut found))
+        std::fs::File::open(path).and_then(|file| file.take(most + 1).read_to_end(&mut found))
     };
     match read {
-        Ok(_) if found.len() as u64 > MAX_BYTES => {
-            Err(CliError::usage(format!("--{flag} {given}: more than {MAX_BYTES} bytes")))
+        Ok(_) if found.len() as u64 > most => {
+            Err(CliError::usage(format!("--{flag} {given}: more than {most} bytes")))
         }
         Ok(_) => Ok(found),
         Err(e) => Err(CliError::usage(format!("--{flag} {given}: {e}"))),

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::client::Session;
 use super::list::{self, PageFlags};
-use super::output::{Fit, Output, Paint, Shown, cell, clean, field, painted};
+use super::output::{Fit, Output, Paint, Shown, cell, clean, field, painted, wrapped};
 use super::units::age;
 use super::{Exit, Result};
 use crate::domain::receipt::Verdict;
@@ -27,6 +27,7 @@ pub enum Verb {
         after_help = "Examples:\n  reelhook receipt show rcp_01…\n  reelhook receipt show rcp_01… --json | jq -r .body"
     )]
     Show {
+        /// The receipt's id; `receipt list` shows them.
         #[arg(value_name = "ID")]
         id: String,
     },
@@ -90,12 +91,12 @@ fn page(out: &Output, r: &Value) -> String {
         ("waits for a job with", field(r, "parked_under")),
         ("taken to mean", field(r, "taken_to_mean")),
         ("what it did", or(&field(r, "meaning"), "nothing yet: it is still to be applied")),
-        ("sha256", field(r, "sha256")),
     ]);
     text += &section(out, "Signature");
     let steps = r["signature_check"]["steps"].as_array().into_iter().flatten();
     for (nth, step) in steps.enumerate() {
-        text += &format!("  {}. {}\n", nth + 1, clean(step.as_str().unwrap_or_default()));
+        let step = clean(step.as_str().unwrap_or_default());
+        text += &format!("  {}. {}\n", nth + 1, wrapped(&step, out.width.into(), 5));
     }
     text += &section(out, "Headers");
     let headers = r["headers"].as_object().into_iter().flatten();
@@ -103,6 +104,7 @@ fn page(out: &Output, r: &Value) -> String {
         text += &format!("  {}: {}\n", clean(name), clean(value.as_str().unwrap_or_default()));
     }
     text += &section(out, &format!("Body, {} bytes", field(r, "size_bytes")));
+    text += &format!("  {}\n", out.paint(&format!("sha256 {}", field(r, "sha256")), Paint::Dim));
     text + &body(r)
 }
 

@@ -13,9 +13,10 @@ pub fn markdown() -> String {
     let mut page = String::from(
         "# Command line\n\n\
          Generated from `src/cli` by `scripts/generate`; do not edit.\n\n\
-         `serve`, `demo` and `sandbox` run something. Every other command is a client of a running server, over its\n\
-         API. On a terminal the answer is for people; elsewhere, and with `--json`, it is JSON on stdout. Progress,\n\
-         notes and errors are on stderr; an error is one problem object when stderr is not a terminal.\n\n",
+         `serve`, `demo`, `sandbox` and `selftest` run something. Every other command is a client of a running\n\
+         server, over its API. On a terminal the answer is for people; elsewhere, and with `--json`, it is JSON on\n\
+         stdout. Progress, notes and errors are on stderr; an error is one problem object when stderr is not a\n\
+         terminal.\n\n",
     );
     exit_codes(&mut page);
     shared(&mut page, &root);

@@ -49,7 +49,8 @@ pub struct Args {
 
 pub async fn run(args: Args) -> Result<Exit> {
     let listener = TcpListener::bind(args.listen).await.map_err(|e| {
-        CliError::new(Exit::Failure, "cli_listen", format!("--listen {}: {e}", args.listen), None)
+        let hint = "another sandbox may be there; choose another port";
+        CliError::new(Exit::Failure, "cli_listen", format!("--listen {}: {e}", args.listen), Some(hint))
     })?;
     let at = listener.local_addr().unwrap_or(args.listen);
     let base = args.public_url.clone().unwrap_or_else(|| format!("http://{at}"));
@@ -100,7 +101,7 @@ fn credits(text: &str) -> std::result::Result<f64, String> {
 
 fn chance(text: &str) -> std::result::Result<(Fault, f64), String> {
     let (word, p) = text.split_once('=').ok_or("must be WORD=PROBABILITY, such as lost=0.1")?;
-    let fault = word.parse::<Fault>().map_err(|e| e.to_string())?;
+    let fault = word.parse::<Fault>().map_err(|e| format!("{e}; `reelhook sandbox --help` names them"))?;
     match p.parse::<f64>() {
         Ok(p) if (0.0..=1.0).contains(&p) => Ok((fault, p)),
         _ => Err("the probability must be from 0 to 1".to_owned()),

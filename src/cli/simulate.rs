@@ -35,12 +35,12 @@ const SECRETS: [&str; 3] = ["REELHOOK_HEYGEN_WEBHOOK_SECRET", "HEYGEN_WEBHOOK_SE
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "The receiver must know the same secret: start `serve` and `simulate` with the same HEYGEN_WEBHOOK_SECRET.\n\
-    Exit code 0 when every answer was 2xx; with --forge, when every answer was 401 or another 4xx;\n\
-    with --unsigned, when every answer was one or the other.\n\n\
+    Exit code 0 when every answer was 2xx; with --forge, when every answer was 401 or another 4xx; with --unsigned, \
+    when every answer was one or the other.\n\n\
     Examples:\n  \
     reelhook simulate --event avatar_video.success --job job_01…\n  \
-    reelhook simulate --event all --to http://localhost:3000/webhook --secret whsec_…\n  \
-    reelhook simulate --override event_data.video_id=video-{seq} --count 100 --duplicate 3 --reorder\n  \
+    reelhook simulate --event all --to http://localhost:3000/hook --secret whsec_…\n  \
+    reelhook simulate --override event_data.video_id=v-{seq} --count 100 --reorder\n  \
     reelhook simulate --rate 1000/s --duration 10s --json"
 )]
 pub struct Args {
@@ -175,7 +175,10 @@ fn prepare(s: &Session, args: &Args, given: &Given) -> Result<(Load, Told)> {
             matches!(u.scheme(), "http" | "https") && u.host_str().is_some() && u.username().is_empty()
         })
         .ok_or_else(|| {
-            CliError::usage(format!("--to {url} is no http:// or https:// address without a user in it"))
+            CliError::usage(format!(
+                "--to is `{url}`, but it must begin with http:// or https://, name a host and hold no user, such as \
+                 http://localhost:3000/webhook"
+            ))
         })?;
     let seed = args.seed.unwrap_or_else(|| u64::from_be_bytes(s.clock.random()));
     let chosen = chosen(args)?;

@@ -22,12 +22,14 @@ pub enum Verb {
     /// Get a new secret for an endpoint; the old one verifies a while longer.
     #[command(after_help = "Example:\n  reelhook webhook rotate ENDPOINT_ID")]
     Rotate {
+        /// HeyGen's id of the endpoint; `webhook list` shows it.
         #[arg(value_name = "ENDPOINT_ID")]
         id: String,
     },
     /// Remove an endpoint at HeyGen.
     #[command(after_help = "Example:\n  reelhook webhook remove ENDPOINT_ID --yes")]
     Remove {
+        /// HeyGen's id of the endpoint; `webhook list` shows it.
         #[arg(value_name = "ENDPOINT_ID")]
         id: String,
         /// Do not ask.

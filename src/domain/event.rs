@@ -42,6 +42,9 @@ impl EventType {
     }
 }
 
+/// Of a group, once all its jobs have ended: told once.
+pub const GROUP_FINISHED: &str = "group.finished";
+
 /// The type under which an upstream event that belongs to no job of ours is published.
 pub fn upstream_type(name: &str) -> String {
     format!("heygen.{name}")

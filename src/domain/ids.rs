@@ -5,6 +5,7 @@
 use super::time::Millis;
 
 pub const JOB: &str = "job_";
+pub const GROUP: &str = "grp_";
 pub const EVENT: &str = "evt_";
 pub const RECEIPT: &str = "rcp_";
 pub const API_KEY: &str = "key_";

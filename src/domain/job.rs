@@ -376,6 +376,8 @@ pub struct Details {
     pub labels: BTreeMap<String, String>,
     pub metadata: Option<serde_json::Value>,
     pub priority: Priority,
+    /// The row of its group that it was made of, from 1.
+    pub group_row: Option<i64>,
     /// First poll this long after upstream accepted, and the least pause between polls.
     pub first_poll_ms: Millis,
     pub least_poll_ms: Millis,
@@ -426,6 +428,8 @@ pub struct Job {
     /// The video an agent's session makes.
     pub upstream_video_id: Option<String>,
     pub retry_of: Option<String>,
+    /// The group it was submitted with.
+    pub group_id: Option<String>,
     pub created_at: Millis,
     pub updated_at: Millis,
     pub deadline_at: Millis,

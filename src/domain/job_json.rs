@@ -33,12 +33,14 @@ pub fn job_json(job: &Job) -> Value {
         "upstream_video_id": job.upstream_video_id,
         "progress": d.progress,
         "result": (job.state == State::Completed).then(|| json!(d.output)),
-        "failure": d.failure.as_ref().map(job_failure_json),
+        "failure": d.failure.as_ref().map(failure_json),
         "cancel_reason": d.cancel_reason,
         "found_by": d.found_by,
         "evidence": evidence(job),
         "late_result": d.late_result.as_ref().map(late_json),
         "retry_of": job.retry_of,
+        "group_id": job.group_id,
+        "group_row": d.group_row,
         "adopted": d.adopted,
         "note": d.note,
         // What holds all queued jobs up changes without them; it is filled in where one is shown.
@@ -64,14 +66,9 @@ fn may_refresh(job: &Job) -> bool {
 }
 
 /// Upstream's words, and what they were taken to mean.
-pub fn failure_json(failure: &Failure) -> Value {
+fn failure_json(failure: &Failure) -> Value {
     let mut shown = json!(failure);
     shown["advice"] = json!(failure.class.advice());
-    shown
-}
-
-fn job_failure_json(failure: &Failure) -> Value {
-    let mut shown = failure_json(failure);
     shown["reelhook_does"] = json!(failure.class.reelhook_does());
     shown
 }

@@ -62,6 +62,7 @@ pub fn typical(state: State) -> Job {
         upstream_id: known.then(|| "vid_1".to_owned()),
         upstream_video_id: None,
         retry_of: None,
+        group_id: None,
         created_at: 0,
         updated_at: 0,
         deadline_at: DEFAULT_DEADLINE,

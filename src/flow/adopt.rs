@@ -90,7 +90,7 @@ pub fn adopt(
         let job = Box::new(slot.job.clone());
         *fate = if *fate == Fate::New { Fate::Adopted(job) } else { Fate::Known(job) };
     }
-    jobs.write(tx, stamp)?;
+    jobs.write(tx, stamp, &mut events)?;
     event::append(tx, &mut events)?;
     Ok(fates)
 }
@@ -171,6 +171,7 @@ fn job_of(stranger: &Stranger, terms: Terms, stamp: &Stamp, nth: usize) -> Job {
         upstream_id: None,
         upstream_video_id: None,
         retry_of: None,
+        group_id: None,
         created_at: stamp.now,
         updated_at: stamp.now,
         deadline_at: stamp.now.saturating_add(terms.deadline_ms),

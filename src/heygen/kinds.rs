@@ -9,6 +9,9 @@ use super::rules::{self, Mistake};
 use crate::domain::job::Kind;
 use crate::domain::time::MINUTE;
 
+/// What upstream makes one thing for each of.
+const LANGUAGES: &str = "output_languages";
+
 pub struct Route {
     /// A name in braces is a field of the request that goes into the path and not into the body.
     pub create: &'static str,
@@ -153,6 +156,19 @@ pub fn is_per_language(kind: Kind) -> bool {
     matches!(kind, Kind::Translation | Kind::Proofread)
 }
 
+/// The requests that one of a caller's becomes: where upstream makes one thing for each language, one for
+/// each, so that every language has its own outcome and is paid for by a call of its own.
+pub fn one_per_language(kind: Kind, request: Map<String, Value>) -> Vec<Map<String, Value>> {
+    let languages = request.get(LANGUAGES).and_then(Value::as_array).filter(|_| is_per_language(kind));
+    let Some(languages) = languages.filter(|all| all.len() > 1).cloned() else { return vec![request] };
+    let each = |language| {
+        let mut one = request.clone();
+        one.insert(LANGUAGES.to_owned(), json!([language]));
+        one
+    };
+    languages.into_iter().map(each).collect()
+}
+
 /// Whether upstream can tell of such a job, at a registered endpoint or at an address of its own; else
 /// only polls find its end.
 pub fn is_told(kind: Kind, has_endpoint: bool, has_address: bool) -> bool {
@@ -224,10 +240,12 @@ pub fn unfit(kind: Kind, request: &Map<String, Value>) -> Vec<Mistake> {
             found.push(Mistake::at(name, "is required: it is a part of the address HeyGen is asked at"));
         }
     }
-    let languages = request.get("output_languages").and_then(Value::as_array).map_or(0, Vec::len);
-    if is_per_language(kind) && languages > 1 {
-        let why = "one language a job, so that each has its own outcome: submit one job for each";
-        found.push(Mistake::at("output_languages", why));
+    let languages = request.get(LANGUAGES).and_then(Value::as_array).filter(|_| is_per_language(kind));
+    for (nth, language) in languages.into_iter().flatten().enumerate() {
+        if languages.is_some_and(|all| all[..nth].contains(language)) {
+            let why = format!("{language} is there twice, and each would be paid for");
+            found.push(Mistake::at(&format!("{LANGUAGES}/{nth}"), why));
+        }
     }
     found
 }
@@ -354,7 +372,23 @@ mod tests {
         }
         assert_eq!(named(Kind::BackgroundRemoval, json!({"request_id": "r"})), ["/request_id"]);
         assert_eq!(named(Kind::Template, json!({"template_id": ""})), ["/template_id"]);
-        assert_eq!(named(Kind::Proofread, json!({"output_languages": ["a", "b"]})), ["/output_languages"]);
-        assert_eq!(named(Kind::Lipsync, json!({"request_id": "r", "output_languages": ["a", "b"]})), [""; 0]);
+        let twice = json!({"output_languages": ["a", "b", "a"], "request_id": "r"});
+        assert_eq!(named(Kind::Proofread, twice.clone()), ["/output_languages/2"]);
+        assert_eq!(named(Kind::Lipsync, twice), [""; 0]);
+    }
+
+    #[test]
+    fn each_language_is_a_request_of_its_own_and_the_rest_stays_as_it_is() {
+        let split = |kind, request: Value| -> Vec<Value> {
+            one_per_language(kind, fields(request)).into_iter().map(Value::Object).collect()
+        };
+        let two = json!({"title": "t", "output_languages": ["a", "b"], "mode": "speed"});
+        let parts = split(Kind::Translation, two.clone());
+        assert_eq!(parts[1].to_string(), r#"{"title":"t","output_languages":["b"],"mode":"speed"}"#);
+        assert_eq!(parts.len(), 2);
+        assert_eq!(split(Kind::Lipsync, two.clone()), [two]);
+        for whole in [json!({"output_languages": ["a"]}), json!({}), json!({"output_languages": []})] {
+            assert_eq!(split(Kind::Proofread, whole.clone()), [whole]);
+        }
     }
 }

@@ -160,10 +160,10 @@ async fn registered(http: &Http, one: &Endpoint) -> Result<Check> {
     let may_verify =
         known.iter().any(|k| k.endpoint_id == one.endpoint_id) || !http.settings.webhook_secrets.is_empty();
     if !may_verify {
-        return Ok(fail(
+        return Ok(warn(
             ENDPOINT,
             format!(
-                "{} is registered, and its secret is not known here, so what it sends is refused",
+                "{} is registered, and its secret is not known here, so nothing it signs is believed",
                 one.url
             ),
             "run `reelhook webhook register`: it gets a new secret",

@@ -10,8 +10,9 @@ use serde_json::{Map, Value, json};
 use super::Http;
 use super::problem::{FieldError, Kind, Problem, Result, field, unknown};
 use crate::domain::job::{Kind as JobKind, Priority};
+use crate::domain::template::escaped;
 use crate::domain::time::{DAY, MINUTE, Millis, parse_rfc3339};
-use crate::flow::NewJob;
+use crate::flow::{NewJob, Polls};
 use crate::heygen::kinds;
 use crate::heygen::rules::{self, Mistake};
 use crate::store::webhook_secret;
@@ -22,7 +23,7 @@ pub const MAX_BODY_BYTES: usize = 1 << 20;
 const MAX_LABELS: usize = 20;
 const MAX_LABEL_CHARS: usize = 100;
 const MAX_CALLBACK_ID_CHARS: usize = 255;
-const MAX_TITLE_CHARS: usize = 500;
+pub const MAX_TITLE_CHARS: usize = 500;
 const MAX_LISTED: usize = 100;
 const MAX_LISTED_CHARS: usize = 100;
 const MAX_METADATA_BYTES: usize = 16 << 10;
@@ -31,7 +32,11 @@ pub const MAX_DEADLINE: Millis = 30 * DAY;
 
 /// The whole body, at most a mebibyte.
 pub async fn read(body: Body) -> Result<Bytes> {
-    match Limited::new(body, MAX_BODY_BYTES).collect().await {
+    read_up_to(body, MAX_BODY_BYTES).await
+}
+
+pub async fn read_up_to(body: Body, most: usize) -> Result<Bytes> {
+    match Limited::new(body, most).collect().await {
         Ok(whole) => Ok(whole.to_bytes()),
         Err(e) if e.is::<http_body_util::LengthLimitError>() => Err(Kind::TooLarge.into()),
         Err(_) => Err(Problem::saying(Kind::NotJson, "the body broke off")),
@@ -71,7 +76,7 @@ impl Fields {
         self.errors.push(field(format!("/{name}"), why));
     }
 
-    fn take(&mut self, name: &'static str) -> Option<Value> {
+    pub fn take(&mut self, name: &'static str) -> Option<Value> {
         self.known.push(name);
         self.object.remove(name).filter(|v| !v.is_null())
     }
@@ -134,14 +139,9 @@ fn fits(text: &str, most: usize) -> bool {
     (1..=most).contains(&text.chars().count()) && !text.contains('\0')
 }
 
-/// A caller's own name as a part of a JSON Pointer (RFC 6901).
-fn escaped(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
-}
-
-/// The body of a submit.
-pub fn new_job(http: &Http, bytes: &[u8]) -> Result<NewJob> {
-    let mut fields = Fields::new(object(bytes, false)?);
+/// The body of a submit: one job, or where several languages are asked for, one for each.
+pub fn new_jobs(http: &Http, job: Map<String, Value>) -> Result<Vec<NewJob>> {
+    let mut fields = Fields::new(job);
     let kind = kind(&mut fields);
     let check = fields.switch_or("check", true);
     let request = request(&mut fields, kind, check);
@@ -156,26 +156,27 @@ pub fn new_job(http: &Http, bytes: &[u8]) -> Result<NewJob> {
     fields.finish()?;
     let (Some(kind), Some(request)) = (kind, request) else { return Err(Kind::InvalidRequest.into()) };
     let (first_poll_ms, least_poll_ms) = polls(http, kind);
-    Ok(NewJob {
+    let new = |request| NewJob {
         kind,
         request: Value::Object(request).to_string(),
-        callback_id,
-        title,
-        labels,
-        metadata,
+        callback_id: callback_id.clone(),
+        title: title.clone(),
+        labels: labels.clone(),
+        metadata: metadata.clone(),
         priority,
         hold,
         deadline_at,
         retry_of: None,
+        group_row: None,
         first_poll_ms,
         least_poll_ms,
-    })
+    };
+    Ok(kinds::one_per_language(kind, request).into_iter().map(new).collect())
 }
 
-/// What a submit of this body would send to HeyGen, and, where the check was left out, what it would
-/// have found. Refused as the submit would be; records nothing.
-pub async fn dry_run(http: &Http, bytes: &[u8]) -> Result<Value> {
-    let new = new_job(http, bytes)?;
+/// What this job would send to HeyGen, and, where the check was left out, what it would have found.
+/// Records nothing.
+pub async fn dry_run(http: &Http, new: &NewJob) -> Result<Value> {
     let request = object(new.request.as_bytes(), false)?;
     let mistakes = rules::check(new.kind, &request);
     let now = http.clock.now();
@@ -197,7 +198,7 @@ pub async fn dry_run(http: &Http, bytes: &[u8]) -> Result<Value> {
 }
 
 /// When a job of this kind is asked for first, and the least pause between polls.
-pub fn polls(http: &Http, kind: JobKind) -> (Millis, Millis) {
+pub fn polls(http: &Http, kind: JobKind) -> Polls {
     let least = http.settings.poll_pause;
     // Where no webhook can come, the poll is the only way to hear.
     let has_endpoint = !http.secrets.live().secrets.is_empty();

@@ -9,19 +9,20 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 
 use super::auth::Caller;
 use super::problem::{Kind, Problem, Result, field};
 use super::query::{Query, page};
 use super::upstream::{live_json, waits_for};
-use super::{Http, input, receipts};
+use super::{Http, groups, input, receipts};
 use crate::domain::ids;
 use crate::domain::job::{Job, Kind as JobKind, State as JobState};
 use crate::domain::limit::Limit;
 use crate::domain::step::{Input, Refused};
-use crate::domain::time::rfc3339;
+use crate::domain::time::{Millis, rfc3339};
 use crate::fail::Point;
-use crate::flow::{self, Changed, Key, NewJob, Submitted};
+use crate::flow::{self, Changed, Key, NewGroup, NewJob, Submitted};
 use crate::store::{Tx, event, job, upstream_limit};
 
 /// The longest `?wait=`, in seconds.
@@ -29,7 +30,7 @@ const MAX_WAIT_S: i64 = 60;
 /// A waiting caller looks again at most this often, however often the bell rings.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
 /// A hint for those who poll instead of waiting.
-const POLL_AGAIN_S: u32 = 5;
+pub const POLL_AGAIN_S: u32 = 5;
 const MAX_KEY_CHARS: usize = 255;
 const MAX_REASON_CHARS: usize = 500;
 
@@ -44,18 +45,24 @@ pub async fn submit(
     let dry_run = query.switch("dry_run");
     let wait = wait_of(query, &headers)?;
     let bytes = input::read(body).await?;
-    if dry_run {
-        return Ok(axum::Json(input::dry_run(&http, &bytes).await?).into_response());
-    }
-    let key = key_of(&headers, &caller, "POST /api/jobs", &bytes)?;
+    let key = if dry_run { None } else { key_of(&headers, &caller, "POST /api/jobs", &bytes)? };
     if let Some(first) = first_of(&http, key.as_ref()).await? {
         return answer(&http, first, wait).await;
     }
-    let new = input::new_job(&http, &bytes)?;
-    take_in(&http, new, key, wait).await
+    let new = input::new_jobs(&http, input::object(&bytes, false)?)?;
+    match <[NewJob; 1]>::try_from(new) {
+        Ok([new]) if dry_run => Ok(axum::Json(input::dry_run(&http, &new).await?).into_response()),
+        Ok([new]) => take_in(&http, new, key, wait).await,
+        // Several languages: a job for each.
+        Err(jobs) => {
+            let title = jobs.first().and_then(|job| job.title.clone());
+            let new = NewGroup { title, retry_of: None, jobs };
+            groups::submit_or_show(&http, new, key, wait, dry_run).await
+        }
+    }
 }
 
-async fn first_of(http: &Http, key: Option<&Key>) -> Result<Option<Submitted>> {
+pub async fn first_of(http: &Http, key: Option<&Key>) -> Result<Option<Submitted>> {
     let Some(key) = key.cloned() else { return Ok(None) };
     Ok(http.db.read(move |tx| flow::find_first(tx, &key)).await?)
 }
@@ -66,39 +73,47 @@ async fn take_in(http: &Http, new: NewJob, key: Option<Key>, wait: Option<Durati
     http.fail.at(Point::SubmitRead).await;
     let made = http.db.write(move |tx| flow::submit(tx, &new, key.as_ref(), &stamp)).await?;
     http.fail.at(Point::SubmitStored).await;
-    if let Submitted::New { job_id, .. } = &made {
+    if let Submitted::New { id, .. } = &made {
         http.metrics.count(&http.metrics.jobs_submitted, kind.name());
-        tracing::info!(job_id, kind = kind.name(), "job taken in");
+        tracing::info!(job_id = id, kind = kind.name(), "job taken in");
     }
     answer(http, made, wait).await
 }
 
-async fn answer(http: &Http, made: Submitted, wait: Option<Duration>) -> Result<Response> {
+/// The answer to whatever was made, a job or a group.
+pub async fn answer(http: &Http, made: Submitted, wait: Option<Duration>) -> Result<Response> {
     let (id, answer) = match made {
         Submitted::KeyReused => return Err(Kind::KeyReused.into()),
-        Submitted::New { job_id, answer } | Submitted::Replayed { job_id, answer } => (job_id, answer),
+        Submitted::New { id, answer } | Submitted::Replayed { id, answer } => (id, answer),
     };
+    let is_group = ids::has_shape(ids::GROUP, &id);
+    let path = format!("/api/{}/{id}", if is_group { "groups" } else { "jobs" });
     if let Some(wait) = wait {
-        let found = wait_for_end(http, &id, wait).await?;
-        if found.state.is_terminal() {
-            return Ok(with_location(StatusCode::OK, &id, show(http, &found).await?));
+        let ended = if is_group {
+            groups::ended(http, &id, wait).await?
+        } else {
+            let found = wait_for_end(http, &id, wait).await?;
+            if found.state.is_terminal() { Some(show(http, &found).await?) } else { None }
+        };
+        if let Some(response) = ended {
+            return Ok(with_location(StatusCode::OK, &path, response));
         }
     }
     // The stored text, byte for byte: what a repeated key gets is what was answered first.
     let response = ([(header::CONTENT_TYPE, "application/json")], answer).into_response();
-    Ok(with_location(StatusCode::ACCEPTED, &id, response))
+    Ok(with_location(StatusCode::ACCEPTED, &path, response))
 }
 
-fn with_location(status: StatusCode, id: &str, mut response: Response) -> Response {
+fn with_location(status: StatusCode, path: &str, mut response: Response) -> Response {
     *response.status_mut() = status;
-    if let Ok(value) = HeaderValue::from_str(&format!("/api/jobs/{id}")) {
+    if let Ok(value) = HeaderValue::from_str(path) {
         response.headers_mut().insert(header::LOCATION, value);
     }
     response
 }
 
 /// The caller's key with what it stands for: method, path and the body's bytes as JSON.
-fn key_of(headers: &HeaderMap, caller: &Caller, action: &str, bytes: &[u8]) -> Result<Option<Key>> {
+pub fn key_of(headers: &HeaderMap, caller: &Caller, action: &str, bytes: &[u8]) -> Result<Option<Key>> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     let text = value.to_str().unwrap_or("").trim();
     // The draft quotes the key, most clients do not.
@@ -132,7 +147,7 @@ fn canonical(value: Value) -> Value {
 }
 
 /// `?wait=30` or `Prefer: wait=30`, in seconds; the last to be read of the query.
-fn wait_of(mut query: Query, headers: &HeaderMap) -> Result<Option<Duration>> {
+pub fn wait_of(mut query: Query, headers: &HeaderMap) -> Result<Option<Duration>> {
     let wait = query.number("wait", 0, MAX_WAIT_S);
     query.finish()?;
     let preferred = headers
@@ -156,6 +171,7 @@ pub async fn list(State(http): State<Http>, RawQuery(raw): RawQuery) -> Result<R
             JobKind::parse(t).ok_or_else(|| names(JobKind::ALL.map(JobKind::name).to_vec()))
         }),
         callback_id: query.text("callback_id"),
+        group: query.text("group"),
         label: query.read("label", |t| match t.split_once(':') {
             Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
             None => Err("must be NAME:VALUE".to_owned()),
@@ -241,23 +257,32 @@ fn no_job(id: &str) -> Problem {
 
 /// The job when it has ended, or as it is when the time is up.
 async fn wait_for_end(http: &Http, id: &str, wait: Duration) -> Result<Job> {
-    let until = http.clock.now() + i64::try_from(wait.as_millis()).unwrap_or(0);
+    let until = end_of(http, wait);
     loop {
         // Armed before looking: what happens in between rings it.
-        let mut bell = http.db.bell.arm();
+        let bell = http.db.bell.arm();
         let found = find(http, id).await?;
         if found.state.is_terminal() || http.clock.now() >= until {
             return Ok(found);
         }
-        let rung = async {
-            // Lives as long as the database handle we hold.
-            let _ = bell.changed().await;
-            http.clock.sleep(LOOK_PAUSE).await;
-        };
-        tokio::select! {
-            () = rung => {}
-            () = http.clock.sleep_until(until) => {}
-        }
+        next_ring(http, bell, until).await;
+    }
+}
+
+pub fn end_of(http: &Http, wait: Duration) -> Millis {
+    http.clock.now() + i64::try_from(wait.as_millis()).unwrap_or(0)
+}
+
+/// Waits until it is worth another look, or the time is up.
+pub async fn next_ring(http: &Http, mut bell: watch::Receiver<u64>, until: Millis) {
+    let rung = async {
+        // Lives as long as the database handle we hold.
+        let _ = bell.changed().await;
+        http.clock.sleep(LOOK_PAUSE).await;
+    };
+    tokio::select! {
+        () = rung => {}
+        () = http.clock.sleep_until(until) => {}
     }
 }
 
@@ -378,20 +403,7 @@ pub async fn retry(
     let old_id = old.id.clone();
     let request = http.db.read(move |tx| job::find_request(tx, &old_id)).await?;
     let request = request.ok_or_else(|| no_job(&old.id))?;
-    let (first_poll_ms, least_poll_ms) = input::polls(&http, old.kind);
-    let new = NewJob {
-        kind: old.kind,
-        request,
-        callback_id: old.callback_id,
-        title: old.details.title,
-        labels: old.details.labels,
-        metadata: old.details.metadata,
-        priority: old.details.priority,
-        hold: false,
-        deadline_at: http.clock.now().saturating_add(http.settings.deadline),
-        retry_of: Some(old.id),
-        first_poll_ms,
-        least_poll_ms,
-    };
-    take_in(&http, new, key, None).await
+    let (deadline_at, polls) =
+        (http.clock.now().saturating_add(http.settings.deadline), input::polls(&http, old.kind));
+    take_in(&http, NewJob::again(old, request, deadline_at, polls), key, None).await
 }

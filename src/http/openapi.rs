@@ -1,6 +1,8 @@
 //! The OpenAPI 3.1 document, made from the table of routes and the list of problems. Committed as
 //! `docs/openapi.json`; a test fails when the two differ.
 
+mod groups;
+
 use serde_json::{Map, Value, json};
 
 use super::problem;
@@ -27,7 +29,7 @@ pub fn document() -> Value {
         "paths": paths,
         "components": {
             "securitySchemes": {"api_key": {"type": "http", "scheme": "bearer"}},
-            "schemas": schemas(),
+            "schemas": all_schemas(),
         },
     })
 }
@@ -42,10 +44,11 @@ fn operation(doc: &Doc) -> Value {
     parameters.extend(doc.query.iter().map(|(name, what)| {
         json!({"name": name, "in": "query", "required": false, "description": what, "schema": {"type": "string"}})
     }));
-    if doc.path == "/api/jobs" && doc.method == "post" || doc.path.ends_with("/retry") {
+    let makes_jobs = matches!(doc.path, "/api/jobs" | "/api/groups") || doc.path.contains("/retry");
+    if makes_jobs && doc.method == "post" {
         parameters.push(json!({
             "name": "Idempotency-Key", "in": "header", "required": false,
-            "description": "The same key with the same body gives the first answer again; kept until the job has ended and 7 days more.",
+            "description": "The same key with the same body gives the first answer again; kept until the job or group has ended and 7 days more.",
             "schema": {"type": "string", "maxLength": 255},
         }));
     }
@@ -67,7 +70,7 @@ fn operation(doc: &Doc) -> Value {
     });
     if let Some(name) = doc.body {
         operation["requestBody"] = json!({
-            "required": matches!(name, "NewJob" | "Adopt"),
+            "required": matches!(name, "NewJob" | "NewGroup" | "Adopt"),
             "content": {"application/json": {"schema": reference(name)}},
         });
     }
@@ -97,6 +100,10 @@ fn operation_id(doc: &Doc) -> String {
 
 fn reference(name: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+fn all_of<const N: usize>(names: [&str; N]) -> [Value; N] {
+    names.map(reference)
 }
 
 fn text() -> Value {
@@ -129,6 +136,14 @@ fn page_of(name: &str) -> Value {
     }))
 }
 
+fn all_schemas() -> Value {
+    let (mut all, mut of_groups) = (schemas(), groups::schemas());
+    if let (Some(all), Some(more)) = (all.as_object_mut(), of_groups.as_object_mut()) {
+        all.append(more);
+    }
+    all
+}
+
 fn schemas() -> Value {
     json!({
         "Job": whole(job()),
@@ -150,7 +165,8 @@ fn schemas() -> Value {
             "upstream_says": text(), "job_id": maybe("string"), "state": maybe("string")})),
         "AdoptedPage": page_of("Adopted"),
         "DryRun": whole(dry_run()),
-        "EndedOrDryRun": {"anyOf": [reference("Job"), reference("DryRun")]},
+        "JobOrGroup": {"anyOf": all_of(["Job", "Group"])},
+        "EndedOrDryRun": {"anyOf": all_of(["Job", "Group", "DryRun", "GroupDryRun"])},
         "Retry": {"type": "object", "properties": {"accept_second_charge": {
             "type": "boolean", "description": "Needed when HeyGen may have charged for the old job already."}}},
         "Reject": {"type": "object", "properties": {"reason": {"type": "string", "maxLength": 500}}},
@@ -292,6 +308,8 @@ fn job() -> Value {
             "evidence": {"type": ["object", "null"], "description": "Of a job that was sent and has no result: when it was sent and with which key, how often HeyGen was asked and what it last answered, what was told unasked."},
             "late_result": late_result(),
             "retry_of": maybe("string"),
+            "group_id": {"type": ["string", "null"], "description": "The group it was submitted with."},
+            "group_row": {"type": ["integer", "null"], "description": "The row of the group that it was made of, from 1."},
             "adopted": {"type": "boolean", "description": "Not submitted here: found at HeyGen."},
             "note": {"type": ["string", "null"], "description": "What it waits for or last ran into."},
             "waiting": waiting("What holds all queued jobs up, and until when. Null in events, and in the answer to a submit."),
@@ -314,18 +332,19 @@ fn failure() -> Map<String, Value> {
         "message": {"type": "string", "description": "HeyGen's own words."},
         "request_id": {"type": "string", "description": "HeyGen's id of the request it refused; its support asks for it."},
         "class": {"enum": classes},
-        "for_user": {"type": "string", "description": "A sentence your user may be shown."},
-        "advice": {"type": "string", "description": "What you can do."},
     });
     all.as_object().cloned().unwrap_or_default()
 }
 
 fn job_failure() -> Value {
     let mut all = failure();
-    all.insert(
-        "reelhook_does".to_owned(),
-        json!({"type": "string", "description": "What happens by itself."}),
-    );
+    for (name, description) in [
+        ("for_user", "A sentence your user may be shown."),
+        ("advice", "What you can do."),
+        ("reelhook_does", "What happens by itself."),
+    ] {
+        all.insert(name.to_owned(), json!({"type": "string", "description": description}));
+    }
     json!({"type": ["object", "null"], "required": ["message"], "properties": all})
 }
 
@@ -355,10 +374,14 @@ fn upstream() -> Value {
             "today": {"type": "object", "description": "Of the day, UTC.", "properties": {
                 "jobs": {"type": "integer"}, "most_jobs": maybe("integer"),
                 "credits": maybe("number"), "most_credits": maybe("number"), "ends_at": time()}},
-            "balance": {"type": ["object", "null"], "description": "What HeyGen told at the last look.",
-                "properties": {"left": {"type": "number"}, "at": time()}},
+            "balance": balance(),
         },
     })
+}
+
+fn balance() -> Value {
+    json!({"type": ["object", "null"], "description": "What HeyGen told at the last look.",
+        "properties": {"left": {"type": "number"}, "at": time()}})
 }
 
 fn kinds() -> Vec<&'static str> {
@@ -396,7 +419,7 @@ fn event() -> Value {
     json!({
         "number": {"type": "integer"}, "id": text(), "type": text(), "job_id": maybe("string"),
         "job_sequence": {"type": "integer"}, "created_at": time(),
-        "data": {"description": "The job as it was then; of `heygen.*` what HeyGen sent."},
+        "data": {"description": "The job as it was then; of `group.finished` the group; of `heygen.*` what HeyGen sent."},
     })
 }
 

@@ -7,7 +7,6 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::domain::job::Failure;
-use crate::domain::job_json::failure_json;
 use crate::heygen::fault::Fault;
 use crate::store;
 
@@ -58,7 +57,7 @@ macro_rules! problems {
 }
 
 problems! {
-    NotJson "not_json" 400 false "The body is not JSON"
+    NotJson "not_json" 400 false "The body is no JSON object"
         "Send one JSON object with `Content-Type: application/json`.",
     InvalidRequest "invalid_request" 422 false "The request is not right"
         "Correct what is named, field by field in `errors`; nothing was done.",
@@ -75,7 +74,7 @@ problems! {
     UnknownAddress "unknown_webhook_address" 401 false "This webhook address belongs to no job"
         "Per-job addresses are made by reelhook and sent to HeyGen with the job. Use /webhooks/heygen for signed webhooks.",
     NotFound "not_found" 404 false "There is no such thing"
-        "Check the id; `detail` says of what. The list of the same things shows those there are.",
+        "Check the id; a list of the same things shows those there are.",
     NoRoute "no_route" 404 false "There is no such address"
         "/api/openapi.json lists every address.",
     MethodNotAllowed "method_not_allowed" 405 false "This address does not take that method"
@@ -92,12 +91,14 @@ problems! {
         "Only a job that failed, was canceled, or whose outcome is unknown can be retried.",
     Adopted "adopted" 409 false "The job was not submitted here, so its request is not known"
         "Submit it anew with POST /api/jobs.",
+    NothingToRetry "nothing_to_retry" 409 false "No job of the group is left to retry"
+        "Jobs that failed or expired are retried once with their group; what became of that is in the new group, which names this one in `retry_of`.",
     SecondCharge "second_charge" 409 false "HeyGen may have charged for this job already"
         "Its outcome is unknown, so another try may be paid twice. Send `{\"accept_second_charge\": true}` to accept that.",
     EndpointConflict "webhook_endpoint_conflict" 409 false "HeyGen has this webhook endpoint with a secret we do not know"
         "HeyGen tells a secret only once. `reelhook webhook rotate ENDPOINT_ID` gets a new one, or remove it first.",
     TooLarge "too_large" 413 false "The body is too large"
-        "Webhooks may have 1 MiB, API requests 1 MiB.",
+        "Webhooks may have 1 MiB, API requests 1 MiB, groups 16 MiB.",
     NoPublicUrl "no_public_url" 409 false "The server does not know its public address"
         "Start it with --public-url https://… (or REELHOOK_PUBLIC_URL), the address HeyGen reaches it by.",
     ProbeFailed "probe_failed" 409 true "The public address does not answer"
@@ -169,7 +170,7 @@ impl Problem {
         for (name, value) in [
             ("detail", self.detail.as_ref().map(|text| json!(text))),
             ("errors", (!self.errors.is_empty()).then_some(errors)),
-            ("upstream", self.upstream.as_ref().map(|said| failure_json(said))),
+            ("upstream", self.upstream.as_ref().map(|said| upstream_json(said))),
             ("retry_after_s", (kind.status() == 503).then(|| json!(RETRY_AFTER_S))),
             ("request_id", request_id.map(|id| json!(id))),
             ("instance", instance.map(|path| json!(path))),
@@ -201,6 +202,16 @@ impl Problem {
         }
         response
     }
+}
+
+/// What HeyGen said to a call made for this request. No job failed, so what is said of one that did
+/// is left out.
+fn upstream_json(said: &Failure) -> Value {
+    let mut shown = json!(said);
+    if let Some(shown) = shown.as_object_mut() {
+        shown.remove("for_user");
+    }
+    shown
 }
 
 impl From<Kind> for Problem {

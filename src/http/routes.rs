@@ -7,7 +7,8 @@ use axum::routing::{MethodRouter, any, delete, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
-    Http, adopt, answer, auth, doctor, hook, jobs, keys, ops, query, receipts, upstream, videos, webhooks,
+    Http, adopt, answer, auth, doctor, groups, hook, jobs, keys, ops, query, receipts, upstream, videos,
+    webhooks,
 };
 
 /// A route as the API description shows it.
@@ -44,12 +45,20 @@ const SUBMIT: [(&str, &str); 2] = [
         "`true`: store and send nothing; answer 200 with the `kind`, `method`, `path` and `body` of the call to HeyGen, and with the `errors` of a check that was left out.",
     ),
 ];
-const JOB_LIST: [(&str, &str); 9] = [
+const SUBMIT_GROUP: [(&str, &str); 2] = [
+    WAIT[0],
+    (
+        "dry_run",
+        "`true`: store and send nothing; answer 200 with how many `jobs` there would be, their `cost` if it is known, and the `first`.",
+    ),
+];
+const JOB_LIST: [(&str, &str); 10] = [
     PAGE[0],
     PAGE[1],
     ("state", "Only jobs in this state."),
     ("kind", "Only jobs of this kind."),
     ("callback_id", "Only jobs with this callback id of yours."),
+    ("group", "Only jobs of this group."),
     ("label", "Only jobs with this label, as NAME:VALUE."),
     ("created_after", "Only jobs made after this RFC 3339 time."),
     ("created_before", "Only jobs made before this RFC 3339 time."),
@@ -63,7 +72,7 @@ pub const TABLE: &[Doc] = &[
     Doc {
         query: &SUBMIT,
         body: Some("NewJob"),
-        answer: (202, Some("Job")),
+        answer: (202, Some("JobOrGroup")),
         also: &[(200, Some("EndedOrDryRun"))],
         ..doc("post", "/api/jobs", "Submit a job. `Idempotency-Key` makes it safe to repeat.")
     },
@@ -99,6 +108,37 @@ pub const TABLE: &[Doc] = &[
         body: Some("Adopt"),
         answer: (200, Some("AdoptedPage")),
         ..doc("post", "/api/jobs/adopt", "Make jobs of one page of what HeyGen has and we did not submit.")
+    },
+    Doc {
+        query: &SUBMIT_GROUP,
+        body: Some("NewGroup"),
+        answer: (202, Some("Group")),
+        also: &[(200, Some("EndedOrDryRun"))],
+        ..doc("post", "/api/groups", "Submit many jobs together: a template, and rows to fill it with.")
+    },
+    Doc {
+        query: &PAGE,
+        answer: (200, Some("GroupPage")),
+        ..doc("get", "/api/groups", "List groups, newest first.")
+    },
+    Doc {
+        query: &WAIT,
+        answer: (200, Some("Group")),
+        also: &[(202, Some("Group"))],
+        ..doc("get", "/api/groups/{id}", "One group, with its jobs counted by state.")
+    },
+    Doc {
+        answer: (200, Some("CanceledGroup")),
+        ..doc("post", "/api/groups/{id}/cancel", "Cancel the jobs of a group that were not sent yet.")
+    },
+    Doc {
+        body: Some("Retry"),
+        answer: (202, Some("RetriedGroup")),
+        ..doc(
+            "post",
+            "/api/groups/{id}/retry-failed",
+            "Make a new group of the jobs that failed or expired, each retried once.",
+        )
     },
     Doc { answer: (200, Some("Job")), ..doc("post", "/api/jobs/{id}/approve", "Let a held job go.") },
     Doc {
@@ -191,6 +231,11 @@ fn handler(method: &str, path: &str) -> Option<MethodRouter<Http>> {
         ("post", "/api/jobs/{id}/refresh") => post(jobs::refresh),
         ("post", "/api/jobs/{id}/retry") => post(jobs::retry),
         ("post", "/api/jobs/adopt") => post(adopt::adopt),
+        ("post", "/api/groups") => post(groups::submit),
+        ("get", "/api/groups") => get(groups::list),
+        ("get", "/api/groups/{id}") => get(groups::get),
+        ("post", "/api/groups/{id}/cancel") => post(groups::cancel),
+        ("post", "/api/groups/{id}/retry-failed") => post(groups::retry_failed),
         ("post", "/api/jobs/{id}/approve") => post(jobs::approve),
         ("post", "/api/jobs/{id}/reject") => post(jobs::reject),
         ("get", "/api/jobs/{id}/events") => get(jobs::events),

@@ -103,8 +103,13 @@ pub async fn state(http: &Http) -> Result<Value> {
             "most_credits": limit.daily_credits.map(units),
             "ends_at": rfc3339((today.day + 1) * DAY),
         },
-        "balance": limit.balance.map(|(has, at)| json!({"left": units(has), "at": rfc3339(at)})),
+        "balance": balance_json(&limit),
     }))
+}
+
+/// What HeyGen told at the last look.
+pub fn balance_json(limit: &Limit) -> Option<Value> {
+    limit.balance.map(|(has, at)| json!({"left": units(has), "at": rfc3339(at)}))
 }
 
 /// Thousandths as credits or dollars.

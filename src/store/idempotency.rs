@@ -5,13 +5,14 @@ use super::error::Result;
 use crate::domain::time::{DAY, Millis};
 use crate::params;
 
-/// A key is kept until its job is terminal and this much longer.
+/// A key is kept until its job or group has ended and this much longer.
 pub const KEPT_AFTER_END: Millis = 7 * DAY;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remembered {
     pub fingerprint: Vec<u8>,
-    pub job_id: String,
+    /// Of the job or the group that was made; the column is called `job_id`.
+    pub id: String,
     pub answer: String,
 }
 
@@ -20,7 +21,7 @@ pub fn find(tx: &mut Tx, owner: &str, key: &str) -> Result<Option<Remembered>> {
         "SELECT fingerprint, job_id, answer FROM idempotency WHERE owner = ?1 AND idempotency_key = ?2",
         params![owner, key],
     )?;
-    row.map(|mut r| Ok(Remembered { fingerprint: r.bytes(0)?, job_id: r.text(1)?, answer: r.text(2)? }))
+    row.map(|mut r| Ok(Remembered { fingerprint: r.bytes(0)?, id: r.text(1)?, answer: r.text(2)? }))
         .transpose()
 }
 
@@ -29,16 +30,17 @@ pub fn insert(tx: &mut Tx, owner: &str, key: &str, first: &Remembered, now: Mill
     let added = tx.execute(
         "INSERT INTO idempotency (owner, idempotency_key, fingerprint, job_id, answer, created_at) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (owner, idempotency_key) DO NOTHING",
-        params![owner, key, &first.fingerprint, &first.job_id, &first.answer, now],
+        params![owner, key, &first.fingerprint, &first.id, &first.answer, now],
     )?;
     Ok(added == 1)
 }
 
-/// Forgets the keys of jobs that ended long enough ago. How many.
+/// Forgets the keys of jobs and groups that ended long enough ago. How many.
 pub fn purge(tx: &mut Tx, now: Millis, most: i64) -> Result<u64> {
     tx.execute(
         "DELETE FROM idempotency WHERE job_id IN (SELECT i.job_id FROM idempotency i \
-         JOIN job j ON j.id = i.job_id WHERE j.finished_at < ?1 ORDER BY i.job_id LIMIT ?2)",
+         LEFT JOIN job j ON j.id = i.job_id LEFT JOIN job_group g ON g.id = i.job_id \
+         WHERE COALESCE(j.finished_at, g.finished_at) < ?1 ORDER BY i.job_id LIMIT ?2)",
         params![now - KEPT_AFTER_END, most],
     )
 }

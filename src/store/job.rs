@@ -11,40 +11,58 @@ use crate::domain::time::Millis;
 use crate::params;
 
 const COLUMNS: &str = "id, version, kind, state, callback_id, upstream_id, upstream_video_id, retry_of, \
-                       created_at, updated_at, deadline_at, finished_at, details";
-/// Rows of one update.
+                       group_id, created_at, updated_at, deadline_at, finished_at, details";
+/// Rows of one statement.
 const MAX_ROWS: usize = 64;
 
 /// `request` is HeyGen's own body as the caller gave it.
 pub fn insert(tx: &mut Tx, job: &Job, request: &str) -> Result<()> {
-    let details = details_text(job)?;
-    tx.execute(
-        "INSERT INTO job (id, version, kind, state, callback_id, upstream_id, upstream_video_id, retry_of, \
-         created_at, updated_at, deadline_at, finished_at, details, search) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
-        params![
-            &job.id,
-            job.version,
-            job.kind.name(),
-            job.state.name(),
-            &job.callback_id,
-            &job.upstream_id,
-            &job.upstream_video_id,
-            &job.retry_of,
-            job.created_at,
-            job.updated_at,
-            job.deadline_at,
-            job.finished_at,
-            &details,
-            &search_text(job),
-        ],
-    )?;
-    tx.execute("INSERT INTO job_request (job_id, body) VALUES (?1, ?2)", params![&job.id, request])?;
-    for (name, value) in &job.details.labels {
-        tx.execute(
-            "INSERT INTO job_label (name, value, job_id) VALUES (?1, ?2, ?3)",
-            params![name, value, &job.id],
-        )?;
+    insert_many(tx, &[(job, request)])
+}
+
+/// The same for jobs that are made together, in few statements.
+pub fn insert_many(tx: &mut Tx, jobs: &[(&Job, &str)]) -> Result<()> {
+    for chunk in chunks(jobs, MAX_ROWS) {
+        let texts = chunk.iter().map(|(job, _)| Ok((details_text(job)?, search_text(job))));
+        let texts = texts.collect::<Result<Vec<(String, String)>>>()?;
+        let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 15);
+        for ((job, _), (details, search)) in chunk.iter().zip(&texts) {
+            values.extend_from_slice(params![
+                &job.id,
+                job.version,
+                job.kind.name(),
+                job.state.name(),
+                &job.callback_id,
+                &job.upstream_id,
+                &job.upstream_video_id,
+                &job.retry_of,
+                &job.group_id,
+                job.created_at,
+                job.updated_at,
+                job.deadline_at,
+                job.finished_at,
+                details,
+                search,
+            ]);
+        }
+        let rows = value_rows(chunk.len(), 15);
+        tx.execute(&format!("INSERT INTO job ({COLUMNS}, search) VALUES {rows}"), &values)?;
+        let requests: Vec<Param> =
+            chunk.iter().flat_map(|(job, request)| [Param::from(&job.id), Param::from(*request)]).collect();
+        let rows = value_rows(chunk.len(), 2);
+        tx.execute(&format!("INSERT INTO job_request (job_id, body) VALUES {rows}"), &requests)?;
+        insert_labels(tx, chunk)?;
+    }
+    Ok(())
+}
+
+fn insert_labels(tx: &mut Tx, jobs: &[(&Job, &str)]) -> Result<()> {
+    let labels = jobs.iter().flat_map(|(job, _)| job.details.labels.iter().map(|(n, v)| (n, v, &job.id)));
+    for chunk in chunks(&labels.collect::<Vec<_>>(), MAX_ROWS) {
+        let values: Vec<Param> =
+            chunk.iter().flat_map(|(name, value, id)| [*name, *value, *id].map(Param::from)).collect();
+        let rows = value_rows(chunk.len(), 3);
+        tx.execute(&format!("INSERT INTO job_label (name, value, job_id) VALUES {rows}"), &values)?;
     }
     Ok(())
 }
@@ -119,12 +137,29 @@ pub fn find_request(tx: &mut Tx, id: &str) -> Result<Option<String>> {
     tx.one("SELECT body FROM job_request WHERE job_id = ?1", params![id])?.map(|mut r| r.text(0)).transpose()
 }
 
+/// The jobs of a group that did not complete and that nobody has retried yet, each with its request, the
+/// oldest first.
+pub fn list_unretried(tx: &mut Tx, group_id: &str) -> Result<Vec<(Job, String)>> {
+    let sql = format!(
+        "SELECT {COLUMNS}, body FROM job JOIN job_request ON job_id = id WHERE group_id = ?1 \
+         AND state IN ('failed', 'canceled') AND NOT EXISTS (SELECT 1 FROM job later WHERE later.retry_of = job.id) ORDER BY id"
+    );
+    let rows = tx.query(&sql, params![group_id])?;
+    rows.into_iter()
+        .map(|mut row| {
+            let body = row.text(14)?;
+            Ok((read(row)?, body))
+        })
+        .collect()
+}
+
 /// What a list shows. Every filter given must hold.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     pub state: Option<State>,
     pub kind: Option<Kind>,
     pub callback_id: Option<String>,
+    pub group: Option<String>,
     pub label: Option<(String, String)>,
     pub created_after: Option<Millis>,
     pub created_before: Option<Millis>,
@@ -140,6 +175,7 @@ pub fn list(tx: &mut Tx, filter: &Filter, before: Option<&str>, limit: i64) -> R
     ask.and("state = ?", filter.state.map(State::name));
     ask.and("kind = ?", filter.kind.map(Kind::name));
     ask.and("callback_id = ?", filter.callback_id.as_deref());
+    ask.and("group_id = ?", filter.group.as_deref());
     ask.and("created_at > ?", filter.created_after);
     ask.and("created_at < ?", filter.created_before);
     // An open state is asked for through the index of open jobs.
@@ -200,7 +236,7 @@ fn read(mut row: Row) -> Result<Job> {
     let id = row.text(0)?;
     let lie = |column, why: String| Error::Corrupt { table: "job", column, id: id.clone(), why };
     let (kind, state) = (row.text(2)?, row.text(3)?);
-    let details: Details = serde_json::from_str(&row.text(12)?).map_err(|e| lie("details", e.to_string()))?;
+    let details: Details = serde_json::from_str(&row.text(13)?).map_err(|e| lie("details", e.to_string()))?;
     Ok(Job {
         version: row.int(1)?,
         kind: Kind::parse(&kind).ok_or_else(|| lie("kind", kind))?,
@@ -209,10 +245,11 @@ fn read(mut row: Row) -> Result<Job> {
         upstream_id: row.opt_text(5)?,
         upstream_video_id: row.opt_text(6)?,
         retry_of: row.opt_text(7)?,
-        created_at: row.int(8)?,
-        updated_at: row.int(9)?,
-        deadline_at: row.int(10)?,
-        finished_at: row.opt_int(11)?,
+        group_id: row.opt_text(8)?,
+        created_at: row.int(9)?,
+        updated_at: row.int(10)?,
+        deadline_at: row.int(11)?,
+        finished_at: row.opt_int(12)?,
         details,
         id,
     })

@@ -7,10 +7,11 @@ use super::error::{Error, Result};
 use crate::domain::time::Millis;
 use crate::params;
 
-pub(super) const ALL: [(i64, &str, &str); 3] = [
+pub(super) const ALL: [(i64, &str, &str); 4] = [
     (1, "init", include_str!("../../migrations/0001_init.sql")),
     (2, "parked_also", include_str!("../../migrations/0002_parked_also.sql")),
     (3, "submission", include_str!("../../migrations/0003_submission.sql")),
+    (5, "group", include_str!("../../migrations/0005_group.sql")),
 ];
 
 /// Brings the schema up to date inside the caller's transaction, or, on SQLite, statement by statement.
@@ -20,13 +21,12 @@ pub(super) fn run(tx: &mut Tx, now: Millis) -> Result<()> {
          digest TEXT NOT NULL, applied_at BIGINT NOT NULL)",
     )?;
     let done = tx.query("SELECT number, digest FROM migration ORDER BY number", &[])?;
-    let mut last = 0;
+    let mut known = vec![];
     for mut row in done {
         let (number, digest) = (row.int(0)?, row.text(1)?);
         let Some((_, name, sql)) = ALL.iter().find(|(n, ..)| *n == number) else {
             return Err(Error::Unfit(format!(
-                "the database has schema {number}, this program knows {}; start a newer reelhook",
-                ALL.len()
+                "the database has schema {number}, which this program does not know; start a newer reelhook"
             )));
         };
         if digest != digest_of(sql) {
@@ -35,9 +35,9 @@ pub(super) fn run(tx: &mut Tx, now: Millis) -> Result<()> {
                  start the reelhook that made it, or a newer one"
             )));
         }
-        last = number;
+        known.push(number);
     }
-    for (number, name, sql) in ALL.iter().filter(|(n, ..)| *n > last) {
+    for (number, name, sql) in ALL.iter().filter(|(n, ..)| !known.contains(n)) {
         tx.batch(&format!("BEGIN; {sql}"))?;
         tx.execute(
             "INSERT INTO migration (number, name, digest, applied_at) VALUES (?1, ?2, ?3, ?4)",

@@ -155,6 +155,18 @@ impl Drop for Postgres {
     }
 }
 
+/// A statement to the server itself, outside of any transaction. Blocks.
+pub(super) fn administer(address: &str, statement: &str) -> Result<()> {
+    Connection::open(&config(address)?)?.client.batch_execute(statement).map_err(|e| sort(&e))
+}
+
+/// How a setting of the server stands. Blocks.
+pub(super) fn show(address: &str, setting: &str) -> Result<String> {
+    let mut connection = Connection::open(&config(address)?)?;
+    let row = connection.client.query_one(&format!("SHOW {setting}"), &[]).map_err(|e| sort(&e))?;
+    row.try_get(0).map_err(|e| sort(&e))
+}
+
 fn spawn(work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     std::thread::Builder::new()
         .name("reelhook-pg".to_owned())

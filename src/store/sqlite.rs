@@ -108,7 +108,13 @@ fn lock(path: &Path) -> Result<File> {
         .truncate(false)
         .write(true)
         .open(&name)
-        .map_err(|e| Error::Unavailable(format!("cannot open {}: {e}", Path::new(&name).display())))?;
+        .map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Error::Unfit(format!(
+                "{} cannot be made, because its directory is not there; make that, or give another --database",
+                path.display()
+            )),
+            _ => Error::Unavailable(format!("cannot open {}: {e}", Path::new(&name).display())),
+        })?;
     file.try_lock().map_err(|e| match e {
         std::fs::TryLockError::WouldBlock => Error::Unfit(format!(
             "{} is in use by another reelhook; stop that one, or give this one another --database",

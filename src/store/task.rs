@@ -7,6 +7,7 @@ use super::db::Tx;
 use super::error::{Error, Result};
 use super::row::{Param, Row};
 use super::sql::{chunks, value_rows};
+use crate::domain::job::Priority;
 use crate::domain::task::{Claimed, Lane, Outcome, TaskKind, TaskOp};
 use crate::domain::time::Millis;
 use crate::params;
@@ -21,12 +22,7 @@ pub fn apply(tx: &mut Tx, subject: &str, op: TaskOp) -> Result<()> {
     match op {
         TaskOp::Add(kind, due_at) => add_many(tx, kind, &[subject], due_at),
         TaskOp::Queue(priority, due_at) => {
-            add_many(tx, TaskKind::Submit, &[subject], due_at)?;
-            tx.execute(
-                "UPDATE task SET priority = ?3 WHERE subject = ?1 AND kind = ?2 AND priority <> ?3",
-                params![subject, TaskKind::Submit.name(), priority.number()],
-            )?;
-            Ok(())
+            insert_many(tx, &[(subject, TaskKind::Submit, due_at, priority)], 0)
         }
         // Also while it runs: settling leaves a time that was changed meanwhile as it is. So it is
         // changed even when it was claimed in the very millisecond it is hastened to.
@@ -89,29 +85,44 @@ pub fn split(tx: &mut Tx, task: &Claimed, at: Millis) -> Result<bool> {
     if !settle(tx, task, &Outcome::Done, at)? {
         return Ok(false);
     }
-    let subjects: Vec<&str> = task.subjects().collect();
-    insert_many(tx, task.kind, &subjects, at, task.attempt)?;
+    let tasks = task.subjects().map(|subject| (subject, task.kind, at, Priority::default()));
+    insert_many(tx, &tasks.collect::<Vec<_>>(), task.attempt)?;
     Ok(true)
 }
 
 /// One task per subject; one that is there already only changes its time.
 pub fn add_many(tx: &mut Tx, kind: TaskKind, subjects: &[&str], due_at: Millis) -> Result<()> {
-    insert_many(tx, kind, subjects, due_at, 0)
+    let tasks = subjects.iter().map(|subject| (*subject, kind, due_at, Priority::default()));
+    insert_many(tx, &tasks.collect::<Vec<_>>(), 0)
 }
 
-/// A dead task begins anew: it was given up, and somebody wants it done all the same.
-fn insert_many(tx: &mut Tx, kind: TaskKind, subjects: &[&str], due_at: Millis, attempt: i64) -> Result<()> {
-    for chunk in chunks(subjects, MAX_ROWS) {
+/// A task as it is added: subject, kind, when it is due, and which goes first of those that wait for a
+/// slot.
+pub type New<'a> = (&'a str, TaskKind, Millis, Priority);
+
+/// The same for tasks of any kind, none of them twice, that have had so many attempts. A dead task begins
+/// anew: it was given up, and somebody wants it done all the same.
+pub fn insert_many(tx: &mut Tx, tasks: &[New], attempt: i64) -> Result<()> {
+    for chunk in chunks(tasks, MAX_ROWS) {
         let sql = format!(
-            "INSERT INTO task (subject, kind, lane, due_at, attempt) VALUES {} \
+            "INSERT INTO task (subject, kind, lane, due_at, attempt, priority) VALUES {} \
              ON CONFLICT (subject, kind) DO UPDATE SET due_at = excluded.due_at, dead_at = NULL, \
+             priority = excluded.priority, \
              attempt = CASE WHEN task.dead_at IS NULL THEN task.attempt ELSE excluded.attempt END, \
              reason = CASE WHEN task.dead_at IS NULL THEN task.reason ELSE NULL END",
-            value_rows(chunk.len(), 5)
+            value_rows(chunk.len(), 6)
         );
-        let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 5);
-        for subject in chunk {
-            values.extend_from_slice(params![*subject, kind.name(), kind.lane().number(), due_at, attempt]);
+        let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 6);
+        for (subject, kind, due_at, priority) in chunk {
+            let lane = kind.lane().number();
+            values.extend_from_slice(params![
+                *subject,
+                kind.name(),
+                lane,
+                *due_at,
+                attempt,
+                priority.number()
+            ]);
         }
         tx.execute(&sql, &values)?;
     }
@@ -258,12 +269,13 @@ pub fn is_held(tx: &mut Tx, task: &Claimed) -> Result<bool> {
     Ok(row.is_some())
 }
 
-/// Gives back what was claimed and not run; the attempt is not spent.
-pub fn give_back(tx: &mut Tx, tasks: &[Claimed]) -> Result<()> {
-    for task in tasks {
-        again(tx, task, task.due_at, None, 1, None)?;
-    }
-    Ok(())
+/// Gives back whatever a claim took of which nothing was run; no attempt is spent. How many tasks.
+pub fn give_back(tx: &mut Tx, token: i64) -> Result<u64> {
+    tx.ring();
+    tx.execute(
+        "UPDATE task SET attempt = attempt - 1, lease_until = NULL, lease_token = NULL WHERE lease_token = ?1",
+        params![token],
+    )
 }
 
 /// Voids every lease. Only for a store whose one owner has just started: nobody else can hold any.

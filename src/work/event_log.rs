@@ -42,7 +42,10 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
             (next, entries(work, &page, position.floor(), now), Outcome::Snooze { until, lane: None })
         }
         Err(fault) => {
-            tracing::warn!(why = fault.why(), "HeyGen's event log cannot be read");
+            // Once, and not at every try.
+            if position.fault.as_ref() != Some(&fault.why()) {
+                tracing::warn!(why = fault.why(), "HeyGen's event log cannot be read");
+            }
             let outcome = after_fault(&fault, token.is_some(), &task, now, work.jitter());
             // A token upstream does not take is given up: the reading begins anew.
             let refused = matches!(fault, Fault::Refused(_) | Fault::NotFound(_));

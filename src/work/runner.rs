@@ -175,7 +175,14 @@ impl Runner {
                 });
                 all.collect::<store::Result<Vec<_>>>()
             })
-            .await?;
+            .await;
+        let claimed = match claimed {
+            Ok(claimed) => claimed,
+            Err(e) => {
+                self.disown(token, now);
+                return Err(e);
+            }
+        };
         let mut batches = vec![];
         for ((rule, _, mut permit), tasks) in wanted.into_iter().zip(claimed) {
             self.work.metrics.count_many(
@@ -189,6 +196,19 @@ impl Runner {
             }
         }
         Ok(batches)
+    }
+
+    /// A claim that failed may have been committed for all that: a connection can end between a commit
+    /// and its answer. Nobody runs what it took, so that is due again as soon as the store is back.
+    fn disown(&self, token: i64, claimed_at: Millis) {
+        let lease_until = claimed_at + RULES.iter().map(|rule| rule.lease).max().unwrap_or_default();
+        let work = self.work.clone();
+        tokio::spawn(async move {
+            let given_back = work.record(lease_until, move |tx| task::give_back(tx, token)).await;
+            if let Err(e) = given_back {
+                tracing::warn!(error = %e, "what was claimed waits for its lease to end");
+            }
+        });
     }
 
     async fn execute(&self, batch: Batch) {

@@ -134,6 +134,31 @@ async fn jobs_of_every_end(app: &mut TestApp, d: &mut Description) -> Vec<String
     ids
 }
 
+/// Groups of every way to make and end one. The first one's id.
+async fn groups(app: &mut TestApp, d: &mut Description) -> String {
+    let none = Value::Null;
+    let template = new_job("video", "{{title}}");
+    let body =
+        json!({"title": "rows.csv", "template": template, "rows": [{"title": "a"}, {"title": "b #fail"}]});
+    let new = "POST /api/groups";
+    d.call_with(app, new, "", "?dry_run=true", &[], &body).await.expect(200);
+    let group = d.call(app, new, "", &body).await.expect(202).json();
+    let id = group["id"].as_str().unwrap().to_owned();
+    d.call(app, new, "", &json!({"template": {}, "rows": []})).await.expect(422);
+    app.advance_s(60).await;
+    d.call(app, "GET /api/groups/{id}", &id, &none).await.expect(200);
+    d.call(app, "POST /api/groups/{id}/retry-failed", &id, &none).await.expect(202);
+    d.call(app, "POST /api/groups/{id}/retry-failed", &id, &none).await.expect(409);
+    let several = json!({"kind": "translation", "request": {
+        "video": {"type": "url", "url": "https://x"}, "output_languages": ["German", "French"]}});
+    d.call_with(app, "POST /api/jobs", "", "?dry_run=true", &[], &several).await.expect(200);
+    let several = d.call(app, "POST /api/jobs", "", &several).await.expect(202).json();
+    d.call(app, "POST /api/groups/{id}/cancel", several["id"].as_str().unwrap(), &none).await.expect(200);
+    d.call(app, "GET /api/groups", "", &none).await.expect(200);
+    app.advance_s(60).await;
+    id
+}
+
 async fn every_answer_is_as_the_description_says(fresh: &Fresh) {
     let mut app = TestApp::new(fresh).await;
     let mut d = Description::of(&app).await;
@@ -174,6 +199,8 @@ async fn every_answer_is_as_the_description_says(fresh: &Fresh) {
         assert_eq!(dry["errors"] != json!([]), mistakes, "{dry}");
     }
 
+    let group = groups(&mut app, &mut d).await;
+
     // Two end lost, and of one a file comes after all.
     app.advance_s(25 * 3_600).await;
     let upstream = app.job(late).await["upstream_id"].as_str().unwrap().to_owned();
@@ -200,11 +227,17 @@ async fn every_answer_is_as_the_description_says(fresh: &Fresh) {
     app.advance_s(60).await;
     d.call_with(&app, "POST /api/jobs", "", "?wait=1", &key, &new_job("video", "k")).await.expect(200);
     let events = d.call_with(&app, "GET /api/events", "", "?limit=200", &[], &none).await.json();
+    let mut groups_ended = 0;
     for event in events["data"].as_array().unwrap() {
         if event["type"].as_str().unwrap().starts_with("job.") {
             d.fits("#/components/schemas/Job", &event["data"], "an event");
+        } else if event["type"] == "group.finished" {
+            d.fits("#/components/schemas/Group", &event["data"], "an event");
+            groups_ended += 1;
         }
     }
+    assert!(groups_ended > 0);
+    d.call_with(&app, "GET /api/jobs", "", &format!("?group={group}"), &[], &none).await.expect(200);
     for query in ["", "?limit=2", "?state=failed&label=team:sales"] {
         d.call_with(&app, "GET /api/jobs", "", query, &[], &none).await.expect(200);
     }

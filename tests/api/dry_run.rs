@@ -136,8 +136,6 @@ async fn what_we_cannot_send_is_refused_without_the_check_too(fresh: &Fresh) {
         with(Kind::BackgroundRemoval, "request_id", json!("mine")),
         with(Kind::Template, "template_id", json!(null)),
         with(Kind::Template, "template_id", json!(7)),
-        with(Kind::Translation, "output_languages", json!(["German", "French"])),
-        with(Kind::Proofread, "output_languages", json!(["German", "French"])),
     ];
     for (body, pointer) in bodies {
         let answer = app.post("/api/jobs", &body).await;

@@ -69,7 +69,7 @@ async fn every_mistake_is_named_by_its_place(fresh: &Fresh) {
         (agent(json!(null)), "/request/prompt"),
         (agent(json!("")), "/request/prompt"),
         (translation(json!([])), "/request/output_languages"),
-        (translation(json!(["German", "French"])), "/request/output_languages"),
+        (translation(json!(["German", "German"])), "/request/output_languages/1"),
         (translation(json!("German")), "/request/output_languages"),
         (with("/callback_id", json!("")), "/callback_id"),
         (with("/callback_id", json!(7)), "/callback_id"),

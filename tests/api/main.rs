@@ -14,6 +14,8 @@ mod door;
 mod dry_run;
 mod event_log;
 mod faults;
+mod groups;
+mod groups_end;
 mod guides;
 mod guides_jobs;
 mod hints;

@@ -341,7 +341,7 @@ async fn guide_001_the_log_can_be_kept_in_a_file() {
     for _ in 0..2 {
         let ran = run(&serve).await.expect(1);
         assert_eq!(ran.problem()["code"], "cli_store");
-        assert!(ran.problem()["hint"].as_str().unwrap().contains("directory"));
+        assert!(ran.problem()["detail"].as_str().unwrap().contains("its directory is not there"));
         assert!(ran.err.contains("slots = 10 (the default)"), "{}", ran.err);
     }
     let kept = std::fs::read_to_string(&file).unwrap();

@@ -9,8 +9,8 @@ use crate::{run, run_in};
 async fn help_says_what_there_is() {
     let ran = run(&["--help"]).await.expect(0);
     for word in [
-        "serve", "demo", "sandbox", "job", "receipt", "event", "webhook", "key", "doctor", "upstream",
-        "simulate",
+        "serve", "demo", "sandbox", "selftest", "job", "receipt", "event", "webhook", "key", "doctor",
+        "upstream", "simulate",
     ] {
         assert!(ran.out.lines().any(|l| l.trim_start().starts_with(&format!("{word} "))), "{word}");
     }
@@ -42,11 +42,19 @@ async fn help_says_what_there_is() {
         &["upstream", "pause"],
         &["upstream", "resume"],
         &["simulate"],
+        &["selftest"],
         &["completion"],
     ] {
         let ran = run(&[args, &["--help"]].concat()).await.expect(0);
         assert!(ran.out.contains(&format!("  reelhook {}", args.join(" "))), "{args:?}: no example");
         assert!(ran.out.lines().all(|l| l.chars().count() <= 100), "{args:?}: too wide");
+        // Broken in two by a terminal, they could not be copied.
+        let examples = ran.out.lines().filter(|l| !l.starts_with("    ") && l.contains("reelhook "));
+        assert!(
+            examples.clone().all(|l| l.chars().count() <= 80),
+            "{args:?}: {:?}",
+            examples.collect::<Vec<_>>()
+        );
     }
 }
 

@@ -4,7 +4,9 @@
 mod canned;
 mod commands;
 mod flags;
+mod groups;
 mod real;
+mod selftest;
 mod settings;
 mod simulate;
 

@@ -12,13 +12,13 @@ use tokio::net::TcpListener;
 
 use crate::{Ran, nowhere, run_in};
 
-struct Server {
+pub struct Server {
     url: String,
     _directory: TempDir,
 }
 
 impl Server {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let database = directory.path().join("cli.db").to_str().expect("a path").to_owned();
         let flags = [
@@ -38,7 +38,7 @@ impl Server {
         Self { url, _directory: directory }
     }
 
-    async fn run(&self, args: &[&str]) -> Ran {
+    pub async fn run(&self, args: &[&str]) -> Ran {
         run_in(&[("REELHOOK_URL", &self.url), ("HEYGEN_WEBHOOK_SECRET", "whsec_real")], args, "").await
     }
 }
@@ -99,11 +99,14 @@ async fn guide_003_a_simulated_webhook_becomes_a_receipt() {
     let refused = server.run(&["receipt", "list", "--verdict", "refused"]).await.expect(0).json();
     let id = refused["data"][0]["id"].as_str().unwrap();
     let shown = server.run(&["receipt", "show", id, "--output", "table"]).await.expect(0).out;
+    let (above, _) = shown.split_once("Headers").unwrap();
+    assert!(above.lines().all(|line| line.chars().count() <= 80), "{above}");
+    let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
     for part in [
         "refused",
         "Signature",
-        "  1. signature: 64 hex digits, but made with none of the 1 secret(s) that live now, or over other bytes",
-        "  2. so it is not signed: the signature was made with another secret or over other bytes",
+        "1. signature: 64 hex digits, but made with none of the 1 secret(s) that live now, or over other bytes",
+        "2. so it is not signed: the signature was made with another secret or over other bytes",
         "refused: the signature was made with another secret",
         "sha256",
         "Headers",

@@ -141,5 +141,6 @@ async fn a_span_a_rate_or_a_count_of_nothing_is_refused() {
         assert!(ran.err.contains(words), "{args:?}: {}", ran.err);
     }
     let help = run(&["simulate", "--help"]).await.expect(0).out;
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(help.contains("with --unsigned, when every answer was one or the other"), "{help}");
 }

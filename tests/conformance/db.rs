@@ -1,7 +1,7 @@
 //! `Db` itself: what a closure may do to itself and to those it is committed with, and the bell.
 
 use reelhook::params;
-use reelhook::store::{Bell, Db, Error, Result, Tx, setting};
+use reelhook::store::{Bell, Db, Error, Tx, setting};
 
 use crate::harness::{Store, cases, soon};
 
@@ -87,7 +87,7 @@ async fn a_swallowed_fault_is_not_committed(store: Store) {
 }
 
 /// As much as there is and no more, or the answer of a server that has no more.
-fn without_room(engine: &str, tx: &mut Tx) -> Result<()> {
+fn without_room(engine: &str, tx: &mut Tx) -> reelhook::store::Result<()> {
     let limit = match engine {
         "sqlite" => "PRAGMA max_page_count = 1",
         _ => "DO $$ BEGIN RAISE 'no room' USING ERRCODE = '53100'; END $$",

@@ -31,6 +31,7 @@ pub fn new_job() -> NewJob {
         hold: false,
         deadline_at: NOW + HOUR,
         retry_of: None,
+        group_row: None,
         first_poll_ms: 5_000,
         least_poll_ms: 1_000,
     }
@@ -46,7 +47,7 @@ async fn submit(db: &Db, new: NewJob, key: Option<Key>, n: u8) -> Submitted {
 
 async fn job_of(store: &Store, new: NewJob, n: u8) -> String {
     match submit(&store.db, new, None, n).await {
-        Submitted::New { job_id, .. } => job_id,
+        Submitted::New { id, .. } => id,
         other => panic!("{other:?}"),
     }
 }
@@ -60,7 +61,7 @@ async fn change(store: &Store, id: &str, input: Input) -> Changed {
 
 async fn a_submit_stores_job_event_and_tasks_together(store: Store) {
     let done = submit(&store.db, new_job(), Some(key(1)), 1).await;
-    let Submitted::New { job_id, answer } = done else { panic!("{done:?}") };
+    let Submitted::New { id: job_id, answer } = done else { panic!("{done:?}") };
     let job = store.job(&job_id).await;
     assert_eq!((job.state, job.version, job.details.events), (State::Queued, 1, 1));
     assert_eq!(store.due(&job_id, TaskKind::Submit).await, Some(NOW));
@@ -84,10 +85,10 @@ async fn a_held_job_is_not_sent(store: Store) {
 
 async fn the_same_key_gives_the_first_answer_again(store: Store) {
     let first = submit(&store.db, new_job(), Some(key(1)), 1).await;
-    let Submitted::New { job_id, answer } = first else { panic!("{first:?}") };
+    let Submitted::New { id: job_id, answer } = first else { panic!("{first:?}") };
     change(&store, &job_id, Input::Cancel).await;
     let again = submit(&store.db, new_job(), Some(key(1)), 2).await;
-    assert_eq!(again, Submitted::Replayed { job_id, answer }, "word for word, whatever came since");
+    assert_eq!(again, Submitted::Replayed { id: job_id, answer }, "word for word, whatever came since");
     // The same is known of the key alone, before there is a job to submit.
     let find = async |key: Key| store.read(move |tx| flow::find_first(tx, &key)).await;
     assert_eq!(find(key(1)).await, Some(again));

@@ -1,13 +1,14 @@
 //! Runs a case on an engine, and makes the values that cases need.
 
 use reelhook::clock::Clock;
+use reelhook::domain::group::Group;
 use reelhook::domain::ids;
 use reelhook::domain::job::{Job, State};
 use reelhook::domain::receipt::{Note, Receipt, Verdict};
 use reelhook::domain::table::typical;
 use reelhook::domain::task::{Claimed, Lane, TaskKind, TaskOp};
 use reelhook::flow::Stamp;
-use reelhook::store::{Db, Result, Tx, job, task};
+use reelhook::store::{Db, Result, Tx, group, job, task};
 
 use crate::database::{self, Fresh};
 
@@ -90,6 +91,14 @@ impl Store {
     pub async fn insert_job(&self, job: &Job) {
         let job = job.clone();
         self.write(move |tx| job::insert(tx, &job, "{}")).await;
+    }
+
+    /// An open group of so many jobs, none of them stored.
+    pub async fn insert_group(&self, id: &str, jobs: i64) {
+        let id = id.to_owned();
+        let made =
+            Group { id, created_at: NOW, finished_at: None, jobs, open: jobs, title: None, retry_of: None };
+        self.write(move |tx| group::insert(tx, &made)).await;
     }
 
     pub async fn job(&self, id: &str) -> Job {

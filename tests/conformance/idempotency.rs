@@ -1,6 +1,7 @@
 //! Table `idempotency`: the first answer to a key is the answer until a week after the job's end.
 
 use reelhook::domain::job::State;
+use reelhook::store::group;
 use reelhook::store::idempotency::{self, KEPT_AFTER_END, Remembered};
 
 use crate::harness::{NOW, Store, cases, id, job_in};
@@ -9,11 +10,12 @@ cases![
     a_key_belongs_to_its_owner,
     of_two_that_race_one_is_first,
     a_key_outlives_its_job_by_a_week,
+    a_key_outlives_its_group_by_a_week,
     a_purge_is_bounded,
 ];
 
 fn remembered(n: u32) -> Remembered {
-    Remembered { fingerprint: vec![0, 255, 39], job_id: id("job_", n), answer: format!("{{\"n\":{n}}}") }
+    Remembered { fingerprint: vec![0, 255, 39], id: id("job_", n), answer: format!("{{\"n\":{n}}}") }
 }
 
 async fn insert(store: &Store, key: &'static str, n: u32) -> bool {
@@ -51,6 +53,18 @@ async fn a_key_outlives_its_job_by_a_week(store: Store) {
     assert_eq!(purge(NOW + KEPT_AFTER_END + 1).await, 1);
     assert_eq!(store.read(|tx| idempotency::find(tx, "owner", "ended")).await, None);
     assert_eq!(purge(NOW + 99 * KEPT_AFTER_END).await, 0, "an open job keeps its key however old");
+}
+
+async fn a_key_outlives_its_group_by_a_week(store: Store) {
+    let group = id("grp_", 1);
+    let first = Remembered { id: group.clone(), ..remembered(1) };
+    store.write(move |tx| idempotency::insert(tx, "owner", "k", &first, NOW)).await;
+    store.insert_group(&group, 1).await;
+    let purge = |now| store.write(move |tx| idempotency::purge(tx, now, 100));
+    assert_eq!(purge(NOW + 99 * KEPT_AFTER_END).await, 0, "it is open");
+    store.write(move |tx| group::count_off(tx, &group, 1, NOW)).await;
+    assert_eq!(purge(NOW + KEPT_AFTER_END).await, 0);
+    assert_eq!(purge(NOW + KEPT_AFTER_END + 1).await, 1);
 }
 
 async fn a_purge_is_bounded(store: Store) {

@@ -10,6 +10,8 @@ cases![
     an_update_from_an_old_version_is_a_conflict,
     changes_that_race_all_count,
     a_job_is_found_by_either_of_upstreams_ids,
+    many_are_stored_as_if_one_by_one,
+    what_did_not_complete_in_a_group_is_listed_until_it_is_retried,
     the_request_is_kept_to_the_byte,
     an_unreadable_row_is_named,
     a_letter_of_zero_does_not_poison_a_write,
@@ -104,6 +106,52 @@ async fn a_job_is_found_by_either_of_upstreams_ids(store: Store) {
     assert_eq!(find(&["vid_1", "vid_2", "nobody"]).await.len(), 2);
     assert_eq!(find(&["nobody"]).await, []);
     assert_eq!(find(&[]).await, []);
+}
+
+async fn many_are_stored_as_if_one_by_one(store: Store) {
+    // More than one statement takes, with and without labels.
+    let jobs: Vec<Job> = (0..150)
+        .map(|n| {
+            let mut made = if n % 3 == 0 { full(n) } else { job_in(State::Queued, n) };
+            made.group_id = (n % 2 == 0).then(|| "grp_1".to_owned());
+            made
+        })
+        .collect();
+    let all = jobs.clone();
+    store
+        .write(move |tx| {
+            let requests: Vec<String> = (0..150).map(|n| format!("{{\"n\":{n}}}")).collect();
+            let rows: Vec<(&Job, &str)> = all.iter().zip(&requests).map(|(j, r)| (j, &**r)).collect();
+            job::insert_many(tx, &rows)?;
+            job::insert_many(tx, &[])
+        })
+        .await;
+    for made in &jobs {
+        assert_eq!(store.job(&made.id).await, *made);
+    }
+    let last = jobs[149].id.clone();
+    assert_eq!(store.read(move |tx| job::find_request(tx, &last)).await.as_deref(), Some("{\"n\":149}"));
+    let labels: i64 = jobs.iter().map(|job| i64::try_from(job.details.labels.len()).expect("few")).sum();
+    assert_eq!(store.count("SELECT COUNT(*) FROM job_label").await, labels);
+}
+
+async fn what_did_not_complete_in_a_group_is_listed_until_it_is_retried(store: Store) {
+    for (n, state) in
+        [State::Failed, State::Completed, State::Canceled, State::Failed].into_iter().enumerate()
+    {
+        let mut made = job_in(state, u32::try_from(n).expect("few"));
+        made.group_id = Some(if n == 3 { "grp_2" } else { "grp_1" }.to_owned());
+        store.insert_job(&made).await;
+    }
+    let list = || store.read(|tx| job::list_unretried(tx, "grp_1"));
+    let ids =
+        |found: Vec<(Job, String)>| -> Vec<String> { found.into_iter().map(|(job, _)| job.id).collect() };
+    assert_eq!(ids(list().await), [id("job_", 0), id("job_", 2)], "the oldest first");
+    assert_eq!(list().await[0].1, "{}", "with its request");
+    let mut again = job_in(State::Queued, 9);
+    again.retry_of = Some(id("job_", 0));
+    store.insert_job(&again).await;
+    assert_eq!(ids(list().await), [id("job_", 2)]);
 }
 
 async fn the_request_is_kept_to_the_byte(store: Store) {

@@ -87,6 +87,7 @@ async fn each_filter_holds_and_all_hold_together(store: Store) {
         state: Some(State::Processing),
         kind: Some(Kind::Translation),
         callback_id: Some("even".to_owned()),
+        group: None,
         label: label("team", "a"),
         created_after: Some(NOW),
         created_before: Some(NOW + 9),

@@ -1,5 +1,6 @@
 //! Table `task`: who gets which task, for how long, and what a lost lease may still do (nothing).
 
+use reelhook::domain::job::Priority;
 use reelhook::domain::task::{Lane, Outcome, TaskKind, TaskOp};
 use reelhook::store::{Db, task};
 
@@ -19,6 +20,7 @@ cases![
     adding_to_a_dead_task_makes_it_due_again,
     drop_takes_the_task_from_whoever_runs_it,
     many_are_added_and_settled_in_few_statements,
+    tasks_of_several_kinds_are_added_together,
     settling_many_tells_which_leases_were_lost,
     a_task_about_many_is_claimed_whole_and_can_be_split,
     what_is_dropped_and_added_together_is_as_one_by_one,
@@ -55,6 +57,30 @@ async fn a_claim_takes_no_more_than_asked_and_only_what_is_due_in_its_lane(store
     assert_eq!((claimed.due_at, claimed.lease_until), (NOW, LEASE));
 }
 
+async fn tasks_of_several_kinds_are_added_together(store: Store) {
+    let [low, high] = [1, 9].map(|n| Priority::new(n).expect("a priority"));
+    let subjects: Vec<String> = (0..100).map(|n| format!("j{n:02}")).collect();
+    store
+        .write(move |tx| {
+            let submits = subjects
+                .iter()
+                .enumerate()
+                .map(|(n, s)| (&**s, TaskKind::Submit, NOW, if n == 50 { high } else { low }));
+            let ends =
+                subjects.iter().enumerate().map(|(n, s)| (&**s, TaskKind::Deadline, NOW + n as i64, low));
+            task::insert_many(tx, &submits.chain(ends).collect::<Vec<_>>(), 3)?;
+            task::insert_many(tx, &[], 0)
+        })
+        .await;
+    assert_eq!(store.due("j99", TaskKind::Deadline).await, Some(NOW + 99));
+    let first = store.write(|tx| task::claim_queued(tx, 2, NOW, LEASE, 1)).await;
+    let first: Vec<(&str, i64)> = first.iter().map(|task| (&*task.subject, task.attempt)).collect();
+    assert_eq!(first, [("j50", 4), ("j00", 4)], "by priority, then the first; attempts go on");
+    store.write(move |tx| task::insert_many(tx, &[("j01", TaskKind::Submit, NOW, high)], 0)).await;
+    let next = store.write(|tx| task::claim_queued(tx, 1, NOW, LEASE, 2)).await;
+    assert_eq!((&*next[0].subject, next[0].attempt), ("j01", 4), "one that is there takes time and priority");
+}
+
 async fn a_leased_task_is_nobody_elses_until_the_lease_ends(store: Store) {
     store.add_task("j", POLL, NOW).await;
     let first = store.claim_one(Lane::Poll, 1).await;
@@ -84,8 +110,8 @@ async fn an_old_token_settles_nothing(store: Store) {
             .await;
         assert_eq!(held, (false, false));
     }
-    let old_again = old.clone();
-    store.write(move |tx| task::give_back(tx, std::slice::from_ref(&old_again))).await;
+    let token = old.token;
+    assert_eq!(store.write(move |tx| task::give_back(tx, token)).await, 0);
     let still = new.clone();
     assert!(store.read(move |tx| task::is_held(tx, &still)).await);
     assert_eq!(store.due("j", POLL).await, Some(NOW));
@@ -294,7 +320,8 @@ async fn what_is_given_back_is_due_at_once_and_spent_nothing(store: Store) {
     store.add_task("a", POLL, NOW - 2).await;
     store.add_task("b", POLL, NOW - 1).await;
     let claimed = store.claim(Lane::Poll, 2, 1).await;
-    store.write(move |tx| task::give_back(tx, &claimed)).await;
+    let token = claimed[0].token;
+    assert_eq!(store.write(move |tx| task::give_back(tx, token)).await, 2);
     let again = store.claim(Lane::Poll, 2, 2).await;
     let seen: Vec<_> = again.iter().map(|t| (t.subject.as_str(), t.attempt, t.due_at)).collect();
     assert_eq!(seen, [("a", 1, NOW - 2), ("b", 1, NOW - 1)]);

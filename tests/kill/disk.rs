@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,14 +11,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use reelhook::clock::Stopwatch;
-use reelhook::domain::receipt::{Verdict as Judged, dedup_key};
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::sync::Notify;
 
 use crate::ground::{Engine, Ground, SECRET, injections, success};
 use crate::oracle;
-use crate::server::Client;
+use crate::server::{Client, Setup};
 
 /// Room for the database and for its log, which SQLite begins anew at 40 MB.
 const SIZE: &str = "96m";
@@ -26,19 +26,19 @@ const SMALL_WRITES: usize = 5_000;
 
 /// B16, on SQLite: refused in so many words, nothing acknowledged lost, and on again by itself.
 pub async fn a_full_disk_is_survived() {
-    let mut ground = Ground::new(Engine::Sqlite, |_| {}).await;
+    let ground = Ground::new(Engine::Sqlite, |_| {}).await;
     let place = Path::new(&ground.database).with_file_name("disk");
     fs::create_dir(&place).unwrap();
-    let Some(within) = mounting(&place).await else {
+    let setup = ground.setup();
+    let Some(program) = mounting(&place, &setup.program).await else {
         println!(
             "NOT TESTED: B16 needs `unshare` and `mount` and the right to use them: be root, or allow user \
              namespaces (sysctl kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)"
         );
         return;
     };
-    ground.within = within;
-    ground.database = place.join("kill.db").display().to_string();
-    let server = ground.serve().await;
+    let database = place.join("kill.db").display().to_string();
+    let server = ground.serve_as(Setup { program, database, ..setup }, &[]).await;
     server.register(&ground.client).await;
     let ballast = PathBuf::from(format!("/proc/{}/root{}", server.id(), place.join("ballast").display()));
     let load = Arc::new(Load::default());
@@ -75,10 +75,10 @@ pub async fn a_full_disk_is_survived() {
     let verdict = oracle::compare(&ground, &jobs).await;
     let drained = watch.elapsed().as_secs_f64();
     let kept = oracle::kept(&ground.client).await;
-    let lost = acked.iter().filter(|body| !kept.contains(&dedup_key(Judged::Signed, None, body))).count();
+    let lost = acked.iter().filter(|body| !kept.contains(&oracle::digest(body))).count();
     let count = |n: &AtomicUsize| n.load(Ordering::Relaxed);
     let zero = [
-        &verdict.zeros()[..],
+        &oracle::zeros(&verdict)[..],
         &[
             ("acked_and_lost", lost),
             ("refused_without_words", count(&load.wordless)),
@@ -95,15 +95,19 @@ pub async fn a_full_disk_is_survived() {
     server.kill().await;
 }
 
-/// The words that start a program where only it sees a file system of its own at `place`; none where
-/// this is not permitted.
-async fn mounting(place: &Path) -> Option<Vec<String>> {
-    let mount = format!("mount -t tmpfs -o size={SIZE} tmpfs '{}' && exec \"$@\"", place.display());
+/// What starts the program where only it sees a file system of its own at `place`, and stays the same
+/// process; none where this is not permitted.
+async fn mounting(place: &Path, program: &Path) -> Option<PathBuf> {
+    let mount = format!("mount -t tmpfs -o size={SIZE} tmpfs '{}'", place.display());
     for how in ["-m", "-Urm"] {
-        let words = ["unshare", how, "sh", "-c", &mount, "sh"].map(str::to_owned);
-        let tried = Command::new(&words[0]).args(&words[1..]).arg("true").output().await;
+        let tried = Command::new("unshare").args([how, "sh", "-c", &mount]).output().await;
         if tried.is_ok_and(|tried| tried.status.success()) {
-            return Some(words.to_vec());
+            let script = place.with_extension("sh");
+            let inside = format!("exec unshare {how} sh -c \"{mount} && exec \\\"\\$@\\\"\" sh");
+            let text = format!("#!/bin/sh\n{inside} '{}' \"$@\"\n", program.display());
+            fs::write(&script, text).unwrap();
+            fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
+            return Some(script);
         }
     }
     None
@@ -139,7 +143,7 @@ struct Load {
 
 impl Load {
     /// One job after another, each insisted on with its own key. Their ids.
-    async fn run(self: Arc<Self>, client: Arc<Client>, name: String) -> Vec<String> {
+    async fn run(self: Arc<Self>, client: Client, name: String) -> Vec<String> {
         let mut jobs = vec![];
         while !self.stopped.load(Ordering::Relaxed) {
             let key = format!("{name}-{}", jobs.len());

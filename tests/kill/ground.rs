@@ -1,17 +1,19 @@
 //! What a promise stands on: a database, a sandbox outside the process under test with its ledger
 //! synced to disk, an address for the server, and the line that is printed at the end.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+pub use reelhook::cli::selftest::callers::is_end;
+use reelhook::cli::selftest::{self, oracle};
 use reelhook::clock::Clock;
 use reelhook::heygen::sandbox::{Entry, Options, Sandbox, What};
 use serde_json::{Map, Value, json};
-use tokio::net::TcpListener;
-use tokio::process::Command;
 
-use crate::server::{self, Client, Server};
+use crate::server::{self, Client, Server, Setup};
+
+/// Longer than the longest lease that a killed process can leave behind.
+pub const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Signs webhooks that a test makes itself; every server here knows it.
 pub const SECRET: &str = "whsec_of_the_tests";
@@ -25,13 +27,10 @@ pub enum Engine {
 pub struct Ground {
     pub engine: Engine,
     pub sandbox: Sandbox,
-    pub client: Arc<Client>,
+    pub client: Client,
     pub seed: u64,
     pub database: String,
-    /// Words that start a program in surroundings of its own; it stays the same process.
-    pub within: Vec<String>,
-    upstream: String,
-    ledger: PathBuf,
+    shared: selftest::ground::Ground,
     _directory: tempfile::TempDir,
 }
 
@@ -42,11 +41,11 @@ pub fn injections() -> usize {
 
 impl Ground {
     pub async fn new(engine: Engine, change: impl FnOnce(&mut Options)) -> Self {
-        let database = match engine {
+        let postgres = match engine {
             Engine::Sqlite => None,
             Engine::Postgres => Some(server::fresh_postgres().await),
         };
-        Self::on(database, change).await
+        Self::on(postgres, change).await
     }
 
     /// On this PostgreSQL database, or on a file of its own.
@@ -55,36 +54,16 @@ impl Ground {
         let seed = server::number("SEED").unwrap_or(1) as u64;
         let directory = tempfile::tempdir().unwrap();
         let database = postgres.unwrap_or_else(|| directory.path().join("kill.db").display().to_string());
-        let ledger = directory.path().join("ledger.jsonl");
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let upstream = format!("http://{}", listener.local_addr().unwrap());
-        let mut options = Options {
-            seed,
-            concurrency: 10_000,
-            balance: 1e9,
-            render: 20..=400,
-            retry_base: std::time::Duration::from_millis(100),
-            ledger_file: Some(ledger.clone()),
-            ..Options::new(Clock::real(), upstream.clone())
+        let change = |options: &mut Options| {
+            options.seed = seed;
+            change(options);
         };
-        change(&mut options);
-        let sandbox = Sandbox::new(options).unwrap();
-        let (router, working) = (sandbox.router(), sandbox.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        tokio::spawn(async move { working.run().await });
-        let port = server::free_port().await;
-        let client = Arc::new(Client::new(port));
-        Self {
-            engine,
-            sandbox,
-            client,
-            seed,
-            database,
-            within: vec![],
-            upstream,
-            ledger,
-            _directory: directory,
-        }
+        let program = env!("CARGO_BIN_EXE_reelhook").into();
+        let shared = selftest::ground::Ground::open(directory.path(), program, database.clone(), change)
+            .await
+            .unwrap();
+        let (sandbox, client) = (shared.sandbox.clone(), Client(shared.setup.client.clone()));
+        Self { engine, sandbox, client, seed, database, shared, _directory: directory }
     }
 
     pub async fn serve(&self) -> Server {
@@ -92,33 +71,23 @@ impl Ground {
     }
 
     pub async fn serve_with(&self, more: &[(&str, &str)]) -> Server {
-        let started = self.start(&self.client, more).await;
-        started.unwrap_or_else(|said| panic!("the server ended before it was ready:\n{said}"))
+        self.serve_as(self.setup(), more).await
     }
 
-    /// A server on the store that listens where `client` asks; or what it said when it ended instead.
-    /// HeyGen reaches all of them by the address of the ground's own client.
-    pub async fn start(&self, client: &Client, more: &[(&str, &str)]) -> Result<Server, String> {
-        let program = env!("CARGO_BIN_EXE_reelhook").to_owned();
-        let mut words = self.within.iter().chain([&program]);
-        let mut command = Command::new(words.next().expect("a program"));
-        command
-            .args(words)
-            .args(["serve", "--listen", &format!("127.0.0.1:{}", client.port), "--database", &self.database])
-            .args(["--public-url", &format!("http://127.0.0.1:{}", self.client.port)])
-            .args(["--heygen-url", &self.upstream, "--heygen-api-key", "any"])
-            .args(["--first-poll", "1", "--poll-pause", "1", "--poll-budget", "6000"])
-            .env_clear()
-            .envs([("HEYGEN_WEBHOOK_SECRET", SECRET), ("REELHOOK_SLOTS", "10000")])
-            .envs(more.iter().copied());
-        Server::start(command, client).await
+    /// What the server is started with, to be changed for one that is started otherwise.
+    pub fn setup(&self) -> Setup {
+        self.shared.setup.clone()
+    }
+
+    pub async fn serve_as(&self, setup: Setup, more: &[(&str, &str)]) -> Server {
+        Server::start(&setup, &[&[("HEYGEN_WEBHOOK_SECRET", SECRET)], more].concat()).await
     }
 
     /// A second server on the same store, which only PostgreSQL allows.
-    pub async fn second(&self) -> (Result<Server, String>, Arc<Client>) {
-        let port = server::free_port().await;
-        let client = Arc::new(Client::new(port));
-        (self.start(&client, &[]).await, client)
+    pub async fn second(&self) -> (Result<Server, String>, Client) {
+        let client = Client::new();
+        let setup = Setup { client: client.0.clone(), ..self.setup() };
+        (Server::try_start(&setup, &[("HEYGEN_WEBHOOK_SECRET", SECRET)]).await, client)
     }
 
     /// Takes a job in; `words` are for the sandbox. Its id.
@@ -146,32 +115,21 @@ impl Ground {
         (id.clone(), known.unwrap())
     }
 
-    /// The job once it has ended, or as it is after four minutes: longer than the longest lease that
-    /// a killed process can leave behind.
+    /// The job once it has ended, or as it is after `PATIENCE`.
     pub async fn end_of(&self, id: &str) -> Value {
-        let mut job = Value::Null;
-        for _ in 0..4 {
-            job = self.client.insist("GET", &format!("/api/jobs/{id}?wait=60"), None, None).await;
-            if is_end(&job) {
-                break;
-            }
-        }
-        job
+        let clock = Clock::real();
+        let until = clock.now() + i64::try_from(PATIENCE.as_millis()).unwrap();
+        oracle::end_of(&self.client, id, &clock, until).await.unwrap().expect("there is such a job")
     }
 
     /// How many ends of the job were published.
     pub async fn ends_told(&self, id: &str) -> usize {
-        let events = self.client.insist("GET", &format!("/api/jobs/{id}/events?limit=200"), None, None).await;
-        let types = events["data"].as_array().unwrap().iter().map(|event| &event["type"]);
-        types.filter(|t| ["job.completed", "job.failed", "job.canceled"].iter().any(|end| *t == end)).count()
+        oracle::ends_told(&self.client, id).await.unwrap()
     }
 
     /// The ledger as it is on the disk.
     pub fn ledger(&self) -> Vec<Entry> {
-        let text = std::fs::read_to_string(&self.ledger).unwrap();
-        // What was being written while we read has no end of line yet.
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.shared.ledger().unwrap()
     }
 
     /// Prints the line of a promise; fails on what must be zero and is not.
@@ -191,10 +149,6 @@ impl Ground {
         );
         assert!(kept, "{row} on {engine}, seed {}: {zero:?}", self.seed);
     }
-}
-
-pub fn is_end(job: &Value) -> bool {
-    matches!(job["state"].as_str(), Some("completed" | "failed" | "canceled"))
 }
 
 /// A success as HeyGen tells it of an agent's video, for the job and under HeyGen's id.

@@ -1,17 +1,16 @@
 //! Killed hard under load, at random and at every fail point: nothing acknowledged is lost, no job is
 //! lost, nothing is paid twice.
 
-use std::sync::Arc;
-
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use reelhook::cli::selftest::callers::Callers;
+use reelhook::cli::selftest::oracle::Verdict;
 use reelhook::fail::Point;
 use reelhook::heygen::sandbox::{Fault, Options};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::task::JoinHandle;
 
 use crate::ground::{Engine, Ground, injections};
-use crate::oracle::{self, Ledger, Verdict};
+use crate::oracle;
 use crate::server;
 
 /// Random kills in the ordinary test run.
@@ -27,7 +26,7 @@ pub async fn at_random(engine: Engine) {
     let mut seen = ground.sandbox.listen();
     let mut server = ground.serve().await;
     server.register(&ground.client).await;
-    let (ledger, callers) = callers(&ground);
+    let callers = callers(&ground);
     for nth in 0..kills {
         let after = dice.random_range(1..60);
         for _ in 0..after {
@@ -38,10 +37,10 @@ pub async fn at_random(engine: Engine) {
         server.kill().await;
         server = ground.serve().await;
         if nth % 50 == 49 {
-            println!("{engine:?}: {} kills, {} jobs acknowledged", nth + 1, ledger.count());
+            println!("{engine:?}: {} kills, {} jobs acknowledged", nth + 1, callers.acknowledged());
         }
     }
-    let (jobs, verdict) = end(&ground, &ledger, callers).await;
+    let (jobs, verdict) = end(&ground, callers).await;
     server.kill().await;
     report(&ground, "B01-B03 at random", kills, jobs, &verdict);
 }
@@ -55,7 +54,7 @@ pub async fn at_fail_points(engine: Engine) {
     let server = ground.serve().await;
     server.register(&ground.client).await;
     server.kill().await;
-    let (ledger, callers) = callers(&ground);
+    let callers = callers(&ground);
     for point in Point::ALL {
         for _ in 0..each {
             let at = format!("{}:{}", point.name(), dice.random_range(1..8));
@@ -64,7 +63,7 @@ pub async fn at_fail_points(engine: Engine) {
         println!("{engine:?}: {each} kills at {}: {}", point.name(), point.about());
     }
     let server = ground.serve().await;
-    let (jobs, verdict) = end(&ground, &ledger, callers).await;
+    let (jobs, verdict) = end(&ground, callers).await;
     server.kill().await;
     let points = |names: &[&str]| {
         let of_row = Point::ALL.iter().filter(|p| names.iter().any(|name| p.name().starts_with(name)));
@@ -88,26 +87,18 @@ pub fn troubled(options: &mut Options) {
     ];
 }
 
-pub fn callers(ground: &Ground) -> (Arc<Ledger>, Vec<JoinHandle<()>>) {
-    let ledger = Arc::new(Ledger::default());
-    let callers = (0..CALLERS)
-        .map(|nth| tokio::spawn(oracle::submit_for_ever(ground.client.clone(), ledger.clone(), nth)))
-        .collect();
-    (ledger, callers)
+pub fn callers(ground: &Ground) -> Callers {
+    Callers::start(&ground.client.0, CALLERS)
 }
 
 /// The load ends, and what came of it all.
-async fn end(ground: &Ground, ledger: &Ledger, callers: Vec<JoinHandle<()>>) -> (usize, Verdict) {
-    ledger.stop();
-    for caller in callers {
-        caller.await.unwrap();
-    }
-    let jobs = ledger.jobs();
+async fn end(ground: &Ground, callers: Callers) -> (usize, Verdict) {
+    let jobs = callers.end().await.unwrap();
     (jobs.len(), oracle::compare(ground, &jobs).await)
 }
 
 fn report(ground: &Ground, row: &str, kills: usize, jobs: usize, verdict: &Verdict) {
     let figures = [("jobs", jobs as f64), ("acknowledged_receipts", verdict.receipts as f64)];
-    ground.report(row, kills, &verdict.zeros(), &figures);
+    ground.report(row, kills, &oracle::zeros(verdict), &figures);
     assert!(jobs >= kills, "the load must be real: {jobs} jobs in {kills} kills");
 }

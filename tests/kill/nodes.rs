@@ -1,8 +1,6 @@
 //! Three nodes on one PostgreSQL behind one address: nodes that die or stand still, a server that
 //! restarts and drops connections, a transaction of somebody else's that never ends.
 
-use std::sync::Arc;
-
 use futures_util::future::join_all;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -14,7 +12,7 @@ use crate::ground::{Engine, Ground, injections, is_end};
 use crate::kills::{callers, troubled};
 use crate::oracle;
 use crate::postgres::{Ours, Session};
-use crate::server::{Client, Server, free_port};
+use crate::server::{Client, Server, Setup};
 
 const NODES: usize = 3;
 /// What all nodes together may have outstanding; no more is taken by the sandbox, either.
@@ -27,19 +25,19 @@ const SHORT: usize = 20;
 /// The nodes, reached by the ground's own client through a balancer.
 struct Nodes<'a> {
     ground: &'a Ground,
-    clients: Vec<Arc<Client>>,
+    clients: Vec<Client>,
     servers: Vec<Option<Server>>,
 }
 
 impl<'a> Nodes<'a> {
     async fn start(ground: &'a Ground) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", ground.client.port)).await.unwrap();
         let mut nodes = Self { ground, clients: vec![], servers: vec![] };
         for at in 0..NODES {
-            nodes.clients.push(Arc::new(Client::new(free_port().await)));
+            nodes.clients.push(Client::new());
             nodes.servers.push(None);
             nodes.launch(at).await;
         }
-        let listener = TcpListener::bind(("127.0.0.1", ground.client.port)).await.unwrap();
         tokio::spawn(balance(listener, nodes.clients.clone()));
         ground.client.is_up.send_replace(true);
         nodes.node(0).register(&ground.client).await;
@@ -47,10 +45,10 @@ impl<'a> Nodes<'a> {
     }
 
     async fn launch(&mut self, at: usize) {
-        let slots = SLOTS.to_string();
-        let started = self.ground.start(&self.clients[at], &[("REELHOOK_SLOTS", &slots)]).await;
-        let server = started.unwrap_or_else(|said| panic!("node {at} ended before it was ready:\n{said}"));
-        self.servers[at] = Some(server);
+        let setup = Setup { client: self.clients[at].0.clone(), ..self.ground.setup() };
+        let balancer = format!("http://127.0.0.1:{}", self.ground.client.port);
+        let variables = [("REELHOOK_SLOTS", &*SLOTS.to_string()), ("REELHOOK_PUBLIC_URL", &balancer)];
+        self.servers[at] = Some(self.ground.serve_as(setup, &variables).await);
     }
 
     async fn kill(&mut self, at: usize) {
@@ -71,7 +69,7 @@ impl<'a> Nodes<'a> {
 }
 
 /// Hands each connection to a node that is up, in turn. With none up it only ends it.
-async fn balance(listener: TcpListener, nodes: Vec<Arc<Client>>) {
+async fn balance(listener: TcpListener, nodes: Vec<Client>) {
     for turn in 0.. {
         let Ok((mut caller, _)) = listener.accept().await else { return };
         let up: Vec<u16> = nodes.iter().filter(|node| *node.is_up.borrow()).map(|node| node.port).collect();
@@ -93,9 +91,10 @@ pub async fn nodes_may_die() {
     .await;
     let mut nodes = Nodes::start(&ground).await;
     let is_short = injections() <= SHORT;
-    let not_refused = if is_short { 0 } else { usize::from(!stale_finish_is_refused(&mut nodes).await) };
+    let stale = if is_short { None } else { Some(stale_finish(&mut nodes).await) };
+    let not_refused = usize::from(stale.as_ref().is_some_and(|(_, refused)| !refused));
     let (mut dice, mut seen) = (StdRng::seed_from_u64(ground.seed), ground.sandbox.listen());
-    let (ledger, callers) = callers(&ground);
+    let callers = callers(&ground);
     for nth in 0..injections() {
         for _ in 0..dice.random_range(1..60) {
             let _ = seen.recv().await;
@@ -103,11 +102,8 @@ pub async fn nodes_may_die() {
         nodes.kill(nth % NODES).await;
         nodes.launch(nth % NODES).await;
     }
-    ledger.stop();
-    for caller in callers {
-        caller.await.unwrap();
-    }
-    let jobs = ledger.jobs();
+    let mut jobs = callers.end().await.unwrap();
+    jobs.extend(stale.map(|(job, _)| job));
     if is_short {
         // One that starts alone takes back at once what the dead were running.
         nodes.kill_all().await;
@@ -120,7 +116,7 @@ pub async fn nodes_may_die() {
     let recovery = watch.elapsed().as_secs_f64();
     let verdict = oracle::compare(&ground, &jobs).await;
     let zero = [
-        &verdict.zeros()[..],
+        &oracle::zeros(&verdict)[..],
         &[("beyond_the_bound", beyond_the_bound(&ground)), ("stale_not_refused", not_refused)],
     ];
     let figures = [
@@ -141,14 +137,16 @@ fn beyond_the_bound(ground: &Ground) -> usize {
     ground.ledger().iter().filter(|entry| refused(&entry.what)).count()
 }
 
-/// One node stands still while HeyGen owes it an answer; when another has taken over and the job has
-/// ended, it goes on and wants to record what it thinks.
-async fn stale_finish_is_refused(nodes: &mut Nodes<'_>) -> bool {
+/// One node stands still while HeyGen owes it an answer; when its lease is over, another has found out
+/// and the job has ended, it goes on and wants to record what it thinks. The job, and whether that was
+/// refused.
+async fn stale_finish(nodes: &mut Nodes<'_>) -> (String, bool) {
     for at in 1..NODES {
         nodes.kill(at).await;
     }
-    let (job, _) = nodes.ground.accepted("b20-stale", "p #hang").await;
-    nodes.node(0).pause().await;
+    let (job, _) = nodes.ground.accepted("b20-stale", "p #hang #lost").await;
+    nodes.clients[0].is_up.send_replace(false);
+    nodes.node(0).signal("-STOP").await;
     for at in 1..NODES {
         nodes.launch(at).await;
     }
@@ -158,18 +156,18 @@ async fn stale_finish_is_refused(nodes: &mut Nodes<'_>) -> bool {
         ended = is_end(&nodes.clients[1].insist("GET", &path, None, None).await);
     }
     let other = &nodes.clients[0];
-    nodes.node(0).resume().await;
+    nodes.node(0).signal("-CONT").await;
+    other.is_up.send_replace(true);
     // Its patience with HeyGen is over at once, and what it says of the job comes too late.
     let mut refused = 0.0;
     for _ in 0..100 {
-        let path = format!("/api/jobs/{job}?wait=1");
-        other.insist("GET", &path, None, None).await;
+        other.insist("GET", "/api/jobs", None, None).await;
         refused = other.metric("reelhook_tasks_stale_finish_total").await;
         if refused > 0.0 {
             break;
         }
     }
-    refused > 0.0
+    (job, refused > 0.0)
 }
 
 /// B18: the server restarts, in order and hard, and lets go of connections, under load and beside
@@ -180,7 +178,7 @@ pub async fn postgres_may_go_away() {
     let ground = Ground::on(Some(ours.address.clone()), |_| {}).await;
     let mut nodes = Nodes::start(&ground).await;
     let (mut dice, mut seen) = (StdRng::seed_from_u64(ground.seed), ground.sandbox.listen());
-    let (ledger, callers) = callers(&ground);
+    let callers = callers(&ground);
     let (mut slowest, mut restarts, mut dropped) = (0_f64, 0, 0);
     let (mut jobs, mut idle) = (vec![], Session::many(&ours.address, IDLE).await);
     for nth in 0..injections() {
@@ -204,11 +202,7 @@ pub async fn postgres_may_go_away() {
         slowest = slowest.max(watch.elapsed().as_secs_f64());
         jobs.push(job);
     }
-    ledger.stop();
-    for caller in callers {
-        caller.await.unwrap();
-    }
-    jobs.extend(ledger.jobs());
+    jobs.extend(callers.end().await.unwrap());
     let watch = Stopwatch::start();
     join_all(jobs.iter().map(|job| ground.end_of(job))).await;
     let drained = watch.elapsed().as_secs_f64();
@@ -222,7 +216,7 @@ pub async fn postgres_may_go_away() {
         ("recovery_s_max", slowest),
         ("drain_s", drained),
     ];
-    ground.report("B18", injections(), &verdict.zeros(), &figures);
+    ground.report("B18", injections(), &oracle::zeros(&verdict), &figures);
     Session::leave(idle).await;
     nodes.kill_all().await;
     ours.stop().await;
@@ -255,7 +249,7 @@ pub async fn a_long_transaction_does_not_choke() {
         ("held_s", held),
         ("dead_rows", dead as f64),
     ];
-    ground.report("B19", each, &verdict.zeros(), &figures);
+    ground.report("B19", each, &oracle::zeros(&verdict), &figures);
     Session::leave(vec![session]).await;
     nodes.kill_all().await;
 }

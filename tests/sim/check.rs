@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
+use reelhook::domain::event::GROUP_FINISHED;
 use reelhook::domain::job::{Failure, FoundBy, Job, State};
 use reelhook::domain::retry::MAX_RETRY_AFTER;
 use reelhook::domain::time::Millis;
@@ -16,7 +17,7 @@ use crate::world::World;
 pub struct Oracle {
     /// Bodies of signed webhooks that were answered 2xx.
     pub receipts: HashSet<Bytes>,
-    /// Jobs by the caller's own name for what it wants.
+    /// Jobs, and groups, by the caller's own name for what it wants.
     pub jobs: BTreeMap<usize, String>,
     ended: HashMap<String, (State, Option<Millis>)>,
     /// The latest that the app's clock ever showed; it may have been put back since.
@@ -73,7 +74,8 @@ impl Oracle {
         let lost = self.receipts.iter().filter(|body| !seen.bodies.contains(*body)).count();
         assert_eq!(lost, 0, "acknowledged receipts lost");
         for id in self.jobs.values() {
-            assert!(seen.jobs.iter().any(|job| job.id == *id), "acknowledged job lost: {id}");
+            let is_it = |job: &Job| job.id == *id || job.group_id.as_ref() == Some(id);
+            assert!(seen.jobs.iter().any(is_it), "acknowledged job lost: {id}");
         }
         let mut paid: HashMap<String, usize> = HashMap::new();
         for (_, job_id) in charged(world) {
@@ -101,7 +103,7 @@ impl Oracle {
     }
 
     /// When all trouble is over: every job has ended, and as the ledger says.
-    pub fn check_end(&mut self, world: &World) {
+    pub fn check_end(&mut self, world: &World, wanted: usize) {
         self.check(world);
         let seen = world.read(look);
         let charged = charged(world);
@@ -113,13 +115,13 @@ impl Oracle {
                 ends.insert(job_id.clone(), phase);
             }
         }
-        assert_eq!(seen.jobs.len(), self.jobs.len(), "one job for each thing that was wanted");
+        assert_eq!(seen.jobs.len(), wanted, "one job for each thing that was wanted");
         for task in &seen.tasks {
             assert!(!task.is_dead, "given up: {} of {:?}", task.kind, task.subjects);
         }
         for job in &seen.jobs {
             let charged = charged.values().any(|id| *id == job.id);
-            agrees(job, charged, ends.get(&job.id).copied(), world.now());
+            agrees(job, charged, ends.get(&job.id).copied());
         }
     }
 
@@ -141,21 +143,23 @@ fn charged(world: &World) -> HashMap<String, String> {
     charges.collect()
 }
 
-fn agrees(job: &Job, charged: bool, end: Option<Phase>, now: Millis) {
+fn agrees(job: &Job, charged: bool, end: Option<Phase>) {
     let what = format!("{} {:?}, charged: {charged}, ended there: {end:?}", job.id, job.state);
     let failure = job.details.failure.as_ref();
     let code = failure.and_then(|f| f.code.as_deref());
     let found_by = job.details.found_by;
+    // By the clock as it stood then: it may have been set back since.
+    let in_time = job.finished_at.is_some_and(|at| at >= job.deadline_at);
     match job.state {
         State::Completed => assert_eq!(end, Some(Phase::Completed), "{what}"),
         State::Canceled => assert!(!charged, "{what}"),
         State::Failed => match (found_by, code) {
             (Some(FoundBy::Submit), _) => assert!(!charged, "refused, and yet {what}"),
             (_, Some(Failure::LOST_UPSTREAM)) => {
-                assert!(charged && now >= job.deadline_at, "given up too early: {what}");
+                assert!(charged && in_time, "given up too early: {what}");
             }
             (_, Some(Failure::OUTCOME_UNKNOWN)) => {
-                assert!(now >= job.deadline_at, "given up too early: {what}");
+                assert!(in_time, "given up too early: {what}");
             }
             _ => assert_eq!(end, Some(Phase::Failed), "{what}: {failure:?}"),
         },
@@ -177,6 +181,15 @@ fn events_are_whole(seen: &Seen) {
         assert_eq!(*sequence, before + 1, "events of {job_id} have no hole and no repeat");
         *ends.entry(job_id).or_default() += usize::from(is_end(event_type));
     }
+    let mut open: HashMap<&str, usize> = HashMap::new();
+    for job in &seen.jobs {
+        if let Some(group) = &job.group_id {
+            *open.entry(group).or_default() += usize::from(!job.state.is_terminal());
+        }
+    }
+    let finished = open.values().filter(|open| **open == 0).count();
+    let told = seen.events.iter().filter(|(_, event_type, ..)| event_type == GROUP_FINISHED).count();
+    assert_eq!(told, finished, "ends told of groups");
     for job in &seen.jobs {
         let told = ends.get(job.id.as_str()).copied().unwrap_or(0);
         assert_eq!(told, usize::from(job.state.is_terminal()), "ends told of {} {:?}", job.id, job.state);

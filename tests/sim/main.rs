@@ -10,6 +10,8 @@
 #![cfg(any(debug_assertions, feature = "fail-points"))]
 
 mod check;
+// Its files are made elsewhere here: where it is fast.
+#[allow(dead_code)]
 #[path = "../support/database.rs"]
 mod database;
 mod step;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
+use reelhook::domain::ids;
 use reelhook::domain::job::Kind;
 use reelhook::domain::signature;
 use reelhook::domain::time::{DAY, HOUR, MINUTE, Millis, SECOND};
@@ -96,7 +97,7 @@ pub fn run(seed: u64, steps: u64, loud: bool, postgres: Option<&str>) -> Counts 
         sim.oracle.check(&sim.world);
     }
     sim.wind_up();
-    sim.oracle.check_end(&sim.world);
+    sim.oracle.check_end(&sim.world, sim.wanted_jobs());
     sim.counts.steps = steps;
     sim.counts.finished = sim.oracle.finished() as u64;
     sim.end_of_life();
@@ -146,6 +147,10 @@ impl Sim {
         if self.dice.random_bool(0.15) {
             body["hold"] = json!(true);
         }
+        // A group of two.
+        if kinds::is_per_language(kind) && self.dice.random_bool(0.7) {
+            body["request"]["output_languages"] = json!(["German", "French"]);
+        }
         self.wanted.push(body);
         self.ask_for(self.wanted.len() - 1);
     }
@@ -170,10 +175,12 @@ impl Sim {
         let Some(id) = jobs.choose(&mut self.dice) else { return };
         let wish =
             *["cancel", "refresh", "refresh", "approve", "reject"].choose(&mut self.dice).expect("a wish");
+        // Of a group only the cancel is there; the others are no such thing.
+        let noun = if id.starts_with(ids::GROUP) { "groups" } else { "jobs" };
         let done = self.world.begin_call(
             format!("{wish} {id}"),
             "POST",
-            &format!("/api/jobs/{id}/{wish}"),
+            &format!("/api/{noun}/{id}/{wish}"),
             json_headers(None),
             Bytes::new(),
         );
@@ -376,7 +383,7 @@ impl Sim {
             self.oracle.check(&self.world);
             // A job that was made and could not be paid stops all others until somebody says go on.
             self.world.resume();
-            if self.world.runs.is_empty() && self.oracle.finished() == self.wanted.len() {
+            if self.world.runs.is_empty() && self.oracle.finished() == self.wanted_jobs() {
                 return;
             }
             let hung = self.world.runs.values().filter_map(|run| match run.standing {
@@ -388,7 +395,12 @@ impl Sim {
             self.world.advance(pause);
             self.wake();
         }
-        panic!("{} of {} jobs ended, and nothing more happens", self.oracle.finished(), self.wanted.len());
+        panic!("{} of {} jobs ended, and nothing more happens", self.oracle.finished(), self.wanted_jobs());
+    }
+
+    fn wanted_jobs(&self) -> usize {
+        let languages = |body: &Value| body["request"]["output_languages"].as_array().map_or(1, Vec::len);
+        self.wanted.iter().map(languages).sum()
     }
 }
 

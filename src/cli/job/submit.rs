@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{show, wait};
 use crate::cli::client::{Path, Session, is_retryable};
-use crate::cli::{CliError, Exit, Result, read, units};
+use crate::cli::{CliError, Exit, Result, group, read, rows, units};
 use crate::clock::Clock;
 use crate::domain::job::{Kind, Priority};
 
@@ -15,14 +15,16 @@ use crate::domain::job::{Kind, Priority};
 const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Submit a job: what HeyGen shall make.
+/// Submit a job: what HeyGen shall make. Or many: a template, and rows to fill it with.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "A key makes it safe to repeat: the same key and job give the first answer again, never a second charge.\n\n\
     Examples:\n  \
-    reelhook job submit --kind video_agent --request '{\"prompt\": \"Welcome our new customers\"}' --wait\n  \
-    reelhook job submit --kind video --request video.json --callback-id order-4711 --label team=sales\n  \
-    reelhook job submit --kind template --request '{\"template_id\": \"tmpl_1\", \"variables\": {}}' --dry-run\n  \
+    reelhook job submit --kind video_agent --request '{\"prompt\": \"Hi\"}' --wait\n  \
+    reelhook job submit --kind video --request video.json --label team=sales\n  \
+    reelhook job submit --kind template --request template.json --dry-run\n  \
+    reelhook job submit --file rows.csv --template job.json --dry-run\n  \
+    reelhook job submit --file rows.csv --template job.json --wait\n  \
     jq .job plan.json | reelhook job submit --file - --dry-run"
 )]
 pub struct Args {
@@ -32,9 +34,20 @@ pub struct Args {
     /// The body of HeyGen's create call: JSON, a file, or - for standard input.
     #[arg(long, short, value_name = "JSON|FILE|-", required_unless_present = "file")]
     request: Option<String>,
-    /// The whole job, as POST /api/jobs takes it: JSON, a file, or - for standard input.
-    #[arg(long, short, value_name = "JSON|FILE|-", conflicts_with_all = ["kind", "request"])]
+    /// The whole job, as POST /api/jobs takes it: JSON, a file, or - for standard input. With --template:
+    /// the rows, as CSV with a line of column names or as one JSON object a line.
+    #[arg(long, short, value_name = "JSON|FILE|-", conflicts_with = "request")]
     file: Option<String>,
+    /// A job for every row of --file, with {{column}} wherever a value of the row goes; with --kind only its
+    /// request. {{column:json}} is for numbers, true and lists.
+    #[arg(long, value_name = "JSON|FILE|-", requires = "file")]
+    template: Option<String>,
+    /// A column of the rows that the template does not use, on purpose; may be given several times.
+    #[arg(long = "ignore", value_name = "COLUMN", requires = "template")]
+    ignored: Vec<String>,
+    /// What the group of these jobs is called [default: the name of the file].
+    #[arg(long, value_name = "TEXT", requires = "template")]
+    title: Option<String>,
     /// Your own id of it; echoed and searchable.
     #[arg(long, value_name = "ID")]
     callback_id: Option<String>,
@@ -68,37 +81,75 @@ pub struct Args {
 
 pub async fn run(s: &Session, args: Args) -> Result<Exit> {
     let job = body(&args, s.clock.now())?;
+    let key = || args.idempotency_key.clone().unwrap_or_else(|| fresh_key(&s.clock));
+    let Some(file) = args.file.as_ref().filter(|_| args.template.is_some()) else {
+        if args.dry_run {
+            return dry_run(s, &["jobs"], &job).await;
+        }
+        let made = send(s, &["jobs"], &job, &key()).await?;
+        return finish(s, made, &args.wait).await;
+    };
+    let sheet = rows::read(file, "file")?;
+    let group = json!({
+        "title": args.title.clone().or_else(|| name_of(file)),
+        "template": job,
+        "rows": sheet.rows,
+        "ignore": Some(&args.ignored).filter(|all| !all.is_empty()),
+    });
     if args.dry_run {
-        return dry_run(s, &job).await;
+        return dry_run(s, &["groups"], &group).await.map_err(|e| sheet.locate(e));
     }
-    let key = args.idempotency_key.clone().unwrap_or_else(|| fresh_key(&s.clock));
-    let made = send(s, &["jobs"], &job, &key).await?;
+    let made = send(s, &["groups"], &group, &key()).await.map_err(|e| sheet.locate(e))?;
     finish(s, made, &args.wait).await
 }
 
-/// Prints a new job, or waits for its end first.
-pub async fn finish(s: &Session, job: Value, wait: &wait::Wait) -> Result<Exit> {
-    match job["id"].as_str() {
+/// The name of a file without its folder.
+fn name_of(file: &str) -> Option<String> {
+    let name = std::path::Path::new(file.trim_start_matches('@')).file_name()?.to_str()?;
+    Some(name.to_owned()).filter(|name| name != "-" && !file.trim_start().starts_with('{'))
+}
+
+/// Prints a new job, or waits for its end first. What asked for several languages became a group.
+pub async fn finish(s: &Session, made: Value, wait: &wait::Wait) -> Result<Exit> {
+    if made["jobs"].is_number() {
+        return group::finish(s, made, wait).await;
+    }
+    match made["id"].as_str() {
         Some(id) if wait.wait => {
             let id = id.to_owned();
-            wait::run(s, &id, Some(job), &wait.until()).await
+            wait::run(s, &id, Some(made), &wait.until()).await
         }
         _ => {
-            show::print(s, &job);
+            show::print(s, &made);
             Ok(Exit::Ok)
         }
     }
 }
 
+/// The job, or the template of many.
 fn body(args: &Args, now: i64) -> Result<Value> {
-    let mut job = match (&args.file, &args.kind, &args.request) {
-        (Some(file), _, _) => read::object(file, "file")?,
-        (None, Some(kind), Some(request)) => {
-            let mut job = Map::new();
-            job.insert("kind".to_owned(), json!(kind));
-            job.insert("request".to_owned(), Value::Object(read::object(request, "request")?));
-            job
+    let of_kind = |kind: &String, request: Map<String, Value>| {
+        let mut job = Map::new();
+        job.insert("kind".to_owned(), json!(kind));
+        job.insert("request".to_owned(), Value::Object(request));
+        job
+    };
+    let mut job = match (&args.template, &args.file, &args.kind, &args.request) {
+        (Some(template), Some(file), ..) if template == "-" && file == "-" => {
+            return Err(CliError::usage("only one of --file and --template can be on standard input"));
         }
+        (Some(template), _, Some(kind), _) => of_kind(kind, read::object(template, "template")?),
+        (Some(template), ..) => read::object(template, "template")?,
+        (None, Some(_), Some(_), _) => {
+            return Err(CliError::usage(
+                "--file has the kind in it; --kind goes with --request, or with --template",
+            ));
+        }
+        (None, Some(file), ..) => read::object(file, "file").map_err(|mut e| {
+            e.problem["hint"] = json!("rows, as CSV or JSON lines, need --template");
+            e
+        })?,
+        (None, None, Some(kind), Some(request)) => of_kind(kind, read::object(request, "request")?),
         // clap asks for them.
         _ => return Err(CliError::usage("--kind and --request are needed, or --file")),
     };
@@ -156,15 +207,22 @@ pub fn fresh_key(clock: &Clock) -> String {
 }
 
 /// Asks the server, which knows what it would send.
-async fn dry_run(s: &Session, job: &Value) -> Result<Exit> {
-    let would = s.api.post_dry(&["jobs"], job).await?;
+async fn dry_run(s: &Session, path: Path<'_>, body: &Value) -> Result<Exit> {
+    let would = s.api.post_dry(path, body).await?;
+    // Of a group, the first of its jobs.
+    let first = if would["first"].is_object() { &would["first"] } else { &would };
     s.out.answer(&would, |_| {
-        let text = |name: &str| would[name].as_str().unwrap_or_default();
-        format!("{} {}\n\n{:#}", text("method"), text("path"), would["body"])
+        let text = |name: &str| first[name].as_str().unwrap_or_default();
+        format!("{} {}\n\n{:#}", text("method"), text("path"), first["body"])
     });
-    for error in would["errors"].as_array().into_iter().flatten() {
+    for error in first["errors"].as_array().into_iter().flatten() {
         let text = |name: &str| error[name].as_str().unwrap_or_default();
         s.out.note(&format!("not checked: {}: {}", text("pointer"), text("message")));
+    }
+    if let Some(jobs) = would["jobs"].as_u64() {
+        s.out.note(&format!(
+            "{jobs} jobs, of which this is the first; what they cost HeyGen does not tell before"
+        ));
     }
     s.out.note("nothing was sent");
     Ok(Exit::Ok)

@@ -1,5 +1,5 @@
-//! Waiting for the end of a job. The server holds each question open for a few seconds; a server
-//! that restarts meanwhile is asked again, since the job is safe with it.
+//! Waiting for the end of a job, or of a group. The server holds each question open for a few seconds; a server
+//! that restarts meanwhile is asked again, since what is waited for is safe with it.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -44,30 +44,77 @@ impl Wait {
     }
 }
 
+/// What may be waited for.
+pub struct Kind {
+    noun: &'static str,
+    /// How it stands, in a line.
+    words: fn(&Value) -> String,
+    ended: fn(&Value) -> bool,
+    /// How long one question is held open at most.
+    longest_question: Duration,
+}
+
+const JOB: Kind = Kind { noun: "job", words: state_of, ended: has_ended, longest_question: LONGEST_QUESTION };
+
+/// A group has a bar that is to move.
+pub const fn group(words: fn(&Value) -> String) -> Kind {
+    let ended = |group: &Value| !group["finished_at"].is_null();
+    Kind { noun: "group", words, ended, longest_question: Duration::from_secs(2) }
+}
+
+fn has_ended(job: &Value) -> bool {
+    matches!(job["state"].as_str(), Some("completed" | "failed" | "canceled"))
+}
+
+fn state_of(job: &Value) -> String {
+    let mut text = field(job, "state");
+    if let Some(percent) = job["progress"].as_i64() {
+        text.push_str(&format!(" {percent} %"));
+    }
+    let note = field(job, "note");
+    if !note.is_empty() {
+        text.push_str(&format!(" ({note})"));
+    }
+    text
+}
+
 /// Waits, prints the job as it is then, and says how it went. `known` is what was last heard of it.
 pub async fn run(s: &Session, id: &str, known: Option<Value>, until: &Until) -> Result<Exit> {
-    let mut progress = Progress::new(s, id);
-    let job = tokio::select! {
-        job = until_end(s, id, known, until.timeout, &mut progress) => job,
-        _ = tokio::signal::ctrl_c() => Err(CliError::new(
-            Exit::Interrupted,
-            "cli_interrupted",
-            "stopped waiting; the job goes on",
-            Some(&format!("`reelhook job wait {id}` waits again")),
-        )),
-    };
-    progress.clear();
-    let job = job?;
+    let job = for_end(s, &JOB, id, known, until).await?;
     show::print(s, &job);
     match job["state"].as_str() {
         Some("completed") => Ok(Exit::Ok),
         Some(state @ ("failed" | "canceled")) => Err(ended(state, &job)),
-        state => {
-            let why = format!("{id} is still {} after {:?}", state.unwrap_or("?"), until.timeout);
-            let hint = format!("it goes on; `reelhook job wait {id}` waits again");
-            Err(CliError::new(Exit::TimedOut, "cli_timed_out", why, Some(&hint)))
-        }
+        state => Err(timed_out(&JOB, id, state.unwrap_or("?"), until)),
     }
+}
+
+/// The end of what is waited for, or how it stands when the time is up.
+pub async fn for_end(
+    s: &Session,
+    kind: &Kind,
+    id: &str,
+    known: Option<Value>,
+    until: &Until,
+) -> Result<Value> {
+    let mut progress = Progress::new(s, kind, id);
+    let found = tokio::select! {
+        found = until_end(s, id, known, until.timeout, &mut progress) => found,
+        _ = tokio::signal::ctrl_c() => Err(CliError::new(
+            Exit::Interrupted,
+            "cli_interrupted",
+            format!("stopped waiting; the {} goes on", kind.noun),
+            Some(&format!("`reelhook {} wait {id}` waits again", kind.noun)),
+        )),
+    };
+    progress.clear();
+    found
+}
+
+pub fn timed_out(kind: &Kind, id: &str, stands: &str, until: &Until) -> CliError {
+    let why = format!("{id} is still {stands} after {:?}", until.timeout);
+    let hint = format!("it goes on; `reelhook {} wait {id}` waits again", kind.noun);
+    CliError::new(Exit::TimedOut, "cli_timed_out", why, Some(&hint))
 }
 
 fn ended(state: &str, job: &Value) -> CliError {
@@ -81,7 +128,6 @@ fn ended(state: &str, job: &Value) -> CliError {
     CliError::new(Exit::JobFailed, "cli_job_ended", detail, Some(&hint))
 }
 
-/// The job when it has ended, or as it is when the time is up.
 async fn until_end(
     s: &Session,
     id: &str,
@@ -90,25 +136,25 @@ async fn until_end(
     progress: &mut Progress<'_>,
 ) -> Result<Value> {
     let watch = Stopwatch::start();
-    let mut job = known;
+    let (mut last, kind) = (known, progress.kind);
+    let (path, ended) = ([&*format!("{}s", kind.noun), id], kind.ended);
     let mut away_since: Option<Duration> = None;
     let mut patience = FIRST_QUESTION;
     loop {
-        if let Some(job) = &job {
-            progress.show(job);
-            let ended = matches!(job["state"].as_str(), Some("completed" | "failed" | "canceled"));
-            if ended || watch.elapsed() >= timeout {
-                return Ok(job.clone());
+        if let Some(found) = &last {
+            progress.show(found);
+            if ended(found) || watch.elapsed() >= timeout {
+                return Ok(found.clone());
             }
         }
         let asked = watch.elapsed();
         let question = patience.min(timeout.saturating_sub(asked));
-        patience = (patience * 2).min(LONGEST_QUESTION);
-        match s.api.get_waiting(&["jobs", id], question).await {
-            Ok(heard) => (job, away_since) = (Some(heard), None),
+        patience = (patience * 2).min(kind.longest_question);
+        match s.api.get_waiting(&path, question).await {
+            Ok(heard) => (last, away_since) = (Some(heard), None),
             Err(e) => {
                 let since = *away_since.get_or_insert(asked);
-                let first = job.is_none() && !is_retryable(&e);
+                let first = last.is_none() && !is_retryable(&e);
                 let passes = is_retryable(&e) || e.problem["code"] == "cli_no_server";
                 if first || !passes || watch.elapsed().saturating_sub(since) > PATIENCE {
                     return Err(e);
@@ -117,23 +163,24 @@ async fn until_end(
             }
         }
         let left = PAUSE.saturating_sub(watch.elapsed().saturating_sub(asked));
-        let is_over = job.as_ref().is_some_and(|j| !j["finished_at"].is_null());
+        let is_over = last.as_ref().is_some_and(ended);
         if !left.is_zero() && !is_over && watch.elapsed() < timeout {
             s.clock.sleep(left).await;
         }
     }
 }
 
-/// A spinner where a person looks on, else a line for each change.
+/// A spinner where a person looks on, a bar if it is many; else a line for each change.
 struct Progress<'s> {
     session: &'s Session,
+    kind: &'s Kind,
     id: String,
     bar: Option<ProgressBar>,
     last: String,
 }
 
 impl<'s> Progress<'s> {
-    fn new(session: &'s Session, id: &str) -> Self {
+    fn new(session: &'s Session, kind: &'s Kind, id: &str) -> Self {
         let bar = (!session.out.quiet && std::io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::new_spinner();
             if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}") {
@@ -142,19 +189,22 @@ impl<'s> Progress<'s> {
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
-        Self { session, id: id.to_owned(), bar, last: String::new() }
+        Self { session, kind, id: id.to_owned(), bar, last: String::new() }
     }
 
-    fn show(&mut self, job: &Value) {
-        let mut text = field(job, "state");
-        if let Some(percent) = job["progress"].as_i64() {
-            text.push_str(&format!(" {percent} %"));
+    fn show(&mut self, found: &Value) {
+        if let (Some(bar), Some(jobs), Some(ended)) =
+            (&self.bar, found["jobs"].as_u64(), found["ended"].as_u64())
+        {
+            if bar.length().is_none()
+                && let Ok(style) = ProgressStyle::with_template("{elapsed} {bar:24} {pos}/{len} {wide_msg}")
+            {
+                bar.set_style(style);
+            }
+            bar.set_length(jobs);
+            bar.set_position(ended);
         }
-        let note = field(job, "note");
-        if !note.is_empty() {
-            text.push_str(&format!(" ({note})"));
-        }
-        self.tell(text);
+        self.tell((self.kind.words)(found));
     }
 
     fn away(&mut self) {

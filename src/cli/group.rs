@@ -1,0 +1,210 @@
+//! `reelhook group`: jobs that were submitted together with `reelhook job submit --template`.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::client::Session;
+use super::job::{submit, wait};
+use super::list::{self, PageFlags};
+use super::output::{Fit, Output, Paint, Shown, cell, field, painted};
+use super::units::age;
+use super::{CliError, Exit, Result};
+use crate::domain::job::State;
+
+const GROUP: wait::Kind = wait::group(words);
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Verb {
+    /// List groups, newest first.
+    #[command(after_help = "Example:\n  reelhook group list --limit 5")]
+    List {
+        #[command(flatten)]
+        page: PageFlags,
+    },
+    /// Show one group, with its jobs counted by state.
+    #[command(
+        after_help = "Examples:\n  reelhook group get grp_01…\n  reelhook job list --group grp_01… --state failed"
+    )]
+    Get {
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Wait this many seconds for its end, 0 to 60.
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=60))]
+        wait: Option<u64>,
+    },
+    /// Wait until every job of a group has ended and tell how it went.
+    #[command(
+        after_help = "Exit code 0 when all completed, 7 when a job failed or was canceled, 4 when the time was up.\n\n\
+        Example:\n  reelhook group wait grp_01… --timeout 3h"
+    )]
+    Wait {
+        #[arg(value_name = "ID")]
+        id: String,
+        #[command(flatten)]
+        until: wait::Until,
+    },
+    /// Cancel the jobs of a group that were not sent to HeyGen yet.
+    #[command(after_help = "Example:\n  reelhook group cancel grp_01…")]
+    Cancel {
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Make a new group of the jobs that failed or expired; each is retried once.
+    #[command(
+        after_help = "Examples:\n  reelhook group retry-failed grp_01… --wait\n  reelhook group retry-failed grp_01… --accept-second-charge"
+    )]
+    RetryFailed(RetryArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct RetryArgs {
+    #[arg(value_name = "ID")]
+    id: String,
+    /// HeyGen may have charged for some of the old jobs already; pay again if it did.
+    #[arg(long)]
+    accept_second_charge: bool,
+    /// Repeated with the same key it gives the same new group [default: a fresh key].
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    #[command(flatten)]
+    wait: wait::Wait,
+}
+
+pub async fn run(s: &Session, verb: Verb) -> Result<Exit> {
+    match verb {
+        Verb::List { page } => list::run(s, &["groups"], vec![], &page, |rows| table(s, rows)).await,
+        Verb::Get { id, wait } => {
+            let path = ["groups", &*id];
+            let group = match wait {
+                Some(seconds) => s.api.get_waiting(&path, Duration::from_secs(seconds)).await?,
+                None => s.api.get(&path, &[]).await?,
+            };
+            print(s, &group);
+            Ok(Exit::Ok)
+        }
+        Verb::Wait { id, until } => wait_for(s, &id, None, &until).await,
+        Verb::Cancel { id } => cancel(s, &id).await,
+        Verb::RetryFailed(args) => retry_failed(s, args).await,
+    }
+}
+
+async fn cancel(s: &Session, id: &str) -> Result<Exit> {
+    let done = s.api.post(&["groups", id, "cancel"], None).await?;
+    s.out.answer(&done, |out| page(out, &done["group"], s.clock.now()));
+    let (canceled, left) = (field(&done, "canceled"), field(&done, "not_canceled"));
+    s.out.note(&format!("{canceled} canceled; {left} go on, because HeyGen has them"));
+    Ok(Exit::Ok)
+}
+
+async fn retry_failed(s: &Session, args: RetryArgs) -> Result<Exit> {
+    let body = json!({"accept_second_charge": args.accept_second_charge});
+    let key = args.idempotency_key.unwrap_or_else(|| submit::fresh_key(&s.clock));
+    let done = submit::send(s, &["groups", &args.id, "retry-failed"], &body, &key).await?;
+    let left = done["left"].as_array().map_or(0, Vec::len);
+    if left > 0 {
+        s.out.note(&format!(
+            "{left} left: HeyGen may have charged for them; --accept-second-charge takes them, too"
+        ));
+    }
+    if args.wait.wait {
+        return finish(s, done["group"].clone(), &args.wait).await;
+    }
+    s.out.answer(&done, |out| page(out, &done["group"], s.clock.now()));
+    Ok(Exit::Ok)
+}
+
+/// Prints a new group, or waits for its end first.
+pub async fn finish(s: &Session, group: Value, wait: &wait::Wait) -> Result<Exit> {
+    match group["id"].as_str() {
+        Some(id) if wait.wait => {
+            let id = id.to_owned();
+            wait_for(s, &id, Some(group), &wait.until()).await
+        }
+        _ => {
+            print(s, &group);
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+async fn wait_for(s: &Session, id: &str, known: Option<Value>, until: &wait::Until) -> Result<Exit> {
+    let group = wait::for_end(s, &GROUP, id, known, until).await?;
+    print(s, &group);
+    if group["finished_at"].is_null() {
+        return Err(wait::timed_out(&GROUP, id, &words(&group), until));
+    }
+    let bad = not_completed(&group);
+    if bad.is_empty() {
+        return Ok(Exit::Ok);
+    }
+    let detail = format!("of {} jobs {bad}", field(&group, "jobs"));
+    let hint = format!(
+        "`reelhook job list --group {id} --state failed` says why; `reelhook group retry-failed {id}` tries them again"
+    );
+    Err(CliError::new(Exit::JobFailed, "cli_job_ended", detail, Some(&hint)))
+}
+
+/// How far it is, and what did not go well: `40 % of 500 ended (3 failed)`.
+fn words(group: &Value) -> String {
+    let bad = not_completed(group);
+    let bad = if bad.is_empty() { bad } else { format!(" ({bad})") };
+    format!("{} % of {} ended{bad}", field(group, "progress"), field(group, "jobs"))
+}
+
+/// Jobs that ended otherwise than wished: `3 failed, 1 canceled`.
+fn not_completed(group: &Value) -> String {
+    counted(group, &[State::Failed, State::Canceled])
+}
+
+/// How many jobs are in these states, those that are empty left out.
+fn counted(group: &Value, states: &[State]) -> String {
+    let some = states.iter().filter_map(|state| {
+        let count = group["counts"][state.name()].as_u64().filter(|n| *n > 0)?;
+        Some(format!("{count} {}", state.name()))
+    });
+    some.collect::<Vec<_>>().join(", ")
+}
+
+fn print(s: &Session, group: &Value) {
+    s.out.answer(group, |out| page(out, group, s.clock.now()));
+}
+
+fn page(out: &Output, group: &Value, now: i64) -> String {
+    let state = if group["finished_at"].is_null() { "open" } else { "finished" };
+    let head = format!("{}  {state}\n", out.paint(&field(group, "id"), Paint::Bold));
+    let submitted = age(group["created_at"].as_str(), now);
+    head + &out.pairs(&[
+        ("title", field(group, "title")),
+        ("jobs", format!("{}: {}", field(group, "jobs"), counted(group, &State::ALL))),
+        ("ended", format!("{} %", field(group, "progress"))),
+        ("submitted", format!("{} ({submitted} ago)", field(group, "created_at"))),
+        ("finished", field(group, "finished_at")),
+        ("retry of", field(group, "retry_of")),
+    ])
+}
+
+fn table(s: &Session, groups: &[Value]) -> String {
+    let now = s.clock.now();
+    let columns = [
+        ("ID", Fit::Whole),
+        ("JOBS", Fit::Number),
+        ("ENDED", Fit::Number),
+        ("FAILED", Fit::Number),
+        ("AGE", Fit::Number),
+        ("TITLE", Fit::Cut),
+    ];
+    let row = |group: &Value| -> Vec<Shown> {
+        let failed = field(&group["counts"], "failed");
+        let paint = if failed == "0" { Paint::Plain } else { Paint::Bad };
+        vec![
+            cell(field(group, "id")),
+            cell(field(group, "jobs")),
+            cell(format!("{} %", field(group, "progress"))),
+            painted(failed, paint),
+            cell(age(group["created_at"].as_str(), now)),
+            cell(field(group, "title")),
+        ]
+    };
+    s.out.table(&columns, groups.iter().map(row).collect())
+}

@@ -1,0 +1,209 @@
+//! Rows as producers keep them: CSV with a line of column names, or one JSON object a line. What is wrong
+//! is named by its line. What a row is good for, the server decides.
+
+use std::collections::HashSet;
+
+use serde_json::{Map, Value, json};
+
+use super::{CliError, Result, read};
+
+/// The server takes no longer group.
+const MAX_BYTES: u64 = 16 << 20;
+
+pub struct Sheet {
+    pub rows: Vec<Value>,
+    /// Where each row begins in the file, from 1.
+    lines: Vec<u64>,
+}
+
+/// Rows of `-`, JSON in the argument, or a file.
+pub fn read(given: &str, flag: &str) -> Result<Sheet> {
+    let bytes = read::bytes_up_to(given, flag, MAX_BYTES)?;
+    parse(&bytes)
+        .map_err(|why| CliError::usage(format!("--{flag} {}: {why}", super::output::shorten(given, 80))))
+}
+
+impl Sheet {
+    /// The server's refusal, with the line of the file behind every row it names.
+    pub fn locate(&self, mut e: CliError) -> CliError {
+        let CliError { problem, .. } = &mut e;
+        for error in problem["errors"].as_array_mut().into_iter().flatten() {
+            let nth = error["pointer"]
+                .as_str()
+                .and_then(|p| p.strip_prefix("/rows/")?.split('/').next()?.parse().ok());
+            if let Some(line) = nth.and_then(|nth: usize| self.lines.get(nth)) {
+                error["line"] = json!(line);
+            }
+        }
+        let first = &problem["errors"][0];
+        if let (Some(line), Some(detail)) = (first["line"].as_u64(), problem["detail"].as_str()) {
+            problem["detail"] = json!(format!("line {line} of the file: {detail}"));
+        }
+        e
+    }
+}
+
+fn parse(bytes: &[u8]) -> std::result::Result<Sheet, String> {
+    let text = std::str::from_utf8(bytes).map_err(|e| {
+        let line = bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+        format!("line {line} is not UTF-8; save it as UTF-8 (in Excel: \"CSV UTF-8\")")
+    })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let sheet = match text.trim_start().chars().next() {
+        Some('{') => json_lines(text),
+        Some('[') => {
+            Err("it is a JSON list; write one object a line instead (`jq -c '.[]'` does)".to_owned())
+        }
+        _ => csv(text),
+    }?;
+    if sheet.rows.is_empty() { Err("it has no rows".to_owned()) } else { Ok(sheet) }
+}
+
+fn json_lines(text: &str) -> std::result::Result<Sheet, String> {
+    let mut sheet = Sheet { rows: vec![], lines: vec![] };
+    for (line, text) in (1..).zip(text.lines()).filter(|(_, text)| !text.trim().is_empty()) {
+        let row: Map<String, Value> =
+            serde_json::from_str(text).map_err(|e| format!("line {line} is not one JSON object: {e}"))?;
+        sheet.rows.push(Value::Object(row));
+        sheet.lines.push(line);
+    }
+    Ok(sheet)
+}
+
+fn csv(text: &str) -> std::result::Result<Sheet, String> {
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let columns = columns(reader.headers().map_err(|e| e.to_string())?)?;
+    let mut sheet = Sheet { rows: vec![], lines: vec![] };
+    let mut lines = Lines { text: text.as_bytes(), at: 0, line: 1 };
+    for record in reader.records() {
+        let record = record.map_err(|e| ragged(&e, &mut lines))?;
+        let row: Map<String, Value> =
+            columns.iter().cloned().zip(record.iter().map(|cell| json!(cell))).collect();
+        sheet.rows.push(Value::Object(row));
+        sheet.lines.push(lines.of(record.position()));
+    }
+    Ok(sheet)
+}
+
+/// Counts lines as an editor does: the reader's own position stands before the end of the line before.
+struct Lines<'a> {
+    text: &'a [u8],
+    at: usize,
+    line: u64,
+}
+
+impl Lines<'_> {
+    fn of(&mut self, position: Option<&csv::Position>) -> u64 {
+        let from = position.and_then(|p| usize::try_from(p.byte()).ok()).unwrap_or(self.at);
+        while let Some(byte) = self.text.get(self.at) {
+            if self.at >= from && !matches!(byte, b'\r' | b'\n') {
+                break;
+            }
+            self.line += u64::from(*byte == b'\n');
+            self.at += 1;
+        }
+        self.line
+    }
+}
+
+/// The names of the first line.
+fn columns(header: &csv::StringRecord) -> std::result::Result<Vec<String>, String> {
+    let names: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
+    if let [only] = &*names
+        && let Some(other) = only.chars().find(|c| matches!(c, ';' | '\t' | '|'))
+    {
+        return Err(format!(
+            "line 1 names one column, `{only}`: separate columns by commas, not by {other:?}"
+        ));
+    }
+    let mut seen = HashSet::new();
+    for (nth, name) in names.iter().enumerate() {
+        if name.is_empty() {
+            return Err(format!("line 1: column {} has no name", nth + 1));
+        }
+        if !seen.insert(name) {
+            return Err(format!("line 1: two columns are called {name}"));
+        }
+    }
+    Ok(names)
+}
+
+fn ragged(e: &csv::Error, lines: &mut Lines) -> String {
+    match e.kind() {
+        csv::ErrorKind::UnequalLengths { pos, expected_len, len } => format!(
+            "line {} has {len} cells, and line 1 names {expected_len} columns; a cell with a comma or a line end in \
+             it needs quotes around it",
+            lines.of(pos.as_ref())
+        ),
+        _ => e.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(text: &str) -> (Vec<Value>, Vec<u64>) {
+        let sheet = parse(text.as_bytes()).unwrap();
+        (sheet.rows, sheet.lines)
+    }
+
+    fn wrong(bytes: &[u8]) -> String {
+        parse(bytes).err().unwrap_or_else(|| panic!("{bytes:?} is taken"))
+    }
+
+    #[test]
+    fn csv_is_read_as_spreadsheets_write_it() {
+        let text = "\u{feff}name, text \r\nAda,\"Hi, \"\"you\"\"\r\nthere\"\r\n\r\nBo,\r\n";
+        let (rows, lines) = rows(text);
+        assert_eq!(
+            rows,
+            [json!({"name": "Ada", "text": "Hi, \"you\"\r\nthere"}), json!({"name": "Bo", "text": ""})]
+        );
+        assert_eq!(lines, [2, 5], "where the rows are in the file");
+    }
+
+    #[test]
+    fn json_lines_keep_their_types() {
+        let (rows, lines) = rows("\u{feff}{\"n\": 1.50, \"l\": [true]}\n\n  {\"n\": null}\r\n");
+        assert_eq!(rows, [json!({"n": 1.50, "l": [true]}), json!({"n": null})]);
+        assert_eq!(lines, [1, 3]);
+    }
+
+    #[test]
+    fn what_is_no_table_is_told_by_its_line() {
+        for (text, told) in [
+            ("", "it has no rows"),
+            ("a,b\n", "it has no rows"),
+            ("a;b\n1;2\n", "separate columns by commas, not by ';'"),
+            ("a\tb\n1\t2\n", "separate columns by commas, not by '\\t'"),
+            ("a,b,a\n1,2,3\n", "two columns are called a"),
+            ("a, ,c\n1,2,3\n", "column 2 has no name"),
+            ("a,b\n1,2\n1,2,3\n", "line 3 has 3 cells, and line 1 names 2 columns"),
+            ("a,b\n\"x\ny\",2\n1\n", "line 4 has 1 cells"),
+            ("[{\"a\": 1}]", "one object a line"),
+            ("{\"a\": 1}\n\n[1]\n", "line 3 is not one JSON object"),
+            ("{\"a\": 1}\nb,c\n", "line 2 is not one JSON object"),
+        ] {
+            let why = wrong(text.as_bytes());
+            assert!(why.contains(told), "{text:?}: {why}");
+        }
+        assert!(wrong(b"a,b\n1,2\n\xe9,4\n").starts_with("line 3 is not UTF-8"));
+        assert!(wrong(b"\xff\xfea\0").starts_with("line 1 is not UTF-8"));
+    }
+
+    #[test]
+    fn a_refusal_of_the_server_names_the_line_too() {
+        let sheet = Sheet { rows: vec![], lines: vec![2, 5] };
+        let mut e = CliError::usage("/rows/1/name: row 2, column name: is empty, and 1 more");
+        e.problem["errors"] =
+            json!([{"pointer": "/rows/1/name"}, {"pointer": "/template/kind"}, {"pointer": "/rows/9"}]);
+        let problem = sheet.locate(e).problem;
+        let lines: Vec<&Value> = problem["errors"].as_array().unwrap().iter().map(|e| &e["line"]).collect();
+        assert_eq!(lines, [&json!(5), &Value::Null, &Value::Null]);
+        assert!(
+            problem["detail"].as_str().unwrap().starts_with("line 5 of the file: /rows/1/name"),
+            "{problem}"
+        );
+    }
+}

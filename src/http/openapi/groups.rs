@@ -1,0 +1,52 @@
+//! What the description says of groups.
+
+use serde_json::{Value, json};
+
+use super::{balance, maybe, page_of, reference, text, time, whole};
+use crate::domain::group::MAX_JOBS;
+use crate::domain::job::State;
+
+pub fn schemas() -> Value {
+    json!({
+        "NewGroup": new_group(),
+        "Group": whole(group()),
+        "GroupPage": page_of("Group"),
+        "GroupDryRun": whole(json!({
+            "jobs": {"type": "integer"},
+            "cost": {"type": "null", "description": "HeyGen tells the price of nothing before it has made it."},
+            "balance": balance(), "first": reference("DryRun")})),
+        "CanceledGroup": whole(json!({
+            "group": reference("Group"), "canceled": {"type": "integer"},
+            "not_canceled": {"type": "integer", "description": "Jobs that go on, because HeyGen has them."}})),
+        "RetriedGroup": whole(json!({
+            "group": reference("Group"),
+            "left": {"type": "array", "items": text(), "description": "Failed jobs that HeyGen may have charged for, which `accept_second_charge` would retry."}})),
+    })
+}
+
+fn group() -> Value {
+    let counts = State::ALL.map(|state| (state.name().to_owned(), json!({"type": "integer"})));
+    json!({
+        "id": text(), "title": maybe("string"), "created_at": time(),
+        "finished_at": {"type": ["string", "null"], "format": "date-time", "description": "When the last of its jobs ended; `group.finished` tells it once."},
+        "jobs": {"type": "integer"}, "ended": {"type": "integer"},
+        "progress": {"type": "integer", "description": "Percent of the jobs that ended."},
+        "counts": whole(Value::Object(counts.into_iter().collect())),
+        "retry_of": {"type": ["string", "null"], "description": "The group whose failed jobs these try again."},
+        "status_url": text(), "jobs_url": text(), "cancel_url": maybe("string"), "retry_failed_url": maybe("string"),
+    })
+}
+
+fn new_group() -> Value {
+    json!({
+        "type": "object",
+        "required": ["template", "rows"],
+        "additionalProperties": false,
+        "properties": {
+            "title": {"type": "string", "maxLength": 500},
+            "template": {"type": "object", "description": "A job as POST /api/jobs takes it, with places such as {{name}} in its texts. A place that is the whole text becomes what the cell is; {{name:json}} reads a cell of text as JSON."},
+            "rows": {"type": "array", "minItems": 1, "maxItems": MAX_JOBS, "items": {"type": "object"}, "description": "A value for every column, row by row. A row that asks for several languages makes a job for each; all rows together make 10,000 jobs and 16 MiB at most. HeyGen takes about ten jobs at once: give many rows a later `deadline`, and a low `priority` lets other jobs pass."},
+            "ignore": {"type": "array", "items": text(), "description": "Columns that the template does not use, on purpose."},
+        },
+    })
+}
