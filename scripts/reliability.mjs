@@ -17,7 +17,7 @@ const promises = {
   B10: "Trouble of HeyGen's is ridden out: 429, 5xx, resets, hangs, answers that are no JSON",
   B13: "A poisonous message harms nobody beside it",
   B16: "A full disk is survived: refused in so many words, and on again when there is room",
-  B17: "Clocks may lie: jumps of an hour and a day",
+  B17: "Clocks may lie: jumps ahead of an hour and a day, starts an hour behind or ahead, in the simulation",
   B18: "PostgreSQL restarts, in order and hard, and drops connections, under three nodes",
   B19: "Somebody else's transaction that never ends does not choke three nodes",
   B20: "Nodes may die: one of three killed in turn; one stands still past its lease",
@@ -46,7 +46,7 @@ writeFileSync("docs/reliability.md", `# Reliability
 
 Written by \`scripts/reliability\`; do not edit. Commit ${ask("git", "rev-parse", "--short", "HEAD")}, ${new Date().toISOString().slice(0, 10)}, ${cpus().length} cores
 (${cpus()[0].model.trim()}), ${Math.round(totalmem() / 2 ** 30)} GiB, ${disk}. SQLite with WAL and \`synchronous=FULL\`; ${server} without
-\`fsync\`, for a killed process is not a cut of power.
+\`fsync\`, for a killed process is not a cut of power; with it in B18, which kills PostgreSQL itself.
 
 Each row breaks something on purpose and compares, after it, what reelhook says with what the sandbox and the
 callers wrote down outside of it. N is how often. What must be zero is in one column; anything else there fails

@@ -107,10 +107,9 @@ impl Db {
         work: impl Fn(&mut Tx) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        let job: Box<dyn Work> = {
-            let disk_full = self.disk_full.clone();
-            Box::new(Closure { work, result: None, has_written: false, disk_full, reply })
-        };
+        let disk_full = self.disk_full.clone();
+        let job: Box<dyn Work> =
+            Box::new(Closure { work, result: None, has_written: false, disk_full, reply });
         match &*self.engine {
             Engine::Sqlite(engine) => engine.submit(access, job)?,
             Engine::Postgres(engine) => engine.submit(access, job)?,

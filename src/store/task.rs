@@ -269,9 +269,8 @@ pub fn is_held(tx: &mut Tx, task: &Claimed) -> Result<bool> {
     Ok(row.is_some())
 }
 
-/// Gives back whatever a claim took of which nothing was run; no attempt is spent. How many tasks.
+/// Gives back whatever a claim took, nothing of which was run; no attempt is spent. How many tasks.
 pub fn give_back(tx: &mut Tx, token: i64) -> Result<u64> {
-    tx.ring();
     tx.execute(
         "UPDATE task SET attempt = attempt - 1, lease_until = NULL, lease_token = NULL WHERE lease_token = ?1",
         params![token],

@@ -4,7 +4,7 @@
 //!
 //! Kills happen at named fail points or after a seeded number of things the sandbox saw, never after
 //! a time; restarts wait for readiness. `INJECTIONS` (20), `KILLS` (12) and `SEED` choose how many and
-//! which; `scripts/kill` runs the long form.
+//! which; `scripts/kill` runs the long form. With more than 20, dead nodes' leases are waited for, too.
 
 mod callers;
 mod disk;
