@@ -63,6 +63,17 @@ impl<'a> Nodes<'a> {
         }
     }
 
+    /// It keeps what it holds, and gets no more connections.
+    async fn stand_still(&self, at: usize) {
+        self.clients[at].is_up.send_replace(false);
+        self.node(at).signal("-STOP").await;
+    }
+
+    async fn go_on(&self, at: usize) {
+        self.node(at).signal("-CONT").await;
+        self.clients[at].is_up.send_replace(true);
+    }
+
     fn node(&self, at: usize) -> &Server {
         self.servers[at].as_ref().expect("it runs")
     }
@@ -91,7 +102,7 @@ pub async fn nodes_may_die() {
     .await;
     let mut nodes = Nodes::start(&ground).await;
     let is_short = injections() <= SHORT;
-    let stale = if is_short { None } else { Some(stale_finish(&mut nodes).await) };
+    let stale = if is_short { None } else { Some(stale_finish(&nodes).await) };
     let not_refused = usize::from(stale.as_ref().is_some_and(|(_, refused)| !refused));
     let (mut dice, mut seen) = (StdRng::seed_from_u64(ground.seed), ground.sandbox.listen());
     let callers = callers(&ground);
@@ -140,29 +151,27 @@ fn beyond_the_bound(ground: &Ground) -> usize {
 /// One node stands still while HeyGen owes it an answer; when its lease is over, another has found out
 /// and the job has ended, it goes on and wants to record what it thinks. The job, and whether that was
 /// refused.
-async fn stale_finish(nodes: &mut Nodes<'_>) -> (String, bool) {
+async fn stale_finish(nodes: &Nodes<'_>) -> (String, bool) {
     for at in 1..NODES {
-        nodes.kill(at).await;
+        nodes.stand_still(at).await;
     }
+    // Nobody is told of it, so that only who takes over can find out.
     let (job, _) = nodes.ground.accepted("b20-stale", "p #hang #lost").await;
-    nodes.clients[0].is_up.send_replace(false);
-    nodes.node(0).signal("-STOP").await;
+    nodes.stand_still(0).await;
     for at in 1..NODES {
-        nodes.launch(at).await;
+        nodes.go_on(at).await;
     }
     let mut ended = false;
     while !ended {
         let path = format!("/api/jobs/{job}?wait=60");
         ended = is_end(&nodes.clients[1].insist("GET", &path, None, None).await);
     }
-    let other = &nodes.clients[0];
-    nodes.node(0).signal("-CONT").await;
-    other.is_up.send_replace(true);
+    nodes.go_on(0).await;
     // Its patience with HeyGen is over at once, and what it says of the job comes too late.
     let mut refused = 0.0;
     for _ in 0..100 {
-        other.insist("GET", "/api/jobs", None, None).await;
-        refused = other.metric("reelhook_tasks_stale_finish_total").await;
+        nodes.clients[0].insist("GET", "/api/jobs", None, None).await;
+        refused = nodes.clients[0].metric("reelhook_tasks_stale_finish_total").await;
         if refused > 0.0 {
             break;
         }
