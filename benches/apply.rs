@@ -69,6 +69,8 @@ async fn submit(db: &Db, clock: &Clock, count: usize) -> Vec<String> {
         hold: false,
         deadline_at: now + 86_400_000,
         retry_of: None,
+        notify_url: None,
+        notify_secret: None,
         group_row: None,
         first_poll_ms: 3_600_000,
         least_poll_ms: 15_000,

@@ -63,6 +63,8 @@ fn new_group(now: i64) -> NewGroup {
         hold: false,
         deadline_at: now + 86_400_000,
         retry_of: None,
+        notify_url: None,
+        notify_secret: None,
         group_row: Some(row),
         first_poll_ms: 300_000,
         least_poll_ms: 15_000,

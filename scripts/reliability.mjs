@@ -9,6 +9,8 @@ const promises = {
   B01: "A submit you saw accepted is never forgotten: killed between any two steps of it",
   "B02 kills": "Never paid twice: the same kills, with answers lost and 504 after accept",
   B03: "An acknowledged webhook is never lost: killed around the commit and the answer",
+  "told, killed at random": "Every end is told to the application: killed at random",
+  "told, killed while telling": "Every end is told, and no two different ones: killed before and after the receiver was called",
   B05: "Each outcome acts once: webhooks doubled up to fifty times, across restarts",
   B06: "Order does not matter: success, failure, caption, progress in every order",
   B07: "Forged webhooks never act, and all are counted",

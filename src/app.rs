@@ -19,6 +19,7 @@ use crate::fail::FailPoints;
 use crate::heygen::client::Heygen;
 use crate::http::{self, Http, Parts, Settings};
 use crate::metrics::Metrics;
+use crate::net::Client;
 use crate::store::{self, Db, Tx, api_key, setting, task, upstream_limit};
 use crate::work::{self, Budget, Runner, Work};
 
@@ -71,6 +72,8 @@ impl App {
             db: db.clone(),
             clock: clock.clone(),
             heygen: heygen.clone(),
+            receivers: Client::guarded(clock.clone(), config.guard.clone()),
+            webhook_secrets: config.heygen_webhook_secrets.clone(),
             metrics: metrics.clone(),
             addresses: addresses.clone(),
             outage: Outage::default(),
@@ -167,5 +170,6 @@ fn settings(config: &Config) -> Settings {
         deadline: config.deadline_s * SECOND,
         first_poll: config.first_poll_s.map(|s| s * SECOND),
         poll_pause: config.poll_pause_s * SECOND,
+        guard: config.guard.clone(),
     }
 }

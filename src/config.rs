@@ -13,6 +13,8 @@ use std::path::PathBuf;
 pub use given::{Given, Source};
 pub use read::web_url;
 
+use crate::domain::guard::Guard;
+
 /// Where the data lives, as `--database` or `DATABASE_URL` says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
@@ -63,7 +65,7 @@ const fn setting(name: &'static str, value: &'static str, help: &'static str) ->
 /// A setting that is on when its flag is given.
 pub const SWITCH: &str = "true|false";
 
-pub static SETTINGS: [Setting; 21] = [
+pub static SETTINGS: [Setting; 22] = [
     Setting {
         default: Some("127.0.0.1:8000"),
         ..setting("listen", "ADDRESS:PORT", "Where the server listens, as an IP address and a port.")
@@ -175,6 +177,12 @@ pub static SETTINGS: [Setting; 21] = [
         )
     },
     setting("trusted-proxies", "IP[,IP…]", "Reverse proxies whose X-Forwarded-For is believed."),
+    setting(
+        "allow-private",
+        "NETWORK[,NETWORK…]",
+        "Networks without public addresses that events may be sent to, such as 10.0.0.0/8, or 127.0.0.0/8 for \
+         receivers on this machine. None by default. Proxies of the environment are never used.",
+    ),
     Setting {
         default: Some("false"),
         ..setting("bootstrap", SWITCH, "Make an API key at start if there is none, and print it once.")
@@ -274,6 +282,8 @@ pub struct Config {
     pub accept_unsigned: bool,
     pub adopt_strangers: bool,
     pub trusted_proxies: Vec<IpAddr>,
+    /// What outgoing calls to addresses of callers' choosing may reach.
+    pub guard: Guard,
     pub bootstrap: bool,
     pub log: String,
     pub log_json: bool,
@@ -311,6 +321,7 @@ impl Config {
             accept_unsigned: values.required("accept-unsigned", read::switch)?,
             adopt_strangers: values.required("adopt-strangers", read::switch)?,
             trusted_proxies: values.optional("trusted-proxies", read::addresses)?.unwrap_or_default(),
+            guard: values.optional("allow-private", read::guard)?.unwrap_or_default(),
             bootstrap: values.required("bootstrap", read::switch)?,
             log: values.required("log", read::log_filter)?,
             log_json: values.required("log-format", |v| match v {

@@ -46,6 +46,8 @@ points! {
     PollAnswered "poll.answered" "HeyGen was asked and nothing of what it said is on disk";
     ApplyRead "apply.read" "receipts are understood and not applied";
     ApplyStored "apply.stored" "receipts are applied and nobody was told";
+    DeliverBegun "deliver.begun" "a delivery is to be sent and the receiver was not called";
+    DeliverAnswered "deliver.answered" "the receiver was called and nothing of what it said is on disk";
     RunStored "run.stored" "the end of a run is on disk and nobody was told";
 }
 

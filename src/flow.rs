@@ -5,13 +5,14 @@
 
 mod adopt;
 mod group;
+mod publish;
 mod submit;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::Value;
 
-use crate::domain::event::{Event, EventType, upstream_type};
+use crate::domain::event::{Event, EventType};
 use crate::domain::history::Learned;
 use crate::domain::ids;
 use crate::domain::job::{Job, Kind, Observation, Priority, State};
@@ -22,10 +23,15 @@ use crate::domain::step::{Change, Input, Refused, step};
 use crate::domain::stranger::Stranger;
 use crate::domain::task::{Claimed, Lane, Outcome, TaskKind, TaskOp};
 use crate::domain::time::Millis;
-use crate::store::{Result, Tx, event, inbox, job, setting, task, upstream_limit};
+use crate::store::{Result, Tx, inbox, job, setting, task, upstream_limit};
+
+use publish::{Echo, publish, upstream_event};
 
 pub use adopt::{Fate, Terms, adopt, judge};
 pub use group::{NewGroup, Retried, cancel_some, retry_failed, submit_group};
+pub use publish::{
+    Enabled, add_endpoint, change_endpoint, disable_endpoint, enable_endpoint, remove_endpoint, test_endpoint,
+};
 pub use submit::{find_first, submit};
 
 /// When a transaction happens, and the chance it needs for its ids.
@@ -59,6 +65,9 @@ pub struct NewJob {
     pub hold: bool,
     pub deadline_at: Millis,
     pub retry_of: Option<String>,
+    /// Where its events are sent, besides the endpoints, and what they are signed with there.
+    pub notify_url: Option<String>,
+    pub notify_secret: Option<String>,
     /// The row of its group that it is made of, from 1.
     pub group_row: Option<i64>,
     pub first_poll_ms: Millis,
@@ -166,7 +175,7 @@ pub fn conclude_many(
         }
     }
     store(tx, &slots, stamp, &mut events)?;
-    event::append(tx, &mut events)?;
+    publish(tx, &mut events, &[], stamp)?;
     Ok((slots.into_iter().map(|slot| slot.job).collect(), lost))
 }
 
@@ -241,12 +250,21 @@ pub struct Hearing {
     pub upstream_ids: Vec<String>,
     /// What it says of a job of the given kind.
     pub observe: Box<dyn Fn(Kind) -> Observation + Send + Sync>,
-    /// The body, to be published when the receipt belongs to no job; only of a signed one, and once.
+    /// The body, to be published when the receipt waits for its job, or when an endpoint wants
+    /// HeyGen's own events; only of a signed one, and once.
     pub publish: Option<Vec<u8>>,
     /// What to adopt if it belongs to no job of ours.
     pub stranger: Option<(Stranger, Terms)>,
     /// In place of all that: why the receipt says nothing usable.
     pub unusable: Option<String>,
+}
+
+impl Hearing {
+    /// The receipt itself as an event, of a signed one, once.
+    fn echo(&self) -> Option<Echo<'_>> {
+        let (receipt_id, event_type) = (&*self.receipt_id, self.event_type.as_deref());
+        self.publish.as_deref().map(|body| Echo { receipt_id, event_type, body })
+    }
 }
 
 /// How many of a batch did what.
@@ -281,6 +299,7 @@ pub fn observe_many(tx: &mut Tx, batch: &[Heard], stamp: &Stamp) -> Result<Appli
     done.counts.lease_lost = lost.len();
     let mut jobs = Loaded::load(tx, &live)?;
     let mut events = vec![];
+    let mut echoes = vec![];
     let mut notes = vec![];
     // Strangers last: another receipt of the batch may be what tells whose they are.
     let (known, strange): (Vec<&Hearing>, Vec<&Hearing>) =
@@ -297,9 +316,11 @@ pub fn observe_many(tx: &mut Tx, batch: &[Heard], stamp: &Stamp) -> Result<Appli
         if let Some(why) = &hearing.unusable {
             done.counts.unusable += 1;
             note.meaning = Some(why.clone());
+            echoes.extend(hearing.echo());
         } else if let Some(at) = jobs.find(hearing) {
             let moved = jobs.slots[at].take_in(hearing, &mut note, stamp, &mut events);
             jobs.learn(at);
+            echoes.extend(hearing.echo());
             if moved { done.counts.moved += 1 } else { done.counts.nothing_new += 1 }
         } else {
             done.counts.parked += 1;
@@ -315,7 +336,7 @@ pub fn observe_many(tx: &mut Tx, batch: &[Heard], stamp: &Stamp) -> Result<Appli
     let notes: Vec<(&str, &Note)> = notes.iter().map(|(id, note)| (*id, note)).collect();
     inbox::annotate(tx, &notes)?;
     done.ended = jobs.write(tx, stamp, &mut events)?;
-    event::append(tx, &mut events)?;
+    publish(tx, &mut events, &echoes, stamp)?;
     Ok(done)
 }
 
@@ -325,17 +346,8 @@ fn park(hearing: &Hearing, note: &mut Note, stamp: &Stamp, events: &mut Vec<Even
     note.parked_under = hearing.upstream_ids.first().cloned();
     note.parked_also = hearing.upstream_ids.get(1).cloned();
     note.meaning = Some("no job of ours has this id yet; kept, and published as it is".to_owned());
-    let Some(body) = &hearing.publish else { return };
-    let data: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
-    events.push(Event {
-        number: 0,
-        id: stamp.id(ids::EVENT, events.len()),
-        event_type: upstream_type(hearing.event_type.as_deref().unwrap_or("unnamed")),
-        job_id: None,
-        job_sequence: 0,
-        created_at: stamp.now,
-        data: data.to_string(),
-    });
+    let known = hearing.echo().map(|echo| upstream_event(&echo, stamp, events.len()));
+    events.extend(known);
 }
 
 /// The jobs a batch is about, changed in memory and written once.
@@ -473,7 +485,7 @@ fn record(tx: &mut Tx, before: &Job, change: Change, stamp: &Stamp) -> Result<Jo
     let mut slot = Slot::new(before.clone());
     slot.follow(change, stamp, &mut events);
     store(tx, std::slice::from_ref(&slot), stamp, &mut events)?;
-    event::append(tx, &mut events)?;
+    publish(tx, &mut events, &[], stamp)?;
     slot.job.version += 1;
     Ok(slot.job)
 }
@@ -508,5 +520,7 @@ fn job_event(job: &Job, event_type: EventType, stamp: &Stamp, nth: usize) -> Eve
         job_sequence: job.details.events,
         created_at: stamp.now,
         data: job_json(job).to_string(),
+        receipt_id: None,
+        notify_url: job.details.notify_url.clone(),
     }
 }

@@ -44,6 +44,8 @@ pub struct Metrics {
     pub upstream_calls: Counts,
     pub upstream_slots: Gauges,
     pub submission_paused: Gauges,
+    pub delivery_attempts: Counts,
+    pub notify_lag_seconds: Histogram,
     pub tasks_claimed: Counts,
     pub tasks_due: Gauges,
     pub stale_finishes: Counter,
@@ -70,6 +72,9 @@ impl Metrics {
             upstream_calls: Counts::default(),
             upstream_slots: Gauges::default(),
             submission_paused: Gauges::default(),
+            delivery_attempts: Counts::default(),
+            // 5 ms to 87 min; a delivery that takes days is in the last.
+            notify_lag_seconds: Histogram::new(exponential_buckets(0.005, 2.0, 21)),
             tasks_claimed: Counts::default(),
             tasks_due: Gauges::default(),
             stale_finishes: Counter::default(),
@@ -101,6 +106,8 @@ impl Metrics {
             m.upstream_slots.clone(),
         );
         r.register("submission_paused", "1 while nothing is sent, by reason", m.submission_paused.clone());
+        r.register("delivery_attempts", "Attempts to deliver, by outcome", m.delivery_attempts.clone());
+        r.register("notify_lag_seconds", "From event to delivery", m.notify_lag_seconds.clone());
         r.register("tasks_claimed", "Tasks claimed, by lane", m.tasks_claimed.clone());
         r.register("tasks_due", "Tasks due and not done, by lane", m.tasks_due.clone());
         r.register("tasks_stale_finish", "Runs whose lease was lost meanwhile", m.stale_finishes.clone());
@@ -125,6 +132,12 @@ impl Metrics {
 
     pub fn acked(&self, took: Duration) {
         self.webhook_ack_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A delivery made at `made` was taken at `now`, both in milliseconds.
+    pub fn told(&self, made: i64, now: i64) {
+        let lag = u64::try_from(now.saturating_sub(made)).unwrap_or(0);
+        self.notify_lag_seconds.observe(Duration::from_millis(lag).as_secs_f64());
     }
 
     pub fn finished(&self, outcome: &'static str, found_by: &'static str) {

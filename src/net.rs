@@ -1,8 +1,12 @@
 //! Outbound HTTP. One call has one limit of time for the whole exchange and one limit of size
 //! for the answer's body, and a fault tells whether the request can have reached the other side.
 //!
-//! Never follows a redirect, never retries, never reads more than it was told to.
+//! Never follows a redirect, never retries, never reads more than it was told to, and takes no proxy
+//! from the environment. Where a stranger chose the address, a guarded client calls it, or nobody.
 
+mod names;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -13,17 +17,22 @@ use hyper_util::client::legacy::Client as Legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+use self::names::Names;
 use crate::clock::Clock;
+use crate::domain::guard::Guard;
 
 /// Time allowed for TCP and TLS to be set up, inside the limit of the whole exchange.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection unused for this long is closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the body of an answer is waited for whose head said all.
+const BODY_PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Clone)]
 pub struct Client {
-    inner: Legacy<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    inner: Legacy<HttpsConnector<HttpConnector<Names>>, Full<Bytes>>,
     clock: Clock,
+    guard: Option<Arc<Guard>>,
 }
 
 #[derive(Debug)]
@@ -61,9 +70,19 @@ impl Client {
     ///
     /// A call that costs money uses one that does not reuse: a connection that died while idle
     /// must never be mistaken for one that died after the request.
-    #[allow(clippy::disallowed_methods)]
     pub fn new(clock: Clock, reuse: bool) -> Self {
-        let mut tcp = HttpConnector::new();
+        Self::built(clock, reuse, Names::of_system(None), None)
+    }
+
+    /// A client for addresses that strangers chose: it reaches only what the guard lets pass.
+    pub fn guarded(clock: Clock, guard: Guard) -> Self {
+        let guard = Arc::new(guard);
+        Self::built(clock, true, Names::of_system(Some(guard.clone())), Some(guard))
+    }
+
+    #[allow(clippy::disallowed_methods)]
+    fn built(clock: Clock, reuse: bool, names: Names, guard: Option<Arc<Guard>>) -> Self {
+        let mut tcp = HttpConnector::new_with_resolver(names);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         tcp.set_nodelay(true);
         tcp.enforce_http(false);
@@ -78,26 +97,52 @@ impl Client {
             .pool_max_idle_per_host(if reuse { 64 } else { 0 })
             .retry_canceled_requests(reuse)
             .build(tls);
-        Self { inner, clock }
+        Self { inner, clock, guard }
     }
 
     pub async fn call(&self, call: Call) -> Result<Answer, Fault> {
-        let uri: Uri = call.url.parse().map_err(|e| Fault::NotSent(format!("{e}: {}", call.url)))?;
+        let (timeout, most) = (call.timeout, call.max_body_bytes);
+        let request = self.request(call)?;
+        let exchange = async {
+            let (parts, body) = self.inner.request(request).await.map_err(|e| sort(&e))?.into_parts();
+            let body = read_capped(body, most).await?;
+            Ok(Answer { status: parts.status, headers: parts.headers, body })
+        };
+        self.clock.within(timeout, exchange).await.unwrap_or_else(|| Err(nothing_within(timeout)))
+    }
+
+    /// As `call`, for an answer whose head says all: of its body only the beginning is kept, and
+    /// little time is given to it.
+    pub async fn tell(&self, call: Call) -> Result<Answer, Fault> {
+        let (timeout, most) = (call.timeout, call.max_body_bytes);
+        let request = self.request(call)?;
+        let head = self.clock.within(timeout, self.inner.request(request)).await;
+        let head = head.ok_or_else(|| nothing_within(timeout))?.map_err(|e| sort(&e))?;
+        let (parts, body) = head.into_parts();
+        let mut start = BytesMut::new();
+        // What is missing of it, for whatever reason, is not missed.
+        let _ = self.clock.within(BODY_PATIENCE, read_start(body, most, &mut start)).await;
+        Ok(Answer { status: parts.status, headers: parts.headers, body: start.freeze() })
+    }
+
+    fn request(&self, call: Call) -> Result<Request<Full<Bytes>>, Fault> {
+        let url = match &self.guard {
+            Some(guard) => {
+                guard.url(&call.url).map_err(|why| Fault::NotSent(format!("the address {why}")))?.into()
+            }
+            None => call.url,
+        };
+        let uri: Uri = url.parse().map_err(|e| Fault::NotSent(format!("{e}: {url}")))?;
         let mut request = Request::new(Full::new(call.body));
         *request.method_mut() = call.method;
         *request.uri_mut() = uri;
         *request.headers_mut() = call.headers;
-        let exchange = async {
-            let answer = self.inner.request(request).await.map_err(|e| sort(&e))?;
-            let (parts, body) = answer.into_parts();
-            let body = read_capped(body, call.max_body_bytes).await?;
-            Ok(Answer { status: parts.status, headers: parts.headers, body })
-        };
-        match self.clock.within(call.timeout, exchange).await {
-            Some(outcome) => outcome,
-            None => Err(Fault::NoAnswer(format!("nothing within {} s", call.timeout.as_secs_f32()))),
-        }
+        Ok(request)
     }
+}
+
+fn nothing_within(timeout: Duration) -> Fault {
+    Fault::NoAnswer(format!("nothing within {} s", timeout.as_secs_f32()))
 }
 
 fn sort(e: &hyper_util::client::legacy::Error) -> Fault {
@@ -133,6 +178,16 @@ async fn read_capped(mut body: hyper::body::Incoming, max: usize) -> Result<Byte
         }
     }
     Ok(read.freeze())
+}
+
+async fn read_start(mut body: hyper::body::Incoming, most: usize, start: &mut BytesMut) {
+    while let Some(Ok(frame)) = body.frame().await {
+        let Ok(data) = frame.into_data() else { continue };
+        start.extend_from_slice(&data[..data.len().min(most - start.len())]);
+        if start.len() == most {
+            return;
+        }
+    }
 }
 
 /// Headers from pairs known to be well formed; a pair that is not is left out.

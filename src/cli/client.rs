@@ -133,6 +133,16 @@ impl Api {
         self.call(Method::POST, path, &query, Some(body), &[], TIMEOUT).await
     }
 
+    /// A POST that the server may hold open for `wait`.
+    pub async fn post_waiting(&self, path: Path<'_>, wait: Duration) -> Result<Value> {
+        let query = [("wait", wait.as_secs().to_string())];
+        self.call(Method::POST, path, &query, None, &[], wait + TIMEOUT).await
+    }
+
+    pub async fn patch(&self, path: Path<'_>, body: &Value) -> Result<Value> {
+        self.call(Method::PATCH, path, &[], Some(body), &[], TIMEOUT).await
+    }
+
     pub async fn delete(&self, path: Path<'_>) -> Result<Value> {
         self.call(Method::DELETE, path, &[], None, &[], TIMEOUT).await
     }

@@ -4,8 +4,10 @@
 mod ask;
 mod client;
 mod completion;
+mod delivery;
 mod demo;
 mod doctor;
+mod endpoint;
 mod error;
 mod event;
 pub mod generate;

@@ -2,7 +2,8 @@
 
 use super::client::{Flags, Session};
 use super::{
-    Exit, Result, completion, doctor, event, generate, group, job, key, receipt, simulate, upstream, webhook,
+    Exit, Result, completion, delivery, doctor, endpoint, event, generate, group, job, key, receipt,
+    simulate, upstream, webhook,
 };
 use crate::config::Given;
 
@@ -32,6 +33,10 @@ pub enum Command {
     Receipt(Noun<receipt::Verb>),
     /// The log of everything published.
     Event(Noun<event::Verb>),
+    /// Addresses of your application that are sent events.
+    Endpoint(Noun<endpoint::Verb>),
+    /// Events on their way to your application.
+    Delivery(Noun<delivery::Verb>),
     /// The endpoints HeyGen sends to.
     Webhook(Noun<webhook::Verb>),
     /// API keys of the server.
@@ -58,6 +63,8 @@ pub async fn run(command: Command, given: &Given) -> Result<Exit> {
         Command::Group(noun) => noun.run(given, group::run).await,
         Command::Receipt(noun) => noun.run(given, receipt::run).await,
         Command::Event(noun) => noun.run(given, event::run).await,
+        Command::Endpoint(noun) => noun.run(given, endpoint::run).await,
+        Command::Delivery(noun) => noun.run(given, delivery::run).await,
         Command::Webhook(noun) => noun.run(given, webhook::run).await,
         Command::Key(noun) => noun.run(given, key::run).await,
         Command::Doctor(args) => doctor::run(args, given).await,

@@ -33,7 +33,7 @@ use crate::clock::{Clock, Stopwatch};
 use crate::config::{Address, Given};
 use crate::heygen::sandbox::{Fault, Options};
 
-const KILLS: u32 = 20;
+const KILLS: u32 = 30;
 const KILLS_FULL: u32 = 200;
 /// Jobs submitted at the same time.
 const CALLERS: usize = 3;
@@ -65,7 +65,7 @@ const TROUBLE: [(Fault, f64); 9] = [
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "A run takes about a minute, six at most; with --full about seven, half an hour at most. It starts a \
+    after_help = "A run takes about a minute, seven at most; with --full about seven, half an hour at most. It starts a \
     server of its own on a store of its own, beside a HeyGen sandbox, and kills it; no HeyGen key, no network, no \
     credits. Exit code 0 when nothing was broken; else 1, and the files are kept and named.\n\n\
     Examples:\n  \
@@ -80,7 +80,7 @@ pub struct Args {
     /// Try this PostgreSQL server, in a database of its own that is made and dropped [default: SQLite].
     #[arg(long, value_name = "postgres://…", value_parser = postgres)]
     database: Option<String>,
-    /// How often the server is killed, 1 to 10000 [default: 20].
+    /// How often the server is killed, 1 to 10000 [default: 30].
     #[arg(long, value_name = "N", conflicts_with = "full", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     kills: Option<u32>,
     /// The long form: 200 kills.

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use super::Address;
+use crate::domain::guard::{Guard, Network};
 
 pub fn number(text: &str, least: i64, most: i64) -> Result<i64, String> {
     match text.parse::<i64>() {
@@ -65,6 +66,14 @@ pub fn secrets(text: &str) -> Result<Vec<String>, String> {
 pub fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {
     let parse = |t: &str| t.trim().parse().map_err(|_| format!("`{}` is no IP address", t.trim()));
     text.split(',').map(parse).collect()
+}
+
+pub fn guard(text: &str) -> Result<Guard, String> {
+    let parse = |t: &str| {
+        let network = Network::parse(t.trim());
+        network.ok_or_else(|| format!("`{}` is no network such as 10.0.0.0/8, and no IP address", t.trim()))
+    };
+    text.split(',').map(parse).collect::<Result<Vec<_>, _>>().map(Guard::new)
 }
 
 pub fn log_filter(text: &str) -> Result<String, String> {

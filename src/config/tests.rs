@@ -64,7 +64,7 @@ fn a_malformed_setting_says_its_name_source_and_fix() {
 /// A value that fits and some that do not, of every setting; `numbers` are met from both sides.
 #[test]
 fn every_setting_is_checked_and_its_error_names_it() {
-    let table: [(&str, &[&str], &[&str]); 21] = [
+    let table: [(&str, &[&str], &[&str]); 22] = [
         (
             "listen",
             &["0.0.0.0:1", "[::1]:65535"],
@@ -92,6 +92,11 @@ fn every_setting_is_checked_and_its_error_names_it() {
         ("accept-unsigned", &["yes", "0"], &["perhaps", "2"]),
         ("adopt-strangers", &["on", "false"], &["maybe"]),
         ("trusted-proxies", &["10.0.0.1, ::1"], &["10.0.0.0/8", "proxy", "10.0.0.1,"]),
+        (
+            "allow-private",
+            &["10.0.0.0/8, ::1", "127.0.0.1"],
+            &["10.0.0.0/33", "localhost", "10/8", "10.0.0.1,"],
+        ),
         ("bootstrap", &["on", "off"], &["x"]),
         ("log", &["debug", "reelhook=debug,info", "off"], &["loud", "reelhook=loud", "info,,debug", "inof"]),
         ("log-format", &["json"], &["xml", "JSON"]),

@@ -44,14 +44,31 @@ impl EventType {
 
 /// Of a group, once all its jobs have ended: told once.
 pub const GROUP_FINISHED: &str = "group.finished";
+/// An endpoint is sent nothing any more.
+pub const ENDPOINT_DISABLED: &str = "endpoint.disabled";
+/// Sent to one endpoint, to see whether it takes it.
+pub const ENDPOINT_TEST: &str = "endpoint.test";
 
-/// The type under which an upstream event that belongs to no job of ours is published.
+/// Every type of event that is ours and may be asked for.
+pub fn types() -> Vec<&'static str> {
+    let of_jobs = EventType::ALL.map(EventType::name);
+    of_jobs.into_iter().chain([GROUP_FINISHED, ENDPOINT_DISABLED]).collect()
+}
+
+const UPSTREAM: &str = "heygen.";
+
+/// The type under which one of upstream's own events is published.
 pub fn upstream_type(name: &str) -> String {
-    format!("heygen.{name}")
+    format!("{UPSTREAM}{name}")
+}
+
+/// Whether it is one of upstream's own.
+pub fn is_upstream(event_type: &str) -> bool {
+    event_type.starts_with(UPSTREAM)
 }
 
 /// An event as it is stored: its body is frozen when it is recorded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Event {
     /// Position in the whole log, from 1. Zero until it is stored.
     pub number: i64,
@@ -63,4 +80,8 @@ pub struct Event {
     pub created_at: Millis,
     /// The JSON published as `data`.
     pub data: String,
+    /// Of one of upstream's own: the receipt that has its bytes.
+    pub receipt_id: Option<String>,
+    /// Where its job wants to be told, besides the endpoints. Not stored: deliveries are.
+    pub notify_url: Option<String>,
 }

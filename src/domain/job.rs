@@ -375,6 +375,9 @@ pub struct Details {
     pub title: Option<String>,
     pub labels: BTreeMap<String, String>,
     pub metadata: Option<serde_json::Value>,
+    /// Where its events are sent, besides the endpoints, and what they are signed with there.
+    pub notify_url: Option<String>,
+    pub notify_secret: Option<String>,
     pub priority: Priority,
     /// The row of its group that it was made of, from 1.
     pub group_row: Option<i64>,

@@ -21,6 +21,7 @@ pub fn job_json(job: &Job) -> Value {
         "title": d.title,
         "labels": d.labels,
         "metadata": d.metadata,
+        "notify_url": d.notify_url,
         "priority": d.priority,
         "created_at": rfc3339(job.created_at),
         "updated_at": rfc3339(job.updated_at),

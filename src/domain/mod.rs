@@ -1,10 +1,13 @@
 //! The pure middle: values and decisions. No I/O, no async, no clock, no randomness, no logging.
 
 pub mod address;
+pub mod delivery;
+pub mod endpoint;
 pub mod event;
 pub mod event_log;
 pub mod failure;
 pub mod group;
+pub mod guard;
 pub mod history;
 pub mod ids;
 pub mod job;
@@ -15,6 +18,7 @@ pub mod pause;
 pub mod receipt;
 pub mod retry;
 pub mod signature;
+pub mod signing;
 pub mod step;
 pub mod stranger;
 pub mod table;

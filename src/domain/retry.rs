@@ -1,6 +1,6 @@
 //! When to try again, and when to ask. Pure schedules; jitter comes in as a factor around 1.
 
-use super::time::{HOUR, MINUTE, Millis, SECOND};
+use super::time::{HOUR, MINUTE, Millis, SECOND, parse_rfc3339};
 
 /// Attempts of a task whose trouble is ours (store down, bug), before it is a dead letter.
 pub const MAX_ATTEMPTS: i64 = 20;
@@ -21,13 +21,28 @@ pub fn submit_backoff(tries: i64, jitter: f64) -> Millis {
 /// How long upstream's `Retry-After` is obeyed at most. Longer is treated as this.
 pub const MAX_RETRY_AFTER: Millis = HOUR;
 
+/// The value of a `Retry-After` header, seconds or an HTTP date, as a pause from now.
+pub fn parse_retry_after(text: &str, now: Millis) -> Option<Millis> {
+    let text = text.trim();
+    match text.parse::<Millis>() {
+        Ok(seconds) => Some(seconds.saturating_mul(SECOND)),
+        Err(_) => http_date(text).map(|at| at.saturating_sub(now)),
+    }
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`, the only form HTTP still sends.
+fn http_date(text: &str) -> Option<Millis> {
+    let at = jiff::fmt::rfc2822::parse(&text.replace("GMT", "+0000")).ok()?;
+    Some(at.timestamp().as_millisecond()).or_else(|| parse_rfc3339(text))
+}
+
 /// Pause before the next poll of a job that was accepted `age` ago and asked for `asked` times
 /// since it was expected: a tenth of its age, at least `least`, at most ten minutes.
 pub fn poll_pause(age: Millis, least: Millis, jitter: f64) -> Millis {
     scaled((age / 10).clamp(least, (10 * MINUTE).max(least)), jitter)
 }
 
-fn scaled(pause: Millis, jitter: f64) -> Millis {
+pub(super) fn scaled(pause: Millis, jitter: f64) -> Millis {
     // Pauses are far below 2^52 ms, where f64 is exact.
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
     let scaled = (pause as f64 * jitter) as Millis;

@@ -4,7 +4,8 @@ use super::job::Priority;
 use super::time::Millis;
 
 /// What kind of work waits. The subject is a job id for all but `Apply`, whose subject is a
-/// receipt id, and `Upkeep`, whose subject names the duty.
+/// receipt id, `Deliver`, whose subject is a target or a delivery, and `Upkeep`, whose subject names
+/// the duty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TaskKind {
     /// Understand the receipts that were accepted together.
@@ -15,12 +16,15 @@ pub enum TaskKind {
     Poll,
     /// Mark one job that takes longer than usual, and later end it when it has run out of time.
     Deadline,
+    /// Send what is due to one target; of a delivery itself only once it was given up.
+    Deliver,
     /// A periodic duty of the server itself.
     Upkeep,
 }
 
 impl TaskKind {
-    pub const ALL: [Self; 5] = [Self::Apply, Self::Submit, Self::Poll, Self::Deadline, Self::Upkeep];
+    pub const ALL: [Self; 6] =
+        [Self::Apply, Self::Submit, Self::Poll, Self::Deadline, Self::Deliver, Self::Upkeep];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -28,6 +32,7 @@ impl TaskKind {
             Self::Submit => "submit",
             Self::Poll => "poll",
             Self::Deadline => "deadline",
+            Self::Deliver => "deliver",
             Self::Upkeep => "upkeep",
         }
     }
@@ -43,6 +48,7 @@ impl TaskKind {
             Self::Submit => Lane::Submit,
             Self::Poll => Lane::Poll,
             Self::Deadline => Lane::Clock,
+            Self::Deliver => Lane::Outbound,
             Self::Upkeep => Lane::Slow,
         }
     }
@@ -63,12 +69,22 @@ pub enum Lane {
     Ask,
     /// Deadlines: no network, never behind anything that has one.
     Clock,
+    /// Targets that have something due; each holds one permit, however much it is.
+    Outbound,
     Slow,
 }
 
 impl Lane {
-    pub const ALL: [Self; 7] =
-        [Self::Inbound, Self::Submit, Self::Resolve, Self::Poll, Self::Clock, Self::Slow, Self::Ask];
+    pub const ALL: [Self; 8] = [
+        Self::Inbound,
+        Self::Submit,
+        Self::Resolve,
+        Self::Poll,
+        Self::Clock,
+        Self::Slow,
+        Self::Ask,
+        Self::Outbound,
+    ];
 
     pub fn number(self) -> i64 {
         match self {
@@ -79,6 +95,7 @@ impl Lane {
             Self::Clock => 4,
             Self::Slow => 5,
             Self::Ask => 6,
+            Self::Outbound => 7,
         }
     }
 
@@ -91,6 +108,7 @@ impl Lane {
             Self::Clock => "clock",
             Self::Slow => "slow",
             Self::Ask => "ask",
+            Self::Outbound => "outbound",
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
-use super::{Loaded, Slot, Stamp};
+use super::{Loaded, Slot, Stamp, publish};
 use crate::domain::event::Event;
 use crate::domain::ids;
 use crate::domain::job::{Details, Job, Kind, Observation, State};
@@ -14,7 +14,7 @@ use crate::domain::step::Input;
 use crate::domain::stranger::Stranger;
 use crate::domain::task::{TaskKind, TaskOp};
 use crate::domain::time::{MINUTE, Millis};
-use crate::store::{Result, Tx, event, inbox, job, task};
+use crate::store::{Result, Tx, inbox, job, task};
 
 /// Upstream's clock and ours may differ by this much.
 const CLOCKS_DIFFER: Millis = 5 * MINUTE;
@@ -91,7 +91,7 @@ pub fn adopt(
         *fate = if *fate == Fate::New { Fate::Adopted(job) } else { Fate::Known(job) };
     }
     jobs.write(tx, stamp, &mut events)?;
-    event::append(tx, &mut events)?;
+    publish(tx, &mut events, &[], stamp)?;
     Ok(fates)
 }
 

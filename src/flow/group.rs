@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::submit::{begin, first_state, remember};
-use super::{Key, Loaded, NewJob, Polls, Slot, Stamp, Submitted, find_first, find_learned};
+use super::{Key, Loaded, NewJob, Polls, Slot, Stamp, Submitted, find_first, find_learned, publish};
 use crate::domain::event::{Event, GROUP_FINISHED};
 use crate::domain::group::{Counts, Group, group_json};
 use crate::domain::ids;
 use crate::domain::job::{FoundBy, Job, Kind, State};
 use crate::domain::step::Input;
 use crate::domain::time::Millis;
-use crate::store::{Result, Tx, event, group, job};
+use crate::store::{Result, Tx, group, job};
 
 /// A group to be; every job of it was checked by whoever made it.
 #[derive(Debug, Clone)]
@@ -81,13 +81,11 @@ pub(super) fn count_off(tx: &mut Tx, slots: &[&Slot], stamp: &Stamp, events: &mu
         }
         let counts = group::count_states(tx, &[id])?.remove(0);
         events.push(Event {
-            number: 0,
             id: stamp.id(ids::EVENT, events.len()),
             event_type: GROUP_FINISHED.to_owned(),
-            job_id: None,
-            job_sequence: 0,
             created_at: stamp.now,
             data: group_json(&group, &counts).to_string(),
+            ..Event::default()
         });
     }
     Ok(())
@@ -105,7 +103,7 @@ pub fn cancel_some(tx: &mut Tx, group_id: &str, most: i64, stamp: &Stamp) -> Res
         slot.take(Input::Cancel, stamp, &mut events);
     }
     let canceled = jobs.write(tx, stamp, &mut events)?.len();
-    event::append(tx, &mut events)?;
+    publish(tx, &mut events, &[], stamp)?;
     Ok(canceled)
 }
 

@@ -1,7 +1,7 @@
 //! New jobs, one or many: as they begin, stored with their tasks, their first events and the answer to the
 //! caller's key. The same for a job that is submitted alone and for a group.
 
-use super::{Key, NewJob, Polls, Stamp, Submitted, find_learned, job_event};
+use super::{Key, NewJob, Polls, Stamp, Submitted, find_learned, job_event, publish};
 use crate::domain::event::EventType;
 use crate::domain::history::Learned;
 use crate::domain::ids;
@@ -10,7 +10,7 @@ use crate::domain::job_json::job_json;
 use crate::domain::task::TaskKind;
 use crate::domain::time::Millis;
 use crate::store::idempotency::Remembered;
-use crate::store::{Result, Tx, event, idempotency, job, task};
+use crate::store::{Result, Tx, idempotency, job, task};
 
 impl NewJob {
     /// A job like the old one, whatever became of that.
@@ -27,6 +27,8 @@ impl NewJob {
             title: old.details.title,
             labels: old.details.labels,
             metadata: old.details.metadata,
+            notify_url: old.details.notify_url,
+            notify_secret: old.details.notify_secret,
             priority: old.details.priority,
             hold: false,
             deadline_at,
@@ -82,7 +84,7 @@ pub(super) fn begin(tx: &mut Tx, jobs: &[(&Job, &str)], stamp: &Stamp) -> Result
         let event = if job.state == State::Held { EventType::Held } else { EventType::Queued };
         job_event(job, event, stamp, nth)
     };
-    event::append(tx, &mut jobs.iter().enumerate().map(first).collect::<Vec<_>>())
+    publish(tx, &mut jobs.iter().enumerate().map(first).collect::<Vec<_>>(), &[], stamp)
 }
 
 /// What a key stands for already. To be asked before anything else of a request is judged: a time
@@ -123,6 +125,8 @@ pub(super) fn first_state(
             title: new.title.clone(),
             labels: new.labels.clone(),
             metadata: new.metadata.clone(),
+            notify_url: new.notify_url.clone(),
+            notify_secret: new.notify_secret.clone(),
             priority: new.priority,
             group_row: new.group_row,
             first_poll_ms: new.first_poll_ms,

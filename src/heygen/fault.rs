@@ -7,8 +7,8 @@ use super::failure::{self, Proves, sorted};
 use super::wire;
 use crate::domain::job::Failure;
 use crate::domain::pause::Reason;
-use crate::domain::retry::MAX_RETRY_AFTER;
-use crate::domain::time::{Millis, SECOND, parse_rfc3339};
+use crate::domain::retry::{MAX_RETRY_AFTER, parse_retry_after};
+use crate::domain::time::{Millis, SECOND};
 use crate::net::{self, Answer};
 
 /// A longer request id of upstream's is none.
@@ -118,20 +118,10 @@ fn read_failure(answer: &Answer) -> Failure {
     Failure { request_id: id.filter(usable).map(str::to_owned), ..sorted(said.code, message) }
 }
 
-/// `Retry-After` in seconds or as an HTTP date, at most an hour, as a pause from now.
+/// `Retry-After`, at most an hour, as a pause from now.
 fn retry_after(answer: &Answer, now: Millis) -> Option<Millis> {
-    let text = answer.headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
-    let pause = match text.parse::<Millis>() {
-        Ok(seconds) => seconds.checked_mul(SECOND)?,
-        Err(_) => http_date(text)?.saturating_sub(now),
-    };
-    Some(pause.clamp(SECOND, MAX_RETRY_AFTER))
-}
-
-/// `Sun, 06 Nov 1994 08:49:37 GMT`, the only form HTTP still sends.
-fn http_date(text: &str) -> Option<Millis> {
-    let at = jiff::fmt::rfc2822::parse(&text.replace("GMT", "+0000")).ok()?;
-    Some(at.timestamp().as_millisecond()).or_else(|| parse_rfc3339(text))
+    let text = answer.headers.get(http::header::RETRY_AFTER)?.to_str().ok()?;
+    parse_retry_after(text, now).map(|pause| pause.clamp(SECOND, MAX_RETRY_AFTER))
 }
 
 /// An HTTP 2xx without the id it should hold.

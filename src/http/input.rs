@@ -9,7 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::Http;
 use super::problem::{FieldError, Kind, Problem, Result, field, unknown};
+use crate::domain::guard::MAX_URL_CHARS;
 use crate::domain::job::{Kind as JobKind, Priority};
+use crate::domain::signing;
 use crate::domain::template::escaped;
 use crate::domain::time::{DAY, MINUTE, Millis, parse_rfc3339};
 use crate::flow::{NewJob, Polls};
@@ -26,6 +28,7 @@ const MAX_CALLBACK_ID_CHARS: usize = 255;
 pub const MAX_TITLE_CHARS: usize = 500;
 const MAX_LISTED: usize = 100;
 const MAX_LISTED_CHARS: usize = 100;
+const MAX_SECRET_CHARS: usize = 200;
 const MAX_METADATA_BYTES: usize = 16 << 10;
 pub const MIN_DEADLINE: Millis = MINUTE;
 pub const MAX_DEADLINE: Millis = 30 * DAY;
@@ -150,6 +153,8 @@ pub fn new_jobs(http: &Http, job: Map<String, Value>) -> Result<Vec<NewJob>> {
     let callback_id = fields.text("callback_id", MAX_CALLBACK_ID_CHARS);
     let labels = labels(&mut fields);
     let metadata = metadata(&mut fields);
+    let notify_url = receiver(&mut fields, "notify_url", http);
+    let notify_secret = notify_secret(&mut fields, notify_url.is_some());
     let priority = priority(&mut fields);
     let hold = fields.switch("hold");
     let deadline_at = deadline(&mut fields, http);
@@ -167,6 +172,8 @@ pub fn new_jobs(http: &Http, job: Map<String, Value>) -> Result<Vec<NewJob>> {
         hold,
         deadline_at,
         retry_of: None,
+        notify_url: notify_url.clone(),
+        notify_secret: notify_secret.clone(),
         group_row: None,
         first_poll_ms,
         least_poll_ms,
@@ -243,7 +250,7 @@ fn in_request(mistake: Mistake) -> FieldError {
     field(format!("/request{}", mistake.pointer), mistake.message)
 }
 
-fn labels(fields: &mut Fields) -> BTreeMap<String, String> {
+pub fn labels(fields: &mut Fields) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::new();
     let Some(value) = fields.take("labels") else { return labels };
     let Value::Object(given) = value else {
@@ -270,6 +277,23 @@ fn labels(fields: &mut Fields) -> BTreeMap<String, String> {
         }
     }
     labels
+}
+
+/// An address that events may be sent to, as it will be called.
+pub fn receiver(fields: &mut Fields, name: &'static str, http: &Http) -> Option<String> {
+    let text = fields.text(name, MAX_URL_CHARS)?;
+    let judged = http.settings.guard.url(&text);
+    judged.map_err(|why| fields.wrong(name, why)).ok().map(String::from)
+}
+
+fn notify_secret(fields: &mut Fields, has_url: bool) -> Option<String> {
+    let text = fields.text("notify_secret", MAX_SECRET_CHARS)?;
+    if !has_url {
+        fields.wrong("notify_secret", "signs what is sent to `notify_url`, which is not given or not right");
+    } else if !signing::is_secret(&text) {
+        fields.wrong("notify_secret", "must be whsec_ and the base64 of 24 to 64 random bytes");
+    }
+    Some(text)
 }
 
 fn metadata(fields: &mut Fields) -> Option<Value> {

@@ -6,7 +6,9 @@
 mod adopt;
 mod answer;
 mod auth;
+mod deliveries;
 mod doctor;
+mod endpoints;
 mod groups;
 pub mod hook;
 mod input;
@@ -37,6 +39,7 @@ pub use routes::{Doc, TABLE};
 
 use crate::clock::Clock;
 use crate::domain::address::Addresses;
+use crate::domain::guard::Guard;
 use crate::domain::outage::Outage;
 use crate::domain::time::Millis;
 use crate::fail::FailPoints;
@@ -78,6 +81,8 @@ pub struct Settings {
     /// `None`: what the kind usually takes.
     pub first_poll: Option<Millis>,
     pub poll_pause: Millis,
+    /// Which addresses callers may have events sent to.
+    pub guard: Guard,
 }
 
 impl Settings {

@@ -2,6 +2,7 @@
 //! `docs/openapi.json`; a test fails when the two differ.
 
 mod groups;
+mod outbound;
 
 use serde_json::{Map, Value, json};
 
@@ -70,7 +71,7 @@ fn operation(doc: &Doc) -> Value {
     });
     if let Some(name) = doc.body {
         operation["requestBody"] = json!({
-            "required": matches!(name, "NewJob" | "NewGroup" | "Adopt"),
+            "required": matches!(name, "NewJob" | "NewGroup" | "Adopt" | "NewEndpoint" | "EndpointChange"),
             "content": {"application/json": {"schema": reference(name)}},
         });
     }
@@ -145,6 +146,14 @@ fn all_schemas() -> Value {
 }
 
 fn schemas() -> Value {
+    let mut all = inbound();
+    for (name, schema) in outbound::schemas() {
+        all[name] = schema;
+    }
+    all
+}
+
+fn inbound() -> Value {
     json!({
         "Job": whole(job()),
         "JobPage": page_of("Job"),
@@ -178,10 +187,10 @@ fn schemas() -> Value {
         "Rotated": whole(json!({
             "endpoint_id": text(), "url": text(), "secret_stored": {"type": "boolean"},
             "old_secret_verifies_until": time()})),
-        "Endpoint": whole(json!({
+        "Webhook": whole(json!({
             "endpoint_id": text(), "url": text(), "events": maybe_texts(), "status": maybe("string"),
             "is_ours": {"type": "boolean"}, "secret_known": {"type": "boolean"}, "secret_since": maybe_time()})),
-        "EndpointPage": page_of("Endpoint"),
+        "WebhookPage": page_of("Webhook"),
         "NewKey": {"type": "object", "properties": {"name": {"type": "string", "maxLength": 100}}},
         "Key": whole(key()),
         "KeyPage": page_of("Key"),
@@ -290,6 +299,7 @@ fn job() -> Value {
             "title": maybe("string"),
             "labels": {"type": "object", "additionalProperties": text()},
             "metadata": {},
+            "notify_url": {"type": ["string", "null"], "description": "Where its events are sent, besides the endpoints."},
             "priority": priority(),
             "created_at": time(),
             "updated_at": time(),
@@ -408,6 +418,8 @@ fn new_job() -> Value {
             "callback_id": {"type": "string", "maxLength": 255, "description": "Your own id; echoed and searchable."},
             "labels": {"type": "object", "additionalProperties": text(), "maxProperties": 20},
             "metadata": {"description": "Anything, up to 16 KiB; echoed."},
+            "notify_url": {"type": "string", "maxLength": 2000, "description": "Its events are sent here, too: a public address, or one of --allow-private."},
+            "notify_secret": {"type": "string", "description": "What they are signed with there: whsec_ and the base64 of 24 to 64 random bytes. Never shown again. Without it they are not signed, so ask for the job before you believe them."},
             "priority": priority(),
             "hold": {"type": "boolean", "description": "Wait for approval before anything is sent."},
             "deadline": {"type": "string", "format": "date-time", "description": "When the job is ended at the latest; from one minute to 30 days ahead."},

@@ -97,6 +97,10 @@ problems! {
         "Its outcome is unknown, so another try may be paid twice. Send `{\"accept_second_charge\": true}` to accept that.",
     EndpointConflict "webhook_endpoint_conflict" 409 false "HeyGen has this webhook endpoint with a secret we do not know"
         "HeyGen tells a secret only once. `reelhook webhook rotate ENDPOINT_ID` gets a new one, or remove it first.",
+    EndpointUntested "endpoint_untested" 409 false "The endpoint was disabled and has taken no test event since"
+        "Send one with POST /api/endpoints/{id}/test; when it is taken, enable the endpoint. `reelhook endpoint enable` does both.",
+    TooManyEndpoints "too_many_endpoints" 409 false "There are as many endpoints as there may be"
+        "100 may be there at once. Remove one, or tell a job where to be told with `notify_url`.",
     TooLarge "too_large" 413 false "The body is too large"
         "Webhooks may have 1 MiB, API requests 1 MiB, groups 16 MiB.",
     NoPublicUrl "no_public_url" 409 false "The server does not know its public address"

@@ -3,12 +3,12 @@
 
 use axum::Router;
 use axum::middleware;
-use axum::routing::{MethodRouter, any, delete, get, post};
+use axum::routing::{MethodRouter, any, delete, get, patch, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
-    Http, adopt, answer, auth, doctor, groups, hook, jobs, keys, ops, query, receipts, upstream, videos,
-    webhooks,
+    Http, adopt, answer, auth, deliveries, doctor, endpoints, groups, hook, jobs, keys, ops, query, receipts,
+    upstream, videos, webhooks,
 };
 
 /// A route as the API description shows it.
@@ -66,6 +66,15 @@ const JOB_LIST: [(&str, &str); 10] = [
 ];
 const RECEIPT_LIST: [(&str, &str); 3] =
     [PAGE[0], PAGE[1], ("verdict", "Only receipts judged so: signed, unsigned, refused, logged.")];
+
+const DELIVERY_LIST: [(&str, &str); 5] = [
+    PAGE[0],
+    PAGE[1],
+    ("endpoint_id", "Only deliveries to this endpoint."),
+    ("job_id", "Only deliveries about this job."),
+    ("state", "Only deliveries that stand so: pending, delivered, dead."),
+];
+const TEST_WAIT: [(&str, &str); 1] = [("wait", "Seconds to wait for the receiver's answer, 0 to 60.")];
 
 /// Everything under `/api` and beside it, but for the webhook door, whose addresses are in `hook`.
 pub const TABLE: &[Doc] = &[
@@ -175,6 +184,53 @@ pub const TABLE: &[Doc] = &[
         ..doc("get", "/api/receipts/{id}", "One webhook: bytes, signature check, meaning.")
     },
     Doc {
+        answer: (200, Some("EndpointPage")),
+        ..doc("get", "/api/endpoints", "The endpoints that are sent events, newest first.")
+    },
+    Doc {
+        body: Some("NewEndpoint"),
+        answer: (201, Some("FreshEndpoint")),
+        ..doc("post", "/api/endpoints", "Have events sent to an address; its signing secret is shown once.")
+    },
+    Doc { answer: (200, Some("Endpoint")), ..doc("get", "/api/endpoints/{id}", "One endpoint.") },
+    Doc {
+        body: Some("EndpointChange"),
+        answer: (200, Some("Endpoint")),
+        ..doc("patch", "/api/endpoints/{id}", "Change what is named of an endpoint.")
+    },
+    Doc {
+        answer: (204, None),
+        ..doc("delete", "/api/endpoints/{id}", "Remove an endpoint; what waits for it is given up.")
+    },
+    Doc {
+        body: Some("RotateSecret"),
+        answer: (200, Some("FreshEndpoint")),
+        ..doc(
+            "post",
+            "/api/endpoints/{id}/rotate",
+            "Get a new signing secret; the old one signs on for a while.",
+        )
+    },
+    Doc {
+        query: &TEST_WAIT,
+        answer: (202, Some("Delivery")),
+        also: &[(200, Some("Delivery"))],
+        ..doc("post", "/api/endpoints/{id}/test", "Send a test event, also to an endpoint that is disabled.")
+    },
+    Doc {
+        answer: (200, Some("Endpoint")),
+        ..doc("post", "/api/endpoints/{id}/enable", "Send events to a disabled endpoint again, after a test.")
+    },
+    Doc {
+        query: &DELIVERY_LIST,
+        answer: (200, Some("DeliveryPage")),
+        ..doc("get", "/api/deliveries", "Events on their way, and how it went, newest first.")
+    },
+    Doc {
+        answer: (200, Some("Delivery")),
+        ..doc("get", "/api/deliveries/{id}", "One delivery with its attempts.")
+    },
+    Doc {
         answer: (200, Some("Upstream")),
         ..doc("get", "/api/upstream", "Slots in use at HeyGen, and what holds submission up.")
     },
@@ -188,7 +244,7 @@ pub const TABLE: &[Doc] = &[
         ..doc("post", "/api/upstream/resume", "End a pause of submission, whoever began it.")
     },
     Doc {
-        answer: (200, Some("EndpointPage")),
+        answer: (200, Some("WebhookPage")),
         ..doc("get", "/api/webhooks", "The endpoints registered at HeyGen.")
     },
     Doc {
@@ -244,6 +300,16 @@ fn handler(method: &str, path: &str) -> Option<MethodRouter<Http>> {
         ("get", "/api/events") => get(jobs::all_events),
         ("get", "/api/receipts") => get(receipts::list),
         ("get", "/api/receipts/{id}") => get(receipts::get),
+        ("get", "/api/endpoints") => get(endpoints::list),
+        ("post", "/api/endpoints") => post(endpoints::add),
+        ("get", "/api/endpoints/{id}") => get(endpoints::get),
+        ("patch", "/api/endpoints/{id}") => patch(endpoints::update),
+        ("delete", "/api/endpoints/{id}") => delete(endpoints::remove),
+        ("post", "/api/endpoints/{id}/rotate") => post(endpoints::rotate),
+        ("post", "/api/endpoints/{id}/test") => post(endpoints::test),
+        ("post", "/api/endpoints/{id}/enable") => post(endpoints::enable),
+        ("get", "/api/deliveries") => get(deliveries::list),
+        ("get", "/api/deliveries/{id}") => get(deliveries::get),
         ("get", "/api/upstream") => get(upstream::get),
         ("post", "/api/upstream/pause") => post(upstream::pause),
         ("post", "/api/upstream/resume") => post(upstream::resume),

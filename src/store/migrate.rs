@@ -7,11 +7,12 @@ use super::error::{Error, Result};
 use crate::domain::time::Millis;
 use crate::params;
 
-pub(super) const ALL: [(i64, &str, &str); 4] = [
+pub(super) const ALL: [(i64, &str, &str); 5] = [
     (1, "init", include_str!("../../migrations/0001_init.sql")),
     (2, "parked_also", include_str!("../../migrations/0002_parked_also.sql")),
     (3, "submission", include_str!("../../migrations/0003_submission.sql")),
     (5, "group", include_str!("../../migrations/0005_group.sql")),
+    (6, "endpoints", include_str!("../../migrations/0006_endpoints.sql")),
 ];
 
 /// Brings the schema up to date inside the caller's transaction, or, on SQLite, statement by statement.

@@ -4,6 +4,8 @@
 
 pub mod api_key;
 pub mod db;
+pub mod delivery;
+pub mod endpoint;
 mod error;
 pub mod event;
 pub mod group;

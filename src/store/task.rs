@@ -130,6 +130,41 @@ pub fn insert_many(tx: &mut Tx, tasks: &[New], attempt: i64) -> Result<()> {
     Ok(())
 }
 
+/// Makes sure that each of the subjects has this task, due at this time at the latest. One that had
+/// to be tried again keeps its time: it is put off for a reason that concerns all it is for.
+pub fn wake(tx: &mut Tx, kind: TaskKind, subjects: &[&str], at: Millis) -> Result<()> {
+    for chunk in chunks(subjects, MAX_ROWS) {
+        // Also while it runs, and even when it was claimed in this very millisecond: see `Hasten`.
+        let sql = format!(
+            "INSERT INTO task (subject, kind, lane, due_at, attempt) VALUES {} \
+             ON CONFLICT (subject, kind) DO UPDATE SET due_at = \
+             CASE WHEN task.due_at = excluded.due_at THEN excluded.due_at - 1 ELSE excluded.due_at END \
+             WHERE task.dead_at IS NULL AND task.reason IS NULL \
+             AND (task.due_at > excluded.due_at OR task.lease_token IS NOT NULL)",
+            value_rows(chunk.len(), 5)
+        );
+        let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 5);
+        for subject in chunk {
+            values.extend_from_slice(params![*subject, kind.name(), kind.lane().number(), at, 0_i64]);
+        }
+        tx.execute(&sql, &values)?;
+    }
+    tx.ring();
+    Ok(())
+}
+
+/// Keeps the reason why a subject is given up that had no task of its own.
+pub fn bury(tx: &mut Tx, kind: TaskKind, subject: &str, attempt: i64, why: &str, now: Millis) -> Result<()> {
+    tx.execute(
+        "INSERT INTO task (subject, kind, lane, due_at, attempt, dead_at, reason) \
+         VALUES (?1, ?2, ?3, ?5, ?4, ?5, ?6) ON CONFLICT (subject, kind) DO UPDATE SET \
+         dead_at = excluded.dead_at, reason = excluded.reason, attempt = excluded.attempt, \
+         lease_until = NULL, lease_token = NULL",
+        params![subject, kind.name(), kind.lane().number(), attempt, now, cut(why)],
+    )?;
+    Ok(())
+}
+
 /// Takes up to `most` tasks of a lane that are due and not leased, the longest due first.
 pub fn claim(
     tx: &mut Tx,
@@ -262,10 +297,18 @@ pub fn change_lane(tx: &mut Tx, task: &Claimed, lane: Lane) -> Result<bool> {
 
 /// Whether the lease still stands.
 pub fn is_held(tx: &mut Tx, task: &Claimed) -> Result<bool> {
-    let row = tx.one(
-        "SELECT 1 FROM task WHERE subject = ?1 AND kind = ?2 AND lease_token = ?3",
-        params![&task.subject, task.kind.name(), task.token],
-    )?;
+    held(tx, task, "")
+}
+
+/// The same, and nobody changes the task until this transaction ends.
+pub fn hold(tx: &mut Tx, task: &Claimed) -> Result<bool> {
+    let lock = tx.for_update();
+    held(tx, task, lock)
+}
+
+fn held(tx: &mut Tx, task: &Claimed, lock: &str) -> Result<bool> {
+    let sql = format!("SELECT 1 FROM task WHERE subject = ?1 AND kind = ?2 AND lease_token = ?3{lock}");
+    let row = tx.one(&sql, params![&task.subject, task.kind.name(), task.token])?;
     Ok(row.is_some())
 }
 

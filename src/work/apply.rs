@@ -11,7 +11,7 @@ use crate::domain::stranger::Stranger;
 use crate::domain::task::Claimed;
 use crate::fail::Point;
 use crate::flow::{self, Hearing, Terms};
-use crate::heygen::wire::{self, Heard};
+use crate::heygen::wire::{self, Heard, Unusable};
 use crate::store::{self, inbox};
 
 pub(super) async fn run(work: &Work, tasks: Vec<Claimed>) -> store::Result<()> {
@@ -85,7 +85,14 @@ fn hear(receipt: Receipt, adoption: Option<Terms>) -> Hearing {
             ..blank(id)
         },
         Err(why) => {
-            Hearing { event_type: why.event_type().map(str::to_owned), ..nothing(id, &why.to_string()) }
+            // An event of HeyGen's that is about nothing we know is one all the same.
+            let is_event = matches!(why, Unusable::NoReference { .. }) && receipt.note.applied_at.is_none();
+            let is_heygens = matches!(receipt.verdict, Verdict::Signed | Verdict::Logged);
+            Hearing {
+                event_type: why.event_type().map(str::to_owned),
+                publish: (is_event && is_heygens).then_some(receipt.body),
+                ..nothing(id, &why.to_string())
+            }
         }
     }
 }

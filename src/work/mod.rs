@@ -5,6 +5,7 @@ mod account;
 mod apply;
 mod budget;
 mod deadline;
+mod deliver;
 mod event_log;
 mod poll;
 mod runner;
@@ -31,6 +32,7 @@ use crate::flow::{self, Changed, Stamp};
 use crate::heygen::client::Heygen;
 use crate::heygen::fault::Fault;
 use crate::metrics::Metrics;
+use crate::net::Client;
 use crate::store::{self, Db, Tx, task, upstream_limit};
 
 /// A store that is away is tried again after this long.
@@ -44,6 +46,10 @@ pub struct Inner {
     pub db: Db,
     pub clock: Clock,
     pub heygen: Heygen,
+    /// For addresses that callers chose.
+    pub receivers: Client,
+    /// HeyGen's, from the settings.
+    pub webhook_secrets: Vec<String>,
     pub metrics: Metrics,
     pub addresses: Addresses,
     /// Of HeyGen's API.

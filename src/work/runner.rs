@@ -11,7 +11,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{Work, apply, deadline, poll, submit, upkeep};
+use super::{Work, apply, deadline, deliver, poll, submit, upkeep};
+use crate::domain::endpoint::MAX_ENDPOINTS;
 use crate::domain::retry::{MAX_ATTEMPTS, backoff};
 use crate::domain::task::{Claimed, Lane, Outcome, TaskKind};
 use crate::domain::time::{Millis, SECOND};
@@ -39,7 +40,7 @@ struct LaneRule {
     lease: Millis,
 }
 
-const RULES: [LaneRule; 7] = [
+const RULES: [LaneRule; 8] = [
     // Each task is about receipts that were accepted together.
     LaneRule { lane: Lane::Inbound, permits: 1, batch: 64, lease: 60 * SECOND },
     LaneRule { lane: Lane::Submit, permits: 16, batch: 1, lease: submit::LEASE },
@@ -49,6 +50,8 @@ const RULES: [LaneRule; 7] = [
     // Two reads of 30 s each.
     LaneRule { lane: Lane::Ask, permits: 8, batch: 1, lease: 90 * SECOND },
     LaneRule { lane: Lane::Clock, permits: 8, batch: 1, lease: 30 * SECOND },
+    // One for each endpoint there may be, so that none waits for another.
+    LaneRule { lane: Lane::Outbound, permits: MAX_ENDPOINTS, batch: 1, lease: deliver::LEASE },
     LaneRule { lane: Lane::Slow, permits: 2, batch: 1, lease: 120 * SECOND },
 ];
 
@@ -241,6 +244,7 @@ impl Runner {
                 TaskKind::Submit => submit::run(&self.work, task).await?,
                 TaskKind::Poll => poll::run(&self.work, task).await?,
                 TaskKind::Deadline => deadline::run(&self.work, task).await?,
+                TaskKind::Deliver => deliver::run(&self.work, task).await?,
                 TaskKind::Upkeep => upkeep::run(&self.work, task).await?,
             }
         }

@@ -8,7 +8,7 @@ use reelhook::domain::job::Kind;
 use reelhook::http::TABLE;
 use serde_json::{Value, json};
 
-use crate::app::{TestApp, cases, new_job, signed};
+use crate::app::{Setup, TestApp, cases, new_job, signed};
 use crate::client::{Answer, Headers};
 use crate::database::Fresh;
 
@@ -134,6 +134,31 @@ async fn jobs_of_every_end(app: &mut TestApp, d: &mut Description) -> Vec<String
     ids
 }
 
+/// An endpoint that nobody answers at, with all that can be done to it.
+async fn endpoints(app: &mut TestApp, d: &mut Description) {
+    let none = Value::Null;
+    let wishes =
+        json!({"url": "http://127.0.0.1:9/", "events": ["*"], "labels": {"a": "b"}, "description": "x"});
+    let made = d.call(app, "POST /api/endpoints", "", &wishes).await.expect(201).json();
+    let id = made["id"].as_str().unwrap();
+    d.call(app, "PATCH /api/endpoints/{id}", id, &json!({"labels": {}})).await.expect(200);
+    d.call(app, "POST /api/endpoints/{id}/rotate", id, &none).await.expect(200);
+    d.call(app, "POST /api/endpoints/{id}/test", id, &none).await.expect(202);
+    d.call(app, "POST /api/endpoints/{id}/enable", id, &none).await.expect(200);
+    let mut job = new_job("video", "told");
+    job["notify_url"] = json!("http://127.0.0.1:9/own");
+    d.call(app, "POST /api/jobs", "", &job).await.expect(202);
+    app.settle().await;
+    d.call(app, "GET /api/endpoints", "", &none).await.expect(200);
+    d.call(app, "GET /api/endpoints/{id}", id, &none).await.expect(200);
+    let all = d.call(app, "GET /api/deliveries", "", &none).await.expect(200).json();
+    for delivery in all["data"].as_array().unwrap() {
+        assert!(delivery["attempts"][0]["error"].as_str().unwrap().starts_with("not sent"), "{delivery}");
+        d.call(app, "GET /api/deliveries/{id}", delivery["id"].as_str().unwrap(), &none).await.expect(200);
+    }
+    d.call(app, "DELETE /api/endpoints/{id}", id, &none).await.expect(204);
+}
+
 /// Groups of every way to make and end one. The first one's id.
 async fn groups(app: &mut TestApp, d: &mut Description) -> String {
     let none = Value::Null;
@@ -160,7 +185,8 @@ async fn groups(app: &mut TestApp, d: &mut Description) -> String {
 }
 
 async fn every_answer_is_as_the_description_says(fresh: &Fresh) {
-    let mut app = TestApp::new(fresh).await;
+    let flags = [("allow-private", "127.0.0.1")];
+    let mut app = TestApp::with(fresh, Setup { flags: &flags, ..Setup::default() }).await;
     let mut d = Description::of(&app).await;
     let none = Value::Null;
     d.call(&app, "POST /api/webhooks", "", &json!({"events": ["avatar_video.success"]})).await.expect(201);
@@ -248,6 +274,7 @@ async fn every_answer_is_as_the_description_says(fresh: &Fresh) {
     for route in ["GET /api/doctor", "GET /api/upstream"] {
         d.call(&app, route, "", &none).await.expect(200);
     }
+    endpoints(&mut app, &mut d).await;
     app.sandbox.revoke_key(true);
     let sent = d.call(&app, "POST /api/jobs", "", &new_job("video", "paused")).await.expect(202).json();
     app.settle().await;

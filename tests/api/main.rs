@@ -32,4 +32,5 @@ mod receive;
 mod requests;
 mod rotation;
 mod submit;
+mod tell;
 mod wishes;

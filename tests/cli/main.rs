@@ -3,6 +3,7 @@
 
 mod canned;
 mod commands;
+mod endpoints;
 mod flags;
 mod groups;
 mod real;

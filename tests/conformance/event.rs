@@ -11,6 +11,7 @@ cases![
     numbers_have_no_gap_though_appends_race_and_fail,
     a_reader_never_steps_over_a_late_number,
     the_latest_of_a_type_come_newest_first,
+    events_are_found_by_their_numbers_with_their_receipts,
 ];
 
 fn new(n: u32, job: Option<&str>) -> Event {
@@ -22,6 +23,7 @@ fn new(n: u32, job: Option<&str>) -> Event {
         job_sequence: i64::from(n),
         created_at: NOW,
         data: format!("{{\"n\":{n}}}"),
+        ..Event::default()
     }
 }
 
@@ -29,7 +31,7 @@ async fn append(store: &Store, events: Vec<Event>) -> Vec<Event> {
     store
         .write(move |tx| {
             let mut events = events.clone();
-            event::append(tx, &mut events)?;
+            event::insert_many(tx, &mut events)?;
             Ok(events)
         })
         .await
@@ -62,7 +64,7 @@ async fn numbers_have_no_gap_though_appends_race_and_fail(store: Store) {
         let db = store.db.clone();
         async move {
             db.write(move |tx| {
-                event::append(tx, &mut [new(n, None), new(n + 100, None)])?;
+                event::insert_many(tx, &mut [new(n, None), new(n + 100, None)])?;
                 if n.is_multiple_of(3) { Err(Error::Bug("on purpose".to_owned())) } else { Ok(()) }
             })
             .await
@@ -77,7 +79,7 @@ async fn numbers_have_no_gap_though_appends_race_and_fail(store: Store) {
 async fn a_reader_never_steps_over_a_late_number(store: Store) {
     let write = |n: u32| {
         let db = store.db.clone();
-        async move { db.write(move |tx| event::append(tx, &mut [new(n, None)])).await }
+        async move { db.write(move |tx| event::insert_many(tx, &mut [new(n, None)])).await }
     };
     let writes = futures_util::future::join_all((0..200).map(write));
     let reads = async {
@@ -106,4 +108,13 @@ async fn the_latest_of_a_type_come_newest_first(store: Store) {
     assert_eq!(numbers(latest(99).await), [6, 4, 2]);
     assert_eq!(numbers(latest(3).await), [6, 4], "among the last three");
     assert!(latest(0).await.is_empty());
+}
+
+async fn events_are_found_by_their_numbers_with_their_receipts(store: Store) {
+    let told = Event { receipt_id: Some("rcp_1".to_owned()), ..new(1, None) };
+    let all = append(&store, vec![new(0, Some("job_a")), told, new(2, None)]).await;
+    let mut found = store.read(|tx| event::find_many(tx, &[3, 2, 99])).await;
+    found.sort_by_key(|event| event.number);
+    assert_eq!(found, all[1..]);
+    assert_eq!(store.read(|tx| event::find_many(tx, &[])).await, []);
 }

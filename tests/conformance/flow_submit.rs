@@ -31,6 +31,8 @@ pub fn new_job() -> NewJob {
         hold: false,
         deadline_at: NOW + HOUR,
         retry_of: None,
+        notify_url: None,
+        notify_secret: None,
         group_row: None,
         first_poll_ms: 5_000,
         least_poll_ms: 1_000,

@@ -11,6 +11,7 @@ use reelhook::heygen::sandbox::{Entry, Options, Sandbox, What};
 use serde_json::{Map, Value, json};
 
 use crate::server::{self, Client, Server, Setup};
+use crate::told::Application;
 
 /// Longer than the longest lease that a killed process can leave behind.
 pub const PATIENCE: Duration = Duration::from_secs(240);
@@ -30,6 +31,8 @@ pub struct Ground {
     pub client: Client,
     pub seed: u64,
     pub database: String,
+    /// Hears how jobs end, once it is registered.
+    pub application: Application,
     shared: selftest::ground::Ground,
     _directory: tempfile::TempDir,
 }
@@ -63,7 +66,9 @@ impl Ground {
             .await
             .unwrap();
         let (sandbox, client) = (shared.sandbox.clone(), Client(shared.setup.client.clone()));
-        Self { engine, sandbox, client, seed, database, shared, _directory: directory }
+        let told = std::fs::File::create(directory.path().join("told.jsonl")).unwrap();
+        let application = Application::start(told).await;
+        Self { engine, sandbox, client, seed, database, application, shared, _directory: directory }
     }
 
     pub async fn serve(&self) -> Server {

@@ -1,5 +1,5 @@
 //! Killed hard under load, at random and at every fail point: nothing acknowledged is lost, no job is
-//! lost, nothing is paid twice.
+//! lost, nothing is paid twice, and the application hears of every end.
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -12,6 +12,7 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::ground::{Engine, Ground, injections};
 use crate::oracle;
 use crate::server;
+use crate::told::Told;
 
 /// Random kills in the ordinary test run.
 const SHORT: usize = 12;
@@ -26,6 +27,7 @@ pub async fn at_random(engine: Engine) {
     let mut seen = ground.sandbox.listen();
     let mut server = ground.serve().await;
     server.register(&ground.client).await;
+    ground.application.register(&ground.client).await;
     let callers = callers(&ground);
     for nth in 0..kills {
         let after = dice.random_range(1..60);
@@ -41,8 +43,10 @@ pub async fn at_random(engine: Engine) {
         }
     }
     let (jobs, verdict) = end(&ground, callers).await;
+    let told = ground.application.compare(&jobs).await;
     server.kill().await;
-    report(&ground, "B01-B03 at random", kills, jobs, &verdict);
+    report(&ground, "B01-B03 at random", kills, jobs.len(), &verdict);
+    report_told(&ground, "told, killed at random", kills, jobs.len(), &told);
 }
 
 /// Each point some times, one process after another, all on one store and under one load.
@@ -53,6 +57,7 @@ pub async fn at_fail_points(engine: Engine) {
     let mut dice = StdRng::seed_from_u64(ground.seed);
     let server = ground.serve().await;
     server.register(&ground.client).await;
+    ground.application.register(&ground.client).await;
     server.kill().await;
     let callers = callers(&ground);
     for point in Point::ALL {
@@ -64,6 +69,8 @@ pub async fn at_fail_points(engine: Engine) {
     }
     let server = ground.serve().await;
     let (jobs, verdict) = end(&ground, callers).await;
+    let told = ground.application.compare(&jobs).await;
+    let jobs = jobs.len();
     server.kill().await;
     let points = |names: &[&str]| {
         let of_row = Point::ALL.iter().filter(|p| names.iter().any(|name| p.name().starts_with(name)));
@@ -73,6 +80,7 @@ pub async fn at_fail_points(engine: Engine) {
     report(&ground, "B01", submit, jobs, &verdict);
     report(&ground, "B02 kills", submit, jobs, &verdict);
     report(&ground, "B03", points(&["hook.", "apply."]), jobs, &verdict);
+    report_told(&ground, "told, killed while telling", points(&["deliver.", "run."]), jobs, &told);
 }
 
 /// A sandbox with a share of everything that goes wrong.
@@ -92,13 +100,20 @@ pub fn callers(ground: &Ground) -> Callers {
 }
 
 /// The load ends, and what came of it all.
-async fn end(ground: &Ground, callers: Callers) -> (usize, Verdict) {
+async fn end(ground: &Ground, callers: Callers) -> (Vec<String>, Verdict) {
     let jobs = callers.end().await.unwrap();
-    (jobs.len(), oracle::compare(ground, &jobs).await)
+    let verdict = oracle::compare(ground, &jobs).await;
+    (jobs, verdict)
 }
 
 fn report(ground: &Ground, row: &str, kills: usize, jobs: usize, verdict: &Verdict) {
     let figures = [("jobs", jobs as f64), ("acknowledged_receipts", verdict.receipts as f64)];
     ground.report(row, kills, &oracle::zeros(verdict), &figures);
     assert!(jobs >= kills, "the load must be real: {jobs} jobs in {kills} kills");
+}
+
+fn report_told(ground: &Ground, row: &str, kills: usize, jobs: usize, told: &Told) {
+    let zero = [("lost_notifications", told.lost), ("dup_effects", told.different)];
+    let figures = [("jobs", jobs as f64), ("dup_notifications", told.repeated as f64)];
+    ground.report(row, kills, &zero, &figures);
 }

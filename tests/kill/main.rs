@@ -16,6 +16,7 @@ mod oracle;
 mod outcomes;
 mod postgres;
 mod server;
+mod told;
 
 /// Stamps out the promises, once per engine.
 macro_rules! promises {

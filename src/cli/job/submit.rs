@@ -57,6 +57,9 @@ pub struct Args {
     /// Anything you want back with it: JSON, a file, or - for standard input.
     #[arg(long, value_name = "JSON|FILE|-")]
     metadata: Option<String>,
+    /// Its events are sent here, too, besides the endpoints.
+    #[arg(long, value_name = "URL")]
+    notify_url: Option<String>,
     /// Which goes first of those that wait for a slot: 9 before 1 [default: 5].
     #[arg(long, value_name = "1..9", value_parser = clap::value_parser!(i64).range(Priority::LEAST..=Priority::MOST))]
     priority: Option<i64>,
@@ -161,6 +164,7 @@ fn body(args: &Args, now: i64) -> Result<Value> {
     set("callback_id", args.callback_id.as_ref().map(|id| json!(id)));
     set("labels", labels(&args.labels)?);
     set("metadata", args.metadata.as_deref().map(|given| read::json(given, "metadata")).transpose()?);
+    set("notify_url", args.notify_url.as_ref().map(|url| json!(url)));
     set("priority", args.priority.map(|number| json!(number)));
     set("hold", args.hold.then_some(json!(true)));
     set("check", args.no_check.then_some(json!(false)));

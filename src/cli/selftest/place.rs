@@ -67,17 +67,19 @@ impl Place {
             Some(own) => own.describe().await.unwrap_or_else(|e| format!("PostgreSQL; {e}")),
             None => "SQLite, WAL, synchronous FULL".to_owned(),
         };
-        let files = match machine::file_system(&self.path) {
+        // Where a PostgreSQL server keeps its data is its own affair.
+        let files = match machine::file_system(&self.path).filter(|_| self.own.is_none()) {
             Some(kind) if kind == "tmpfs" => "tmpfs, which is memory; --dir chooses a disk".to_owned(),
             kind => kind.unwrap_or_default(),
         };
-        vec![
+        let all = [
             ("version", format!("{}, {build}", env!("CARGO_PKG_VERSION"))),
             ("store", store),
             ("file system", files),
             ("processor", machine::processor()),
             ("seed", seed.to_string()),
-        ]
+        ];
+        all.into_iter().filter(|(_, value)| !value.is_empty()).collect()
     }
 
     /// Removes everything.

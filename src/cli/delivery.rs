@@ -1,0 +1,114 @@
+//! `reelhook delivery`: events on their way to your application, and how it went.
+
+use serde_json::Value;
+
+use super::client::Session;
+use super::list::{self, PageFlags};
+use super::output::{Fit, Output, Paint, Shown, cell, field, painted};
+use super::units::age;
+use super::{Exit, Result};
+use crate::domain::delivery::State;
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Verb {
+    /// Deliveries, newest first.
+    #[command(
+        after_help = "Examples:\n  reelhook delivery list --state dead\n  reelhook delivery list --job job_01… --all"
+    )]
+    List {
+        /// Only those that stand so.
+        #[arg(long, value_name = "STATE", value_parser = State::ALL.map(State::name))]
+        state: Option<String>,
+        /// Only those to this endpoint.
+        #[arg(long, value_name = "ID")]
+        endpoint: Option<String>,
+        /// Only those about this job.
+        #[arg(long, value_name = "ID")]
+        job: Option<String>,
+        #[command(flatten)]
+        page: PageFlags,
+    },
+    /// One delivery with its attempts.
+    #[command(after_help = "Example:\n  reelhook delivery show dlv_01…")]
+    Show {
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+}
+
+pub async fn run(s: &Session, verb: Verb) -> Result<Exit> {
+    match verb {
+        Verb::List { state, endpoint, job, page } => {
+            let filter = [("state", state), ("endpoint_id", endpoint), ("job_id", job)];
+            let filter = filter.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+            list::run(s, &["deliveries"], filter, &page, |rows| table(s, rows)).await
+        }
+        Verb::Show { id } => {
+            let found = s.api.get(&["deliveries", &id], &[]).await?;
+            s.out.answer(&found, |out| self::page(out, &found));
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+fn paint(state: &str) -> Paint {
+    match State::parse(state) {
+        Some(State::Delivered) => Paint::Good,
+        Some(State::Pending) => Paint::Busy,
+        Some(State::Dead) => Paint::Bad,
+        None => Paint::Plain,
+    }
+}
+
+fn table(s: &Session, deliveries: &[Value]) -> String {
+    let now = s.clock.now();
+    let columns = [
+        ("ID", Fit::Whole),
+        ("AGE", Fit::Number),
+        ("STATE", Fit::Whole),
+        ("TRIES", Fit::Number),
+        ("EVENT", Fit::Whole),
+        ("TO", Fit::Cut),
+        ("LAST ERROR", Fit::Cut),
+    ];
+    let row = |d: &Value| -> Vec<Shown> {
+        let state = field(d, "state");
+        let to = if d["endpoint_id"].is_null() { "url" } else { "endpoint_id" };
+        let last = d["attempts"].as_array().and_then(|all| all.last()).unwrap_or(&Value::Null);
+        vec![
+            cell(field(d, "id")),
+            cell(age(d["created_at"].as_str(), now)),
+            painted(&state, paint(&state)),
+            cell(field(d, "attempts_made")),
+            cell(field(d, "event_type")),
+            cell(field(d, to)),
+            cell(field(last, "error")),
+        ]
+    };
+    s.out.table(&columns, deliveries.iter().map(row).collect())
+}
+
+pub fn page(out: &Output, d: &Value) -> String {
+    let state = field(d, "state");
+    let mut text =
+        format!("{}  {}\n", out.paint(&field(d, "id"), Paint::Bold), out.paint(&state, paint(&state)));
+    text += &out.pairs(&[
+        ("event", format!("{} {}", field(d, "event_type"), field(d, "event_id"))),
+        ("job", field(d, "job_id")),
+        ("endpoint", field(d, "endpoint_id")),
+        ("to", field(d, "url")),
+        ("made", field(d, "created_at")),
+        ("next attempt", field(d, "next_attempt_at")),
+        ("delivered", field(d, "delivered_at")),
+        ("given up", field(d, "dead_at")),
+    ]);
+    for attempt in d["attempts"].as_array().into_iter().flatten() {
+        let came = match &attempt["error"] {
+            Value::Null => format!("answered {}", field(attempt, "status")),
+            _ => field(attempt, "error"),
+        };
+        text += &format!("\n{}  {came}, after {} ms\n", field(attempt, "at"), field(attempt, "took_ms"));
+        text += &out.pairs(&[("answer", field(attempt, "answer"))]);
+    }
+    text
+}

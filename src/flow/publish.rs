@@ -1,0 +1,168 @@
+//! Publishing: events are numbered and stored, and with them what is to be sent of them to whom. An
+//! event nobody wants costs nothing here.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::Stamp;
+use crate::domain::delivery::{Delivery, Target, deliveries};
+use crate::domain::endpoint::Endpoint;
+use crate::domain::event::{ENDPOINT_DISABLED, ENDPOINT_TEST, Event, upstream_type};
+use crate::domain::ids;
+use crate::domain::task::{TaskKind, TaskOp};
+use crate::store::{Result, Tx, delivery, endpoint, event, task};
+
+/// A signed receipt of a job of ours: an event only if an endpoint wants HeyGen's own.
+pub(super) struct Echo<'a> {
+    pub receipt_id: &'a str,
+    pub event_type: Option<&'a str>,
+    pub body: &'a [u8],
+}
+
+/// The one way by which events are stored. To be called last in a transaction.
+pub(super) fn publish(tx: &mut Tx, events: &mut [Event], echoes: &[Echo], stamp: &Stamp) -> Result<()> {
+    let any = event::insert_many(tx, events)?;
+    let any = any || (events.is_empty() && !echoes.is_empty() && endpoint::any_live(tx)?);
+    let live = if any { endpoint::list_live(tx)? } else { vec![] };
+    let mut all: Vec<Delivery> =
+        events.iter().flat_map(|event| deliveries(event, &live, stamp.now)).collect();
+    if live.iter().any(|endpoint| endpoint.details.filter.wants_upstream()) {
+        let of_echo = |(nth, echo): (usize, &Echo)| upstream_event(echo, stamp, events.len() + nth);
+        let mut heard: Vec<Event> = echoes.iter().enumerate().map(of_echo).collect();
+        event::insert_many(tx, &mut heard)?;
+        all.extend(heard.iter().flat_map(|event| deliveries(event, &live, stamp.now)));
+    }
+    send(tx, &mut all, stamp)
+}
+
+/// One of upstream's own events, published as it is. It is of no job: what it says of one is told by
+/// that job's events.
+pub(super) fn upstream_event(echo: &Echo, stamp: &Stamp, nth: usize) -> Event {
+    let data: Value = serde_json::from_slice(echo.body).unwrap_or(Value::Null);
+    Event {
+        id: stamp.id(ids::EVENT, nth),
+        event_type: upstream_type(echo.event_type.unwrap_or("unnamed")),
+        created_at: stamp.now,
+        data: data.to_string(),
+        receipt_id: Some(echo.receipt_id.to_owned()),
+        ..Event::default()
+    }
+}
+
+fn send(tx: &mut Tx, all: &mut [Delivery], stamp: &Stamp) -> Result<()> {
+    if all.is_empty() {
+        return Ok(());
+    }
+    for (nth, delivery) in all.iter_mut().enumerate() {
+        delivery.id = stamp.id(ids::DELIVERY, nth);
+    }
+    delivery::insert_many(tx, all)?;
+    // In one order, so that two who wake the same targets never wait for each other.
+    let targets: BTreeSet<String> = all.iter().map(|delivery| delivery.target.name()).collect();
+    task::wake(tx, TaskKind::Deliver, &targets.iter().map(String::as_str).collect::<Vec<_>>(), stamp.now)
+}
+
+/// Nothing is sent to an endpoint any more, and the others hear of it. What waits for it waits until
+/// it is enabled. `None` when it is gone or disabled already.
+pub fn disable_endpoint(tx: &mut Tx, id: &str, why: &str, stamp: &Stamp) -> Result<Option<Endpoint>> {
+    endpoint::lock_publishing(tx)?;
+    let Some(mut found) = endpoint::lock(tx, id)?.filter(|e| e.disabled_at.is_none()) else {
+        return Ok(None);
+    };
+    found.disable(why, stamp.now);
+    endpoint::put_live(tx, &found)?;
+    let told = Event {
+        id: stamp.id(ids::EVENT, 0),
+        event_type: ENDPOINT_DISABLED.to_owned(),
+        created_at: stamp.now,
+        data: found.json(stamp.now).to_string(),
+        ..Event::default()
+    };
+    publish(tx, &mut [told], &[], stamp)?;
+    Ok(Some(found))
+}
+
+/// What came of a wish to enable an endpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Enabled {
+    NotFound,
+    /// It has to take a test event first.
+    Untested,
+    Ok(Box<Endpoint>),
+}
+
+/// What waited for it is due at once.
+pub fn enable_endpoint(tx: &mut Tx, id: &str, stamp: &Stamp) -> Result<Enabled> {
+    endpoint::lock_publishing(tx)?;
+    let Some(mut found) = endpoint::lock(tx, id)? else { return Ok(Enabled::NotFound) };
+    if !found.may_be_enabled() {
+        return Ok(Enabled::Untested);
+    }
+    if found.disabled_at.is_some() {
+        found.enable();
+        endpoint::put_live(tx, &found)?;
+        let target = Target::Endpoint(found.id.clone()).name();
+        task::apply(tx, &target, TaskOp::Add(TaskKind::Deliver, stamp.now))?;
+    }
+    Ok(Enabled::Ok(Box::new(found)))
+}
+
+/// A test event on its way to one endpoint, whatever it wants and however it fares. `None` when
+/// there is no such endpoint.
+pub fn test_endpoint(tx: &mut Tx, id: &str, stamp: &Stamp) -> Result<Option<Delivery>> {
+    let Some(found) = endpoint::find(tx, id)? else { return Ok(None) };
+    let mut told = [Event {
+        id: stamp.id(ids::EVENT, 0),
+        event_type: ENDPOINT_TEST.to_owned(),
+        created_at: stamp.now,
+        data: found.json(stamp.now).to_string(),
+        ..Event::default()
+    }];
+    event::insert_many(tx, &mut told)?;
+    let mut all = [Delivery::new(&told[0], Target::Test(found.id), None, stamp.now)];
+    send(tx, &mut all, stamp)?;
+    let [made] = all;
+    Ok(Some(made))
+}
+
+/// False when there is no such endpoint. What waits for it is given up.
+pub fn remove_endpoint(tx: &mut Tx, id: &str, stamp: &Stamp) -> Result<bool> {
+    endpoint::lock_publishing(tx)?;
+    if !endpoint::remove(tx, id)? {
+        return Ok(false);
+    }
+    for target in [Target::Endpoint(id.to_owned()), Target::Test(id.to_owned())] {
+        delivery::end_all(tx, &target, stamp.now)?;
+        task::apply(tx, &target.name(), TaskOp::Drop(TaskKind::Deliver))?;
+    }
+    Ok(true)
+}
+
+/// Changes an endpoint as `change` says; nobody else changes it meanwhile. At another address it is
+/// not put off for what happened at the old one.
+pub fn change_endpoint(
+    tx: &mut Tx,
+    id: &str,
+    change: impl Fn(&mut Endpoint),
+    stamp: &Stamp,
+) -> Result<Option<Endpoint>> {
+    let Some(found) = endpoint::lock(tx, id)? else { return Ok(None) };
+    let mut next = found.clone();
+    change(&mut next);
+    endpoint::put(tx, &next)?;
+    if next.details.url != found.details.url {
+        task::apply(tx, id, TaskOp::Hasten(TaskKind::Deliver, stamp.now))?;
+    }
+    Ok(Some(next))
+}
+
+/// False when there are too many already.
+pub fn add_endpoint(tx: &mut Tx, new: &Endpoint, most: usize) -> Result<bool> {
+    endpoint::lock_publishing(tx)?;
+    if endpoint::list(tx)?.len() >= most {
+        return Ok(false);
+    }
+    endpoint::insert(tx, new)?;
+    Ok(true)
+}

@@ -1,0 +1,74 @@
+//! Deliveries over HTTP: what was sent to whom, how it went, when it is tried again.
+
+use std::time::Duration;
+
+use axum::extract::{Path, RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+
+use super::Http;
+use super::problem::{Kind, Problem, Result};
+use super::query::{Query, page};
+use crate::domain::delivery::{Delivery, State as DeliveryState};
+use crate::domain::ids;
+use crate::domain::time::Millis;
+use crate::store::{Tx, delivery};
+
+/// Whoever waits looks again at most this often, however often the bell rings.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+
+pub async fn list(State(http): State<Http>, RawQuery(raw): RawQuery) -> Result<Response> {
+    let mut query = Query::parse(raw.as_deref());
+    let limit = query.limit();
+    let cursor = query.cursor(ids::DELIVERY);
+    let names = DeliveryState::ALL.map(DeliveryState::name).join(", ");
+    let filter = delivery::Filter {
+        endpoint_id: query.text("endpoint_id"),
+        job_id: query.text("job_id"),
+        state: query
+            .read("state", |t| DeliveryState::parse(t).ok_or_else(|| format!("must be one of {names}"))),
+    };
+    query.finish()?;
+    let read = move |tx: &mut Tx| delivery::list(tx, &filter, cursor.as_deref(), limit + 1);
+    let found = http.db.read(read).await?;
+    Ok(page("/api/deliveries", raw.as_deref(), found, limit, |d| d.id.clone(), Delivery::json))
+}
+
+pub async fn get(State(http): State<Http>, Path(id): Path<String>) -> Result<Response> {
+    Ok(axum::Json(find(&http, &id).await?.json()).into_response())
+}
+
+async fn find(http: &Http, id: &str) -> Result<Delivery> {
+    let wanted = id.to_owned();
+    let found = http.db.read(move |tx| delivery::find(tx, &wanted)).await?;
+    found.ok_or_else(|| Problem::saying(Kind::NotFound, format!("no delivery has the id {id}")))
+}
+
+/// The delivery when it has ended: 200; or as it is when the time is up: 202.
+pub async fn wait_for_end(http: &Http, made: Delivery, wait: Millis) -> Result<(StatusCode, Delivery)> {
+    let until = http.clock.now() + wait;
+    let mut found = made;
+    loop {
+        if found.state() != DeliveryState::Pending {
+            return Ok((StatusCode::OK, found));
+        }
+        if http.clock.now() >= until {
+            return Ok((StatusCode::ACCEPTED, found));
+        }
+        // Armed before looking: what happens in between rings it.
+        let mut bell = http.db.bell.arm();
+        found = find(http, &found.id).await?;
+        if found.state() != DeliveryState::Pending {
+            continue;
+        }
+        let rung = async {
+            // Lives as long as the database handle we hold.
+            let _ = bell.changed().await;
+            http.clock.sleep(LOOK_PAUSE).await;
+        };
+        tokio::select! {
+            () = rung => {}
+            () = http.clock.sleep_until(until) => {}
+        }
+    }
+}

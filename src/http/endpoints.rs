@@ -1,0 +1,278 @@
+//! Endpoints over HTTP. A signing secret is in one answer, once. Nothing is sent from here: a test
+//! event is made due, and its delivery is waited for.
+
+use axum::body::Body;
+use axum::extract::{Path, RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use super::input::{self, Fields};
+use super::problem::{Kind, Problem, Result, field};
+use super::query::Query;
+use super::{Http, deliveries};
+use crate::domain::endpoint::{Details, Endpoint, Filter, Format, MAX_ENDPOINTS, MAX_PATTERNS};
+use crate::domain::event::{is_upstream, types};
+use crate::domain::ids;
+use crate::domain::job::Kind as JobKind;
+use crate::domain::signing::{MAX_OVERLAP, OVERLAP, SigningSecret, rotate as take_over};
+use crate::domain::time::{Millis, SECOND};
+use crate::flow::{self, Enabled};
+use crate::store::{Tx, endpoint};
+
+const MAX_DESCRIPTION_CHARS: usize = 500;
+const MAX_PATTERN_CHARS: usize = 100;
+/// The longest `?wait=`, in seconds.
+const MAX_WAIT_S: i64 = 60;
+
+pub async fn add(State(http): State<Http>, body: Body) -> Result<Response> {
+    let wishes = Wishes::read(&http, &input::read(body).await?, true)?;
+    let now = http.clock.now();
+    let secret = SigningSecret::new(http.clock.random(), now);
+    let mut details = Details { secrets: vec![secret.clone()], ..Details::default() };
+    wishes.apply(&mut details);
+    check(&details)?;
+    let id = ids::new(ids::ENDPOINT, now, http.clock.random());
+    let made = Endpoint { id, created_at: now, disabled_at: None, details };
+    let new = made.clone();
+    if !http.db.write(move |tx| flow::add_endpoint(tx, &new, MAX_ENDPOINTS)).await? {
+        return Err(Kind::TooManyEndpoints.into());
+    }
+    // Not its address, which may hold a credential.
+    tracing::info!(endpoint_id = %made.id, "endpoint added");
+    Ok((StatusCode::CREATED, axum::Json(with_secret(&made, &secret, now))).into_response())
+}
+
+pub async fn list(State(http): State<Http>) -> Result<Response> {
+    let (all, now) = (http.db.read(endpoint::list).await?, http.clock.now());
+    let data: Vec<Value> = all.iter().map(|endpoint| endpoint.json(now)).collect();
+    Ok(axum::Json(json!({"data": data, "has_more": false, "next_cursor": null})).into_response())
+}
+
+pub async fn get(State(http): State<Http>, Path(id): Path<String>) -> Result<Response> {
+    let found = find(&http, &id).await?;
+    Ok(axum::Json(found.json(http.clock.now())).into_response())
+}
+
+async fn find(http: &Http, id: &str) -> Result<Endpoint> {
+    let wanted = id.to_owned();
+    let found = http.db.read(move |tx| endpoint::find(tx, &wanted)).await?;
+    found.ok_or_else(|| not_found(id))
+}
+
+fn not_found(id: &str) -> Problem {
+    Problem::saying(Kind::NotFound, format!("no endpoint has the id {id}"))
+}
+
+/// Changes what is named and leaves the rest.
+pub async fn update(State(http): State<Http>, Path(id): Path<String>, body: Body) -> Result<Response> {
+    let wishes = Wishes::read(&http, &input::read(body).await?, false)?;
+    let mut wanted = find(&http, &id).await?.details;
+    wishes.apply(&mut wanted);
+    check(&wanted)?;
+    let (wanted, stamp) = (id.clone(), http.stamp());
+    let change = move |tx: &mut Tx| {
+        flow::change_endpoint(tx, &wanted, |endpoint| wishes.apply(&mut endpoint.details), &stamp)
+    };
+    let found = http.db.write(change).await?.ok_or_else(|| not_found(&id))?;
+    Ok(axum::Json(found.json(http.clock.now())).into_response())
+}
+
+/// A new secret; the one before goes on signing for a while.
+pub async fn rotate(State(http): State<Http>, Path(id): Path<String>, body: Body) -> Result<Response> {
+    let mut fields = Fields::new(input::object(&input::read(body).await?, true)?);
+    let overlap = overlap(&mut fields);
+    fields.finish()?;
+    let stamp = http.stamp();
+    let now = stamp.now;
+    let secret = SigningSecret::new(http.clock.random(), now);
+    let (wanted, new) = (id.clone(), secret.clone());
+    let swap = move |tx: &mut Tx| {
+        let swap = |endpoint: &mut Endpoint| {
+            take_over(&mut endpoint.details.secrets, new.clone(), overlap, now);
+        };
+        flow::change_endpoint(tx, &wanted, swap, &stamp)
+    };
+    let found = http.db.write(swap).await?.ok_or_else(|| not_found(&id))?;
+    tracing::info!(endpoint_id = %found.id, "signing secret rotated");
+    Ok(axum::Json(with_secret(&found, &secret, now)).into_response())
+}
+
+fn overlap(fields: &mut Fields) -> Millis {
+    let Some(value) = fields.take("overlap_s") else { return OVERLAP };
+    let most = MAX_OVERLAP / SECOND;
+    value.as_i64().filter(|s| (0..=most).contains(s)).map_or_else(
+        || {
+            fields.wrong("overlap_s", format!("must be a whole number of seconds from 0 to {most}"));
+            OVERLAP
+        },
+        |seconds| seconds * SECOND,
+    )
+}
+
+fn with_secret(endpoint: &Endpoint, secret: &SigningSecret, now: Millis) -> Value {
+    let mut shown = endpoint.json(now);
+    shown["secret"] = json!(secret.secret);
+    shown
+}
+
+/// Sends a test event, and waits for what becomes of it if that is wanted.
+pub async fn test(
+    State(http): State<Http>,
+    Path(id): Path<String>,
+    RawQuery(raw): RawQuery,
+    body: Body,
+) -> Result<Response> {
+    let mut query = Query::parse(raw.as_deref());
+    let wait = query.number("wait", 0, MAX_WAIT_S).unwrap_or(0);
+    query.finish()?;
+    input::nothing(body).await?;
+    let (wanted, stamp) = (id.clone(), http.stamp());
+    let made = http.db.write(move |tx| flow::test_endpoint(tx, &wanted, &stamp)).await?;
+    let made = made.ok_or_else(|| not_found(&id))?;
+    let (status, delivery) = deliveries::wait_for_end(&http, made, wait * SECOND).await?;
+    Ok((status, axum::Json(delivery.json())).into_response())
+}
+
+pub async fn enable(State(http): State<Http>, Path(id): Path<String>, body: Body) -> Result<Response> {
+    input::nothing(body).await?;
+    let (wanted, stamp) = (id.clone(), http.stamp());
+    match http.db.write(move |tx| flow::enable_endpoint(tx, &wanted, &stamp)).await? {
+        Enabled::NotFound => Err(not_found(&id)),
+        Enabled::Untested => Err(Kind::EndpointUntested.into()),
+        Enabled::Ok(found) => Ok(axum::Json(found.json(http.clock.now())).into_response()),
+    }
+}
+
+pub async fn remove(State(http): State<Http>, Path(id): Path<String>) -> Result<Response> {
+    let (wanted, stamp) = (id.clone(), http.stamp());
+    if http.db.write(move |tx| flow::remove_endpoint(tx, &wanted, &stamp)).await? {
+        Ok(StatusCode::NO_CONTENT.into_response())
+    } else {
+        Err(not_found(&id))
+    }
+}
+
+/// What a caller says of an endpoint; absent is what was not said.
+#[derive(Clone)]
+struct Wishes {
+    url: Option<String>,
+    description: Option<String>,
+    events: Option<Vec<String>>,
+    kinds: Option<Vec<String>>,
+    labels: Option<std::collections::BTreeMap<String, String>>,
+    format: Option<Format>,
+}
+
+impl Wishes {
+    fn read(http: &Http, bytes: &[u8], new: bool) -> Result<Self> {
+        let object: Map<String, Value> = input::object(bytes, !new)?;
+        let says_labels = object.get("labels").is_some_and(|labels| !labels.is_null());
+        let mut fields = Fields::new(object);
+        let url = input::receiver(&mut fields, "url", http);
+        if new && url.is_none() && fields.errors.is_empty() {
+            fields.wrong("url", "is required: where events are sent");
+        }
+        let description = fields.text("description", MAX_DESCRIPTION_CHARS);
+        let events = listed(&mut fields, "events", 1, pattern);
+        let kinds = listed(&mut fields, "kinds", 0, |kind| match JobKind::parse(kind) {
+            Some(_) => Ok(()),
+            None => Err(format!("is no kind; kinds are {}", JobKind::ALL.map(JobKind::name).join(", "))),
+        });
+        let labels = input::labels(&mut fields);
+        let format = fields.text("format", MAX_PATTERN_CHARS).and_then(|name| {
+            let format = Format::parse(&name);
+            if format.is_none() {
+                let names = Format::ALL.map(Format::name).join(", ");
+                fields.wrong("format", format!("must be one of {names}"));
+            }
+            format
+        });
+        fields.finish()?;
+        Ok(Self { url, description, events, kinds, labels: says_labels.then_some(labels), format })
+    }
+
+    fn apply(&self, details: &mut Details) {
+        if let Some(url) = &self.url {
+            details.url.clone_from(url);
+        }
+        if self.description.is_some() {
+            details.description.clone_from(&self.description);
+        }
+        details.format = self.format.unwrap_or(details.format);
+        let Filter { events, kinds, labels } = &mut details.filter;
+        if let Some(wanted) = &self.events {
+            events.clone_from(wanted);
+        } else if events.is_empty() {
+            *events = details.format.usual_events();
+        }
+        if let Some(wanted) = &self.kinds {
+            kinds.clone_from(wanted);
+        }
+        if let Some(wanted) = &self.labels {
+            labels.clone_from(wanted);
+        }
+    }
+}
+
+/// What does not go together.
+fn check(details: &Details) -> Result<()> {
+    if details.format != Format::Heygen {
+        return Ok(());
+    }
+    let Filter { events, kinds, labels } = &details.filter;
+    let mut errors = vec![];
+    if !events.iter().all(|pattern| is_upstream(pattern)) {
+        errors.push(field(
+            "/events",
+            "with format heygen only events of HeyGen's can be sent, such as heygen.*",
+        ));
+    }
+    for (name, is_empty) in [("/kinds", kinds.is_empty()), ("/labels", labels.is_empty())] {
+        if !is_empty {
+            errors.push(field(name, "HeyGen's own webhooks cannot be chosen by it; leave it out"));
+        }
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Problem::fields(Kind::InvalidRequest, errors)) }
+}
+
+/// A list of texts that are each judged.
+fn listed(
+    fields: &mut Fields,
+    name: &'static str,
+    least: usize,
+    judge: impl Fn(&str) -> std::result::Result<(), String>,
+) -> Option<Vec<String>> {
+    let all = match fields.take(name)? {
+        Value::Array(all) if (least..=MAX_PATTERNS).contains(&all.len()) => all,
+        _ => {
+            fields.wrong(name, format!("must be a list of {least} to {MAX_PATTERNS} texts"));
+            return None;
+        }
+    };
+    let mut texts = vec![];
+    for (nth, value) in all.iter().enumerate() {
+        let text = value.as_str().unwrap_or_default();
+        match judge(text) {
+            Ok(()) => texts.push(text.to_owned()),
+            Err(why) => fields.wrong(&format!("{name}/{nth}"), why),
+        }
+    }
+    Some(texts)
+}
+
+/// What events an endpoint may ask for: a type, or all of a family.
+fn pattern(text: &str) -> std::result::Result<(), String> {
+    let family = text.strip_suffix(".*");
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._".contains(c);
+    let shaped = text.len() <= MAX_PATTERN_CHARS && family.unwrap_or(text).chars().all(plain);
+    let known = match family {
+        Some(family) => types().iter().any(|name| name.starts_with(&format!("{family}."))),
+        None => types().contains(&text),
+    };
+    if text == "*" || shaped && (known || is_upstream(text) && text.len() > "heygen.".len()) {
+        return Ok(());
+    }
+    let names = types().join(", ");
+    Err(format!("is no event; there are {names}, families such as job.*, `*`, and heygen.* for HeyGen's own"))
+}

@@ -1,0 +1,89 @@
+//! The schemas of what is sent out: endpoints and deliveries.
+
+use serde_json::{Value, json};
+
+use super::{kinds, maybe, maybe_time, page_of, text, time, whole};
+use crate::domain::delivery::State;
+use crate::domain::endpoint::{Format, MAX_PATTERNS};
+use crate::domain::guard::MAX_URL_CHARS;
+use crate::domain::signing::{MAX_OVERLAP, OVERLAP};
+use crate::domain::time::SECOND;
+
+pub fn schemas() -> [(&'static str, Value); 8] {
+    [
+        ("Endpoint", whole(endpoint())),
+        ("EndpointPage", page_of("Endpoint")),
+        ("FreshEndpoint", fresh_endpoint()),
+        ("NewEndpoint", endpoint_wishes(&["url"])),
+        ("EndpointChange", endpoint_wishes(&[])),
+        ("RotateSecret", rotate_secret()),
+        ("Delivery", delivery()),
+        ("DeliveryPage", page_of("Delivery")),
+    ]
+}
+
+fn texts() -> Value {
+    json!({"type": "array", "items": text()})
+}
+
+fn labels() -> Value {
+    json!({"type": "object", "additionalProperties": text()})
+}
+
+fn endpoint() -> Value {
+    json!({
+        "id": text(), "url": text(), "description": maybe("string"),
+        "events": texts(), "kinds": texts(), "labels": labels(), "format": {"enum": Format::ALL.map(Format::name)},
+        "created_at": time(),
+        "disabled_at": {"type": ["string", "null"], "format": "date-time", "description": "Since when nothing is sent to it."},
+        "disabled_for": {"type": ["string", "null"], "description": "Why."},
+        "failing_since": {"type": ["string", "null"], "format": "date-time", "description": "Since when every attempt failed; after five days it is disabled."},
+        "tested_at": {"type": ["string", "null"], "format": "date-time", "description": "When it last took a test event."},
+        "secrets": {"type": "array", "description": "Those that sign now, the newest first.", "items": whole(json!({
+            "hint": {"type": "string", "description": "Its last four characters."}, "created_at": time(),
+            "signs_until": maybe_time()}))},
+    })
+}
+
+fn fresh_endpoint() -> Value {
+    let mut fresh = endpoint();
+    fresh["secret"] = json!({"type": "string", "description": "The signing secret itself, shown only now."});
+    whole(fresh)
+}
+
+/// What a caller may say of one.
+fn endpoint_wishes(required: &[&str]) -> Value {
+    json!({
+        "type": "object", "required": required, "additionalProperties": false,
+        "properties": {
+            "url": {"type": "string", "maxLength": MAX_URL_CHARS, "description": "Where events are sent: http or https, a public address or one of --allow-private, without user, password and `#`."},
+            "description": {"type": "string", "maxLength": 500},
+            "events": {"type": "array", "minItems": 1, "maxItems": MAX_PATTERNS, "items": text(), "description": "Types such as job.completed, families such as job.* and heygen.*, or `*` for all but HeyGen's own; that is the default."},
+            "kinds": {"type": "array", "maxItems": MAX_PATTERNS, "items": {"enum": kinds()}, "description": "Only events of jobs of these kinds."},
+            "labels": {"type": "object", "additionalProperties": text(), "maxProperties": 20, "description": "Only events of jobs with all of these labels."},
+            "format": {"enum": Format::ALL.map(Format::name), "description": "`standard`: our events, as Standard Webhooks say. `heygen`: HeyGen's own webhooks, byte for byte, with HeyGen's headers."},
+        },
+    })
+}
+
+fn rotate_secret() -> Value {
+    json!({"type": "object", "properties": {"overlap_s": {
+        "type": "integer", "minimum": 0, "maximum": MAX_OVERLAP / SECOND, "default": OVERLAP / SECOND,
+        "description": "For so long the old secret signs beside the new one."}}})
+}
+
+fn delivery() -> Value {
+    whole(json!({
+        "id": text(), "state": {"enum": State::ALL.map(State::name)},
+        "event_id": {"type": "string", "description": "The header webhook-id: the same at every attempt."},
+        "event_type": text(), "job_id": maybe("string"),
+        "endpoint_id": {"type": ["string", "null"], "description": "Null when it goes where its job wants to be told."},
+        "url": {"type": ["string", "null"], "description": "The job's `notify_url`; null when the endpoint says where to."},
+        "created_at": time(), "next_attempt_at": maybe_time(), "delivered_at": maybe_time(), "dead_at": maybe_time(),
+        "attempts_made": {"type": "integer"},
+        "attempts": {"type": "array", "description": "The latest ten, oldest first.", "items": whole(json!({
+            "at": time(), "took_ms": {"type": "integer"}, "status": maybe("integer"),
+            "error": {"type": ["string", "null"], "description": "Why it is no success."},
+            "answer": {"type": ["string", "null"], "description": "How the answer began."}}))},
+    }))
+}

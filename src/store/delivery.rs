@@ -1,0 +1,147 @@
+//! Table `delivery`: events on their way, and how it went. Rows of one target are sent by the one
+//! task that has its name, so a row needs no lease of its own.
+
+use super::db::Tx;
+use super::error::{Error, Result};
+use super::row::{Param, Row};
+use super::sql::{Conditions, chunks, value_rows};
+use crate::domain::delivery::{Delivery, State, Target};
+use crate::domain::time::Millis;
+use crate::params;
+
+const COLUMNS: &str = "id, event_number, event_id, event_type, job_id, target, url, created_at, due_at, \
+                       delivered_at, dead_at, attempt, attempts";
+const MAX_ROWS: usize = 64;
+
+/// What a list is narrowed to.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    pub endpoint_id: Option<String>,
+    pub job_id: Option<String>,
+    pub state: Option<State>,
+}
+
+pub fn insert_many(tx: &mut Tx, deliveries: &[Delivery]) -> Result<()> {
+    for chunk in chunks(deliveries, MAX_ROWS) {
+        let sql = format!("INSERT INTO delivery ({COLUMNS}) VALUES {}", value_rows(chunk.len(), 13));
+        let names: Vec<(String, String)> = chunk.iter().map(|d| (d.target.name(), attempts(d))).collect();
+        let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 13);
+        for (d, (target, attempts)) in chunk.iter().zip(&names) {
+            values.extend_from_slice(params![
+                &d.id,
+                d.event_number,
+                &d.event_id,
+                &d.event_type,
+                &d.job_id,
+                target,
+                &d.url,
+                d.created_at,
+                d.due_at,
+                d.delivered_at,
+                d.dead_at,
+                d.attempt,
+                attempts
+            ]);
+        }
+        tx.execute(&sql, &values)?;
+    }
+    Ok(())
+}
+
+/// How an attempt of it, or somebody's wish, left it.
+pub fn put(tx: &mut Tx, delivery: &Delivery) -> Result<()> {
+    tx.execute(
+        "UPDATE delivery SET due_at = ?2, delivered_at = ?3, dead_at = ?4, attempt = ?5, attempts = ?6 \
+         WHERE id = ?1",
+        params![
+            &delivery.id,
+            delivery.due_at,
+            delivery.delivered_at,
+            delivery.dead_at,
+            delivery.attempt,
+            &attempts(delivery)
+        ],
+    )?;
+    tx.ring();
+    Ok(())
+}
+
+/// Those of a target that are due, the longest due first.
+pub fn list_due(tx: &mut Tx, target: &Target, now: Millis, most: i64) -> Result<Vec<Delivery>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM delivery WHERE target = ?1 AND due_at IS NOT NULL AND due_at <= ?2 \
+         ORDER BY due_at, id LIMIT ?3"
+    );
+    tx.query(&sql, params![&target.name(), now, most])?.into_iter().map(read).collect()
+}
+
+/// When the next of a target is due.
+pub fn next_due(tx: &mut Tx, target: &Target) -> Result<Option<Millis>> {
+    let row = tx.one(
+        "SELECT MIN(due_at) FROM delivery WHERE target = ?1 AND due_at IS NOT NULL",
+        params![&target.name()],
+    )?;
+    row.map_or(Ok(None), |mut r| r.opt_int(0))
+}
+
+/// Nothing of a target is tried any more. How many were waiting.
+pub fn end_all(tx: &mut Tx, target: &Target, now: Millis) -> Result<u64> {
+    tx.execute(
+        "UPDATE delivery SET due_at = NULL, dead_at = ?2 WHERE target = ?1 AND due_at IS NOT NULL",
+        params![&target.name(), now],
+    )
+}
+
+pub fn find(tx: &mut Tx, id: &str) -> Result<Option<Delivery>> {
+    let sql = format!("SELECT {COLUMNS} FROM delivery WHERE id = ?1");
+    tx.one(&sql, params![id])?.map(read).transpose()
+}
+
+/// Newest first, from behind `cursor` on.
+pub fn list(tx: &mut Tx, filter: &Filter, cursor: Option<&str>, limit: i64) -> Result<Vec<Delivery>> {
+    let tests = filter.endpoint_id.as_ref().map(|id| Target::Test(id.clone()).name());
+    let mut ask = Conditions::default();
+    ask.and("id < ?", cursor);
+    ask.and("target IN (?", filter.endpoint_id.as_deref());
+    if let Some(tests) = &tests {
+        ask.more(", ?)", tests);
+    }
+    ask.and("job_id = ?", filter.job_id.as_deref());
+    match filter.state {
+        Some(State::Pending) => ask.plain("due_at IS NOT NULL"),
+        Some(State::Delivered) => ask.plain("delivered_at IS NOT NULL"),
+        Some(State::Dead) => ask.plain("dead_at IS NOT NULL"),
+        None => {}
+    }
+    let (conditions, mut params) = ask.finish();
+    params.push(Param::Int(limit));
+    let sql = format!("SELECT {COLUMNS} FROM delivery{conditions} ORDER BY id DESC LIMIT ?{}", params.len());
+    tx.query(&sql, &params)?.into_iter().map(read).collect()
+}
+
+fn attempts(delivery: &Delivery) -> String {
+    // Texts and numbers under plain names: writing them cannot fail.
+    serde_json::to_string(&delivery.attempts).unwrap_or_default()
+}
+
+fn read(mut row: Row) -> Result<Delivery> {
+    let (id, target, attempts) = (row.text(0)?, row.text(5)?, row.text(12)?);
+    let corrupt = |column, why: String| Error::Corrupt { table: "delivery", column, id: id.clone(), why };
+    let target = Target::parse(&target).ok_or_else(|| corrupt("target", target))?;
+    let attempts = serde_json::from_str(&attempts).map_err(|e| corrupt("attempts", e.to_string()))?;
+    Ok(Delivery {
+        event_number: row.int(1)?,
+        event_id: row.text(2)?,
+        event_type: row.text(3)?,
+        job_id: row.opt_text(4)?,
+        target,
+        url: row.opt_text(6)?,
+        created_at: row.int(7)?,
+        due_at: row.opt_int(8)?,
+        delivered_at: row.opt_int(9)?,
+        dead_at: row.opt_int(10)?,
+        attempt: row.int(11)?,
+        attempts,
+        id,
+    })
+}

@@ -1,0 +1,255 @@
+//! Endpoints over the API: input, secrets, rotation, test events, disabling and enabling.
+
+use serde_json::{Value, json};
+
+use super::receiver::{Receiver, Script, add};
+use super::{app, deliveries};
+use crate::app::{TestApp, cases, texts};
+use crate::database::Fresh;
+
+cases! {
+    what_is_wrong_with_an_endpoint_is_named,
+    an_endpoint_is_added_changed_listed_and_removed,
+    there_are_a_hundred_endpoints_at_most,
+    only_allowed_places_may_be_sent_to,
+    a_secret_is_shown_once_and_both_sign_while_they_overlap,
+    a_test_event_tells_how_it_went,
+    gone_disables_and_a_test_enables_and_nothing_is_lost,
+    an_endpoint_that_fails_for_days_is_disabled,
+}
+
+async fn what_is_wrong_with_an_endpoint_is_named(fresh: &Fresh) {
+    let app = app(fresh).await;
+    let wrong = async |body: Value| app.post("/api/endpoints", &body).await.expect(422).pointers();
+    let url = "https://app.example/hook";
+    assert_eq!(wrong(json!({})).await, ["/url"]);
+    assert_eq!(wrong(json!({"url": "app.example"})).await, ["/url"]);
+    assert_eq!(wrong(json!({"url": 1, "colour": "red"})).await, ["/url", "/colour"]);
+    assert_eq!(wrong(json!({"url": url, "events": []})).await, ["/events"]);
+    let events = json!([
+        "job.completed",
+        "job.complete",
+        "jobs.*",
+        "*.completed",
+        "heygen.",
+        "heygen.x.*",
+        "Job.*",
+        7
+    ]);
+    let named = ["/events/1", "/events/2", "/events/3", "/events/4", "/events/6", "/events/7"];
+    assert_eq!(wrong(json!({"url": url, "events": events})).await, named);
+    assert_eq!(wrong(json!({"url": url, "kinds": ["video", "film"]})).await, ["/kinds/1"]);
+    assert_eq!(wrong(json!({"url": url, "labels": {"a:b": "c"}})).await, ["/labels/a:b"]);
+    assert_eq!(wrong(json!({"url": url, "format": "xml"})).await, ["/format"]);
+    assert_eq!(
+        wrong(json!({"url": url, "format": "heygen", "events": ["job.*"], "kinds": ["video"]})).await,
+        ["/events", "/kinds"]
+    );
+    for (path, method) in [
+        ("", "GET"),
+        ("", "PATCH"),
+        ("", "DELETE"),
+        ("/rotate", "POST"),
+        ("/test", "POST"),
+        ("/enable", "POST"),
+    ] {
+        let answer = app.call(method, &format!("/api/endpoints/ep_none{path}"), &[], "{}").await;
+        answer.problem(404, "not_found");
+    }
+    app.get("/api/deliveries/dlv_none").await.problem(404, "not_found");
+    assert_eq!(app.get("/api/deliveries?state=lost").await.expect(400).pointers(), ["state"]);
+}
+
+async fn an_endpoint_is_added_changed_listed_and_removed(fresh: &Fresh) {
+    let app = app(fresh).await;
+    let (id, _) =
+        add(&app, "https://app.example/hook", json!({"description": "shop", "labels": {"a": "b"}})).await;
+    let path = format!("/api/endpoints/{id}");
+    let shown = app.get(&path).await.expect(200).json();
+    assert_eq!(
+        (&shown["events"], &shown["format"], &shown["description"]),
+        (&json!(["*"]), &json!("standard"), &json!("shop"))
+    );
+    let change = json!({"events": ["job.failed"], "labels": {}}).to_string();
+    let changed = app.call("PATCH", &path, &[], change).await.expect(200).json();
+    assert_eq!(
+        (&changed["events"], &changed["labels"], &changed["url"]),
+        (&json!(["job.failed"]), &json!({}), &shown["url"])
+    );
+    let bad = app.call("PATCH", &path, &[], json!({"format": "heygen"}).to_string()).await;
+    assert_eq!(bad.expect(422).pointers(), ["/events"], "what does not go with what is there");
+    let (other, _) = add(&app, "https://app.example/other", json!({"format": "heygen"})).await;
+    let list = app.get("/api/endpoints").await.expect(200).json();
+    assert_eq!(texts(&list["data"], "id"), [&*other, &*id], "newest first");
+    assert_eq!(list["data"][0]["events"], json!(["heygen.*"]));
+    app.call("DELETE", &path, &[], "").await.expect(204);
+    app.get(&path).await.problem(404, "not_found");
+}
+
+async fn there_are_a_hundred_endpoints_at_most(fresh: &Fresh) {
+    let app = app(fresh).await;
+    let mut ids = vec![];
+    for nth in 0..100 {
+        ids.push(add(&app, &format!("https://app.example/{nth}"), json!({})).await.0);
+    }
+    let body = json!({"url": "https://app.example/more"});
+    app.post("/api/endpoints", &body).await.problem(409, "too_many_endpoints");
+    app.call("DELETE", &format!("/api/endpoints/{}", ids[0]), &[], "").await.expect(204);
+    app.post("/api/endpoints", &body).await.expect(201);
+}
+
+async fn only_allowed_places_may_be_sent_to(fresh: &Fresh) {
+    // Without any network allowed: not even this machine.
+    let mut app = TestApp::new(fresh).await;
+    for url in [
+        "http://127.0.0.1:9/",
+        "http://localhost/",
+        "http://[::1]/",
+        "http://2130706433/",
+        "http://169.254.169.254/latest",
+    ] {
+        let refused = app.post("/api/endpoints", &json!({"url": url})).await.expect(422);
+        assert_eq!(refused.pointers(), ["/url"]);
+        assert!(refused.text().contains("--allow-private"), "{}", refused.text());
+    }
+    // A name is judged by its addresses when it is called; this one is of this machine everywhere.
+    let receiver = Receiver::start().await;
+    let (id, _) = add(&app, "https://app.example/", json!({})).await;
+    let inside = receiver.url("/").replace("127.0.0.1", "localhost");
+    let refused =
+        app.call("PATCH", &format!("/api/endpoints/{id}"), &[], json!({"url": inside}).to_string()).await;
+    refused.expect(422);
+    app.submit("video", "one").await;
+    app.leave_it();
+}
+
+async fn a_secret_is_shown_once_and_both_sign_while_they_overlap(fresh: &Fresh) {
+    let (mut app, receiver) = (app(fresh).await, Receiver::start().await);
+    let (id, old) = add(&app, &receiver.url("/hook"), json!({"events": ["job.queued"]})).await;
+    let path = format!("/api/endpoints/{id}");
+    let rotated = app.post(&format!("{path}/rotate"), &json!({"overlap_s": 3_600})).await.expect(200).json();
+    let new = rotated["secret"].as_str().unwrap().to_owned();
+    assert!(old.starts_with("whsec_") && new.starts_with("whsec_") && old != new);
+    let shown = app.get(&path).await.expect(200);
+    assert!(!shown.text().contains("whsec_"), "{}", shown.text());
+    let hints = texts(&shown.json()["secrets"], "hint");
+    assert_eq!(hints, [&new, &old].map(|secret| format!("…{}", &secret[secret.len() - 4..])));
+
+    let signed = async |app: &mut TestApp| {
+        app.submit("video", "one").await;
+        app.settle().await;
+        let last = receiver.heard("/hook").pop().unwrap();
+        (last.signed_with(&old), last.signed_with(&new), last.header("webhook-signature").split(' ').count())
+    };
+    assert_eq!(signed(&mut app).await, (1, 1, 2));
+    app.clock.advance(std::time::Duration::from_millis(3_599_999));
+    assert_eq!(signed(&mut app).await, (1, 1, 2));
+    app.clock.advance(std::time::Duration::from_millis(1));
+    assert_eq!(signed(&mut app).await, (0, 1, 1));
+    for (overlap, status) in
+        [(json!(0), 200), (json!(604_800), 200), (json!(604_801), 422), (json!(-1), 422), (json!("1"), 422)]
+    {
+        app.post(&format!("{path}/rotate"), &json!({"overlap_s": overlap})).await.expect(status);
+    }
+    app.leave_it();
+}
+
+async fn a_test_event_tells_how_it_went(fresh: &Fresh) {
+    let (mut app, receiver) = (app(fresh).await, Receiver::start().await);
+    let (id, secret) = add(&app, &receiver.url("/hook"), json!({"events": ["job.failed"]})).await;
+    let path = format!("/api/endpoints/{id}/test");
+    let sent = app.post(&path, &json!({})).await.expect(202).json();
+    assert_eq!(sent["state"], "pending");
+    app.settle().await;
+    let one = app.get(&format!("/api/deliveries/{}", sent["id"].as_str().unwrap())).await.json();
+    assert_eq!(
+        (&one["state"], &one["event_type"], &one["endpoint_id"]),
+        (&json!("delivered"), &json!("endpoint.test"), &json!(id))
+    );
+    let heard = receiver.heard("/hook").remove(0);
+    assert_eq!((heard.event_type(), heard.signed_with(&secret)), ("endpoint.test".to_owned(), 1));
+    assert!(!app.get(&format!("/api/endpoints/{id}")).await.json()["tested_at"].is_null());
+
+    receiver.next("/hook", &[Script::Body(500, "out of order".into())]);
+    // Whoever waits has the answer with it.
+    let waiting = tokio::spawn({
+        let url = format!("{}{path}?wait=60", app.base);
+        async move { crate::client::call("POST", &url, &[], "{}".into()).await }
+    });
+    while receiver.heard("/hook").len() < 2 {
+        app.settle().await;
+        tokio::task::yield_now().await;
+    }
+    let known = async { while deliveries(&app, "state=dead").await.is_empty() {} };
+    known.await;
+    app.clock.advance(std::time::Duration::from_millis(50));
+    let told = waiting.await.unwrap().expect(200).json();
+    assert_eq!((&told["state"], &told["attempts"][0]["answer"]), (&json!("dead"), &json!("out of order")));
+    app.advance_s(300).await;
+    assert_eq!(receiver.heard("/hook").len(), 2, "a test is not tried again, and is no dead letter");
+}
+
+async fn gone_disables_and_a_test_enables_and_nothing_is_lost(fresh: &Fresh) {
+    let (mut app, receiver) = (app(fresh).await, Receiver::start().await);
+    let (id, _) = add(&app, &receiver.url("/hook"), json!({"events": ["job.queued"]})).await;
+    add(&app, &receiver.url("/watch"), json!({"events": ["endpoint.*"]})).await;
+    receiver.next("/hook", &[Script::Status(500), Script::Status(410)]);
+    app.submit("video", "waits").await;
+    app.settle().await;
+    app.clock.advance(std::time::Duration::from_secs(1));
+    let refused = app.submit("video", "gone").await;
+    app.settle().await;
+
+    let path = format!("/api/endpoints/{id}");
+    let shown = app.get(&path).await.json();
+    assert!(!shown["disabled_at"].is_null() && shown["disabled_for"] == "it answered 410, gone", "{shown}");
+    let watch = receiver.heard("/watch").remove(0).json();
+    assert_eq!((&watch["type"], &watch["data"]["id"]), (&json!("endpoint.disabled"), &json!(id)));
+    assert_eq!(
+        deliveries(&app, &format!("job_id={refused}&state=dead")).await.len(),
+        1,
+        "what was answered 410 is given up"
+    );
+
+    let heard = receiver.heard("/hook").len();
+    app.submit("video", "unheard").await;
+    app.advance_s(3_600).await;
+    assert_eq!(receiver.heard("/hook").len(), heard, "nothing is sent to it");
+    app.post(&format!("{path}/enable"), &json!({})).await.problem(409, "endpoint_untested");
+    receiver.next("/hook", &[Script::Status(500)]);
+    app.post(&format!("{path}/test"), &json!({})).await.expect(202);
+    app.settle().await;
+    app.post(&format!("{path}/enable"), &json!({})).await.problem(409, "endpoint_untested");
+    app.post(&format!("{path}/test"), &json!({})).await.expect(202);
+    app.settle().await;
+    let enabled = app.post(&format!("{path}/enable"), &json!({})).await.expect(200).json();
+    assert!(enabled["disabled_at"].is_null() && enabled["disabled_for"].is_null(), "{enabled}");
+    app.settle().await;
+    let last = receiver.heard("/hook").pop().unwrap();
+    assert_eq!(
+        (last.event_type(), last.header("reelhook-attempt")),
+        ("job.queued".to_owned(), "2"),
+        "what waited is told now"
+    );
+    app.leave_it();
+}
+
+async fn an_endpoint_that_fails_for_days_is_disabled(fresh: &Fresh) {
+    let (mut app, receiver) = (app(fresh).await, Receiver::start().await);
+    let (id, _) = add(&app, &receiver.url("/hook"), json!({"events": ["job.queued"]})).await;
+    receiver.always("/hook", Script::Status(500));
+    let day = 86_400;
+    let state = async |app: &TestApp| app.get(&format!("/api/endpoints/{id}")).await.json();
+    for _ in 0..5 {
+        assert!(state(&app).await["disabled_at"].is_null());
+        app.submit("video", "one").await;
+        app.advance_s(day).await;
+    }
+    let since = state(&app).await;
+    assert!(since["disabled_at"].is_null(), "not before an attempt of the fifth day's end: {since}");
+    app.submit("video", "one").await;
+    app.settle().await;
+    let disabled = state(&app).await;
+    assert_eq!(disabled["disabled_for"], "every attempt failed for 5 days", "{disabled}");
+    app.leave_it();
+}

@@ -1,0 +1,124 @@
+//! Table `delivery`: what is due to whom, and how it went.
+
+use reelhook::domain::delivery::{Attempt, Delivery, Meaning, State, Target};
+use reelhook::domain::event::Event;
+use reelhook::domain::ids;
+use reelhook::store::delivery::{self, Filter};
+
+use crate::harness::{NOW, Store, cases, id};
+
+cases![
+    a_delivery_reads_back_as_it_was_written,
+    what_is_due_to_a_target_comes_the_longest_due_first,
+    a_list_is_filtered_and_goes_on_behind_a_cursor,
+    what_waits_for_a_target_is_given_up_together,
+];
+
+pub fn target(n: u32) -> Target {
+    Target::Endpoint(ids::new(ids::ENDPOINT, NOW + i64::from(n), [0; 16]))
+}
+
+pub fn new(n: u32, target: Target) -> Delivery {
+    let event = Event {
+        number: i64::from(n),
+        id: id("evt_", n),
+        event_type: "job.queued".to_owned(),
+        job_id: Some(format!("job_{}", n % 2)),
+        ..Event::default()
+    };
+    Delivery {
+        id: id("dlv_", n),
+        ..Delivery::new(&event, target, Some("https://a.example/ü".to_owned()), NOW + i64::from(n))
+    }
+}
+
+async fn insert(store: &Store, all: Vec<Delivery>) {
+    store.write(move |tx| delivery::insert_many(tx, &all)).await;
+}
+
+async fn find(store: &Store, n: u32) -> Option<Delivery> {
+    store.read(move |tx| delivery::find(tx, &id("dlv_", n))).await
+}
+
+async fn a_delivery_reads_back_as_it_was_written(store: Store) {
+    let mut all: Vec<Delivery> = (0..150).map(|n| new(n, target(1))).collect();
+    all[1].target = Target::Test(all[1].target.endpoint_id().unwrap().to_owned());
+    all[2].target = Target::Origin("https://a.example:8443".to_owned());
+    insert(&store, vec![]).await;
+    insert(&store, all.clone()).await;
+    for n in [0, 1, 2, 149] {
+        assert_eq!(find(&store, n).await.as_ref(), Some(&all[n as usize]));
+    }
+    assert_eq!(find(&store, 150).await, None);
+    let mut tried = all.remove(5);
+    let attempt = Attempt {
+        at: NOW,
+        took_ms: 3,
+        status: Some(500),
+        error: Some("answered 500".to_owned()),
+        answer: Some("ü\u{fffd}".to_owned()),
+    };
+    tried.take(attempt, &Meaning::Failed { after: None }, 1.0, NOW);
+    let put = tried.clone();
+    store.write(move |tx| delivery::put(tx, &put)).await;
+    assert_eq!(find(&store, 5).await, Some(tried));
+}
+
+async fn what_is_due_to_a_target_comes_the_longest_due_first(store: Store) {
+    let mut all: Vec<Delivery> = (0..6).map(|n| new(n, target(1))).collect();
+    all[0].due_at = Some(NOW + 50);
+    all[3].due_at = None;
+    all.push(new(7, target(2)));
+    insert(&store, all).await;
+    let due = async |now, most| {
+        let due = store.read(move |tx| delivery::list_due(tx, &target(1), now, most)).await;
+        due.into_iter().map(|d| d.event_number).collect::<Vec<_>>()
+    };
+    assert_eq!(due(NOW + 4, 9).await, [1, 2, 4]);
+    assert_eq!(due(NOW + 5, 9).await, [1, 2, 4, 5]);
+    assert_eq!(due(NOW + 50, 2).await, [1, 2]);
+    let next = async |n| store.read(move |tx| delivery::next_due(tx, &target(n))).await;
+    assert_eq!((next(1).await, next(2).await, next(3).await), (Some(NOW + 1), Some(NOW + 7), None));
+}
+
+async fn a_list_is_filtered_and_goes_on_behind_a_cursor(store: Store) {
+    let mut all: Vec<Delivery> = (0..6).map(|n| new(n, target(n / 4))).collect();
+    all[0].target = Target::Test(target(0).endpoint_id().unwrap().to_owned());
+    (all[1].due_at, all[1].delivered_at) = (None, Some(NOW));
+    (all[2].due_at, all[2].dead_at) = (None, Some(NOW));
+    insert(&store, all).await;
+    let list = async |filter: Filter, cursor: Option<u32>, limit| {
+        let cursor = cursor.map(|n| id("dlv_", n));
+        let found = store.read(move |tx| delivery::list(tx, &filter, cursor.as_deref(), limit)).await;
+        found.into_iter().map(|d| d.event_number).collect::<Vec<_>>()
+    };
+    assert_eq!(list(Filter::default(), None, 4).await, [5, 4, 3, 2]);
+    assert_eq!(list(Filter::default(), Some(2), 4).await, [1, 0]);
+    let endpoint_id = target(0).endpoint_id().map(str::to_owned);
+    assert_eq!(
+        list(Filter { endpoint_id, ..Filter::default() }, None, 9).await,
+        [3, 2, 1, 0],
+        "its tests, too"
+    );
+    assert_eq!(
+        list(Filter { job_id: Some("job_1".to_owned()), ..Filter::default() }, None, 9).await,
+        [5, 3, 1]
+    );
+    for (state, numbers) in
+        [(State::Pending, vec![5, 4, 3, 0]), (State::Delivered, vec![1]), (State::Dead, vec![2])]
+    {
+        assert_eq!(list(Filter { state: Some(state), ..Filter::default() }, None, 9).await, numbers);
+    }
+}
+
+async fn what_waits_for_a_target_is_given_up_together(store: Store) {
+    let mut all: Vec<Delivery> = (0..4).map(|n| new(n, target(1))).collect();
+    (all[0].due_at, all[0].delivered_at) = (None, Some(NOW));
+    all[3].target = target(2);
+    insert(&store, all).await;
+    assert_eq!(store.write(|tx| delivery::end_all(tx, &target(1), NOW + 9)).await, 2);
+    let states = [0, 1, 2, 3].map(|n| find(&store, n));
+    let states = futures_util::future::join_all(states).await;
+    let states: Vec<State> = states.into_iter().map(|d| d.unwrap().state()).collect();
+    assert_eq!(states, [State::Delivered, State::Dead, State::Dead, State::Pending]);
+}
