@@ -18,7 +18,11 @@ const promises = {
   B09: "A gap is healed from HeyGen's event log",
   B10: "Trouble of HeyGen's is ridden out: 429, 5xx, resets, hangs, answers that are no JSON",
   B13: "A poisonous message harms nobody beside it",
-  B17: "Clocks may lie: jumps of an hour and a day",
+  B16: "A full disk is survived: refused in so many words, and on again when there is room",
+  B17: "Clocks may lie: jumps ahead of an hour and a day, starts an hour behind or ahead, in the simulation",
+  B18: "PostgreSQL restarts, in order and hard, and drops connections, under three nodes",
+  B19: "Somebody else's transaction that never ends does not choke three nodes",
+  B20: "Nodes may die: one of three killed in turn; one stands still past its lease",
   B21: "Deploys lose nothing: SIGTERM under load",
   "B25 inbound": "Changing HeyGen's webhook secret loses nothing",
   B33: "Bodies that change shape never end a job on a guess",
@@ -34,6 +38,7 @@ rows.sort((a, b) => order.indexOf(a.row) - order.indexOf(b.row) || b.engine.loca
 const list = (counts) => Object.entries(counts).map(([name, n]) => `${name} ${n}`).join(", ") || "-";
 const table = rows.map((r) =>
   `| ${r.row} | ${promises[r.row] ?? ""} | ${r.engine} | ${r.n} | ${r.seed} | ${r.kept ? "" : "**broken:** "}${list(r.zero)} | ${list(r.figures)} |`);
+const missing = order.filter((row) => !rows.some((r) => r.row === row));
 const others = [...said.matchAll(/(sim: \d+ seeds|space: depth) .*$/gm)].map((m) => `- ${m[0]}`);
 const ask = (command, ...args) => execFileSync(command, args, { encoding: "utf8" }).trim();
 const server = (/postgres \((PostgreSQL\) [\d.]+)/.exec(said)?.[1] ?? "PostgreSQL").replace(")", "");
@@ -43,7 +48,7 @@ writeFileSync("docs/reliability.md", `# Reliability
 
 Written by \`scripts/reliability\`; do not edit. Commit ${ask("git", "rev-parse", "--short", "HEAD")}, ${new Date().toISOString().slice(0, 10)}, ${cpus().length} cores
 (${cpus()[0].model.trim()}), ${Math.round(totalmem() / 2 ** 30)} GiB, ${disk}. SQLite with WAL and \`synchronous=FULL\`; ${server} without
-\`fsync\`, for a killed process is not a cut of power.
+\`fsync\`, for a killed process is not a cut of power; with it in B18, which kills PostgreSQL itself.
 
 Each row breaks something on purpose and compares, after it, what reelhook says with what the sandbox and the
 callers wrote down outside of it. N is how often. What must be zero is in one column; anything else there fails
@@ -52,7 +57,7 @@ the command. The process under test is the release binary with fail points built
 | row | promise and fault | store | N | seed | must be zero | figures |
 | --- | --- | --- | --- | --- | --- | --- |
 ${table.join("\n")}
-
+${missing.length ? `\nNot run here: ${missing.join(", ")}.\n` : ""}
 Inside one process, on a clock that is set by the test:
 
 ${others.join("\n")}

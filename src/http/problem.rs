@@ -115,6 +115,8 @@ problems! {
         "Try again after the seconds in `Retry-After`.",
     StoreDown "store_unavailable" 503 true "The database is not available"
         "Nothing was stored. Try again after the seconds in `Retry-After`; check disk space and the database.",
+    DiskFull "disk_full" 503 true "The disk of the database is full"
+        "Nothing was stored, and nothing stored before is lost. Make room on that disk; reelhook goes on by itself. Try again after the seconds in `Retry-After`.",
     NoSecret "no_webhook_secret" 503 true "No webhook secret is known yet"
         "HeyGen will try again. Run `reelhook webhook register`, or set HEYGEN_WEBHOOK_SECRET.",
     Rotating "webhook_secret_rotating" 503 true "The webhook secret is being replaced"
@@ -239,6 +241,10 @@ impl From<store::Error> for Problem {
     fn from(e: store::Error) -> Self {
         match e {
             store::Error::Busy => Kind::Busy.into(),
+            store::Error::DiskFull(why) => {
+                tracing::warn!(why, "the disk of the database is full");
+                Kind::DiskFull.into()
+            }
             e if e.may_pass() => {
                 tracing::warn!(error = %e, "the store is unavailable");
                 Kind::StoreDown.into()

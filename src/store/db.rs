@@ -5,6 +5,7 @@
 //! than once: on PostgreSQL a lost race is run again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{oneshot, watch};
 
@@ -33,6 +34,7 @@ impl Bell {
 pub struct Db {
     engine: Arc<Engine>,
     pub bell: Bell,
+    disk_full: Arc<AtomicBool>,
 }
 
 enum Engine {
@@ -48,7 +50,7 @@ impl Db {
             Address::Sqlite(path) => Engine::Sqlite(sqlite::open(path, bell.clone(), now)?),
             Address::Postgres(url) => Engine::Postgres(postgres::open(url, bell.clone(), now)?),
         };
-        Ok(Self { engine: Arc::new(engine), bell })
+        Ok(Self { engine: Arc::new(engine), bell, disk_full: Arc::default() })
     }
 
     /// Whether nobody else was at the store when this handle was opened: what is leased then was
@@ -59,6 +61,11 @@ impl Db {
             Engine::Sqlite(_) => true,
             Engine::Postgres(engine) => engine.started_alone,
         }
+    }
+
+    /// Whether the last that was to be written found the disk full.
+    pub fn is_disk_full(&self) -> bool {
+        self.disk_full.load(Ordering::Relaxed)
     }
 
     pub fn engine(&self) -> &'static str {
@@ -100,7 +107,9 @@ impl Db {
         work: impl Fn(&mut Tx) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        let job: Box<dyn Work> = Box::new(Closure { work, result: None, reply });
+        let disk_full = self.disk_full.clone();
+        let job: Box<dyn Work> =
+            Box::new(Closure { work, result: None, has_written: false, disk_full, reply });
         match &*self.engine {
             Engine::Sqlite(engine) => engine.submit(access, job)?,
             Engine::Postgres(engine) => engine.submit(access, job)?,
@@ -127,6 +136,8 @@ pub(super) trait Work: Send {
 struct Closure<T, F> {
     work: F,
     result: Option<T>,
+    has_written: bool,
+    disk_full: Arc<AtomicBool>,
     reply: oneshot::Sender<Result<T>>,
 }
 
@@ -140,11 +151,18 @@ impl<T: Send, F: Fn(&mut Tx) -> Result<T> + Send> Work for Closure<T, F> {
         // with a silent rollback.
         tx.fault.take().map_or(Ok(()), Err)?;
         self.result = Some(result);
+        self.has_written = tx.has_written;
         Ok(())
     }
 
     fn answer(self: Box<Self>, commit: Result<()>) {
-        let Self { result, reply, .. } = *self;
+        let Self { result, reply, disk_full, has_written, .. } = *self;
+        match &commit {
+            Err(Error::DiskFull(_)) => disk_full.store(true, Ordering::Relaxed),
+            // A commit of nothing needs no room.
+            Ok(()) if has_written => disk_full.store(false, Ordering::Relaxed),
+            _ => {}
+        }
         // Nobody may be waiting any more; the commit stands all the same.
         let _ = reply.send(commit.and_then(|()| result.ok_or(Error::Closed)));
     }
@@ -154,6 +172,7 @@ impl<T: Send, F: Fn(&mut Tx) -> Result<T> + Send> Work for Closure<T, F> {
 pub struct Tx<'a> {
     inner: TxInner<'a>,
     rung: bool,
+    has_written: bool,
     /// The first statement that failed.
     fault: Option<Error>,
 }
@@ -165,11 +184,11 @@ enum TxInner<'a> {
 
 impl<'a> Tx<'a> {
     pub(super) fn sqlite(tx: SqliteTx<'a>) -> Self {
-        Self { inner: TxInner::Sqlite(tx), rung: false, fault: None }
+        Self { inner: TxInner::Sqlite(tx), rung: false, has_written: false, fault: None }
     }
 
     pub(super) fn postgres(tx: PostgresTx<'a>) -> Self {
-        Self { inner: TxInner::Postgres(tx), rung: false, fault: None }
+        Self { inner: TxInner::Postgres(tx), rung: false, has_written: false, fault: None }
     }
 
     /// How many rows the statement touched.
@@ -178,6 +197,7 @@ impl<'a> Tx<'a> {
             TxInner::Sqlite(tx) => tx.execute(sql, params),
             TxInner::Postgres(tx) => tx.execute(sql, params),
         };
+        self.has_written |= matches!(done, Ok(1..));
         self.remember(done)
     }
 

@@ -7,7 +7,10 @@ pub enum Error {
     /// Too much is waiting to be written; a moment later there may be room.
     #[error("the write queue is full")]
     Busy,
-    /// The database cannot be reached or cannot write now (connection lost, disk full).
+    /// The database's disk has no room. Nothing was written; reading goes on.
+    #[error("the disk of the database is full: {0}")]
+    DiskFull(String),
+    /// The database cannot be reached or cannot write now (connection lost, disk read-only).
     #[error("the database is unavailable: {0}")]
     Unavailable(String),
     /// Found when it was opened: this database is not for us, or not as it is. Says what to do.
@@ -30,6 +33,6 @@ pub enum Error {
 impl Error {
     /// Whether the same call can succeed later without anybody changing anything.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Busy | Self::Unavailable(_) | Self::Conflict | Self::Closed)
+        matches!(self, Self::Busy | Self::DiskFull(_) | Self::Unavailable(_) | Self::Conflict | Self::Closed)
     }
 }

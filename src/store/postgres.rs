@@ -400,6 +400,9 @@ fn sort(e: &postgres::Error) -> Error {
     if *state == SqlState::T_R_SERIALIZATION_FAILURE || *state == SqlState::T_R_DEADLOCK_DETECTED {
         return Error::Conflict;
     }
+    if *state == SqlState::DISK_FULL {
+        return Error::DiskFull(crate::net::causes(e));
+    }
     // 08 connection, 25 read-only primary, 28 and 3D during a failover, 53 resources, 57 shutdown or
     // cancelled, 58 system.
     match &state.code()[..2] {

@@ -270,18 +270,28 @@ fn write_batch(connection: &Connection, batch: Vec<Box<dyn Work>>, bell: &Bell) 
     }
     let alone = batch.len() == 1;
     let mut rung = false;
+    let mut gone = Ok(());
     let done: Vec<(Box<dyn Work>, Result<()>)> = batch
         .into_iter()
         .map(|mut work| {
+            // What ran now would be committed by itself, and its caller told that it was not.
+            if gone.is_err() {
+                return (work, gone.clone());
+            }
             let ran =
                 if alone { run_one(connection, &mut work) } else { run_in_savepoint(connection, &mut work) };
             rung |= *ran.as_ref().unwrap_or(&false);
-            (work, ran.map(|_| ()))
+            let ran = ran.map(|_| ());
+            // SQLite itself ends a transaction that met a full disk.
+            if connection.is_autocommit() {
+                gone = ran.clone().and(Err(Error::Unavailable("the transaction was ended".to_owned())));
+            }
+            (work, ran)
         })
         .collect();
     let failed_alone = alone && done.iter().any(|(_, ran)| ran.is_err());
     let end = if failed_alone { "ROLLBACK" } else { "COMMIT" };
-    let committed = run_batch_sql(connection, end);
+    let committed = gone.and_then(|()| run_batch_sql(connection, end));
     if committed.is_err() {
         // The transaction may be gone or still open; either way nothing of it may stay.
         let _ = connection.execute_batch("ROLLBACK");
@@ -305,10 +315,13 @@ fn run_in_savepoint(connection: &Connection, work: &mut Box<dyn Work>) -> Result
     run_batch_sql(connection, "SAVEPOINT one")?;
     let ran = run_one(connection, work);
     let end = if ran.is_ok() { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" };
-    match connection.execute_batch(end).map_err(|e| sort(&e)) {
-        Ok(()) => ran,
-        Err(e) => Err(e),
+    let ended = connection.execute_batch(end).map_err(|e| sort(&e));
+    if ended.is_err() {
+        // The transaction is gone, or must be: half of a closure may stand in it.
+        let _ = connection.execute_batch("ROLLBACK");
     }
+    let rung = ran?;
+    ended.map(|()| rung)
 }
 
 fn run_batch_sql(connection: &Connection, sql: &str) -> Result<()> {
@@ -382,10 +395,14 @@ impl ToSql for Param<'_> {
 
 /// By code, never by words.
 fn sort(e: &rusqlite::Error) -> Error {
+    // The file with the index of the log could not grow.
+    if e.sqlite_error().is_some_and(|e| e.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE) {
+        return Error::DiskFull(e.to_string());
+    }
     match e.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => Error::DiskFull(e.to_string()),
         Some(
-            ErrorCode::DiskFull
-            | ErrorCode::SystemIoFailure
+            ErrorCode::SystemIoFailure
             | ErrorCode::CannotOpen
             | ErrorCode::ReadOnly
             | ErrorCode::OutOfMemory

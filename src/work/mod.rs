@@ -35,6 +35,9 @@ use crate::metrics::Metrics;
 use crate::net::Client;
 use crate::store::{self, Db, Tx, task, upstream_limit};
 
+/// A store that is away is tried again after this long.
+const STORE_AGAIN: Millis = SECOND;
+
 /// What every run needs; cheap to clone.
 #[derive(Clone)]
 pub struct Work(Arc<Inner>);
@@ -109,10 +112,31 @@ impl Work {
         Some(Lesson { answer, sent_at, jitter: self.jitter() })
     }
 
+    /// Writes how a run ended. It may have been paid for, so a store that is away for a while is waited
+    /// for as long as the lease lasts.
+    async fn record<T: Send + 'static>(
+        &self,
+        lease_until: Millis,
+        write: impl Fn(&mut Tx) -> store::Result<T> + Send + Sync + 'static,
+    ) -> store::Result<T> {
+        let write = Arc::new(write);
+        loop {
+            let again = write.clone();
+            match self.db.write_behind(move |tx| again(tx)).await {
+                Err(e) if e.may_pass() && self.clock.now() + STORE_AGAIN < lease_until => {
+                    tracing::warn!(error = %e, "the end of a run waits to be written");
+                    self.clock.sleep_until(self.clock.now() + STORE_AGAIN).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
     /// Ends a run: its outcome, what it found out, and what follows for sending.
     async fn conclude(&self, end: End) -> store::Result<()> {
-        let stamp = self.stamp();
-        let (found, before, after) = self.db.write_behind(move |tx| end.record(tx, &stamp)).await?;
+        let (stamp, lease_until) = (self.stamp(), end.task.lease_until);
+        let write = move |tx: &mut Tx| end.record(tx, &stamp);
+        let (found, before, after) = self.record(lease_until, write).await?;
         self.fail.at(Point::RunStored).await;
         tell_pause(before, after);
         match found {

@@ -5,6 +5,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -26,6 +27,8 @@ const LONGEST_NAP: Millis = SECOND;
 /// Least time between two claims, however often the bell rings: what becomes due meanwhile is
 /// claimed together.
 const CLAIM_PAUSE: Millis = 10;
+/// Chance never gives it.
+const NO_TOKEN: i64 = 0;
 
 struct LaneRule {
     lane: Lane,
@@ -58,6 +61,9 @@ pub struct Runner {
     lanes: Arc<Vec<(&'static LaneRule, Arc<Semaphore>)>>,
     /// A run ended, so there may be a permit for what could not be claimed before.
     freed: Arc<Notify>,
+    /// Of a claim that failed, and may have been committed for all that: a connection can end between a
+    /// commit and its answer. Nobody runs what it took, so the next claim gives it back first.
+    doubtful: Arc<AtomicI64>,
 }
 
 /// Tasks of one lane with the permit to run them.
@@ -70,7 +76,8 @@ struct Batch {
 impl Runner {
     pub fn new(work: Work) -> Self {
         let lanes = RULES.iter().map(|rule| (rule, Arc::new(Semaphore::new(rule.permits)))).collect();
-        Self { work, lanes: Arc::new(lanes), freed: Arc::new(Notify::new()) }
+        let doubtful = Arc::new(AtomicI64::new(NO_TOKEN));
+        Self { work, lanes: Arc::new(lanes), freed: Arc::new(Notify::new()), doubtful }
     }
 
     /// Runs until told to stop, then waits up to `drain` for what is running. What is not done by
@@ -161,7 +168,11 @@ impl Runner {
                 wanted.push((*rule, most, permit));
             }
         }
-        let token = i64::from_be_bytes(self.work.clock.random());
+        let doubtful = self.doubtful.load(Ordering::Relaxed);
+        let token = match doubtful {
+            NO_TOKEN => i64::from_be_bytes(self.work.clock.random()),
+            token => token,
+        };
         let asked: Vec<(Lane, i64, Millis)> = wanted
             .iter()
             .map(|(rule, most, _)| (rule.lane, i64::try_from(*most).unwrap_or(1), now + rule.lease))
@@ -170,6 +181,11 @@ impl Runner {
             .work
             .db
             .write_behind(move |tx| {
+                if doubtful != NO_TOKEN {
+                    // Locked before any task, as everywhere.
+                    upstream_limit::lock(tx)?;
+                    task::give_back(tx, doubtful)?;
+                }
                 let due = task::due_lanes(tx, now)?;
                 let all = asked.iter().map(|(lane, most, until)| match lane {
                     lane if !due.contains(lane) => Ok(vec![]),
@@ -178,7 +194,9 @@ impl Runner {
                 });
                 all.collect::<store::Result<Vec<_>>>()
             })
-            .await?;
+            .await;
+        self.doubtful.store(if claimed.is_ok() { NO_TOKEN } else { token }, Ordering::Relaxed);
+        let claimed = claimed?;
         let mut batches = vec![];
         for ((rule, _, mut permit), tasks) in wanted.into_iter().zip(claimed) {
             self.work.metrics.count_many(
@@ -238,7 +256,7 @@ impl Runner {
     async fn put_back(&self, tasks: Vec<Claimed>, why: &str) {
         tracing::warn!(why, tasks = tasks.len(), kind = tasks[0].kind.name(), "a task failed");
         let (now, jitter, why) = (self.work.clock.now(), self.work.jitter(), why.to_owned());
-        let together = tasks.len() > 1;
+        let (together, lease_until) = (tasks.len() > 1, tasks[0].lease_until);
         let back = move |tx: &mut store::Tx| {
             for task in &tasks {
                 if !task.more.is_empty() {
@@ -257,7 +275,7 @@ impl Runner {
             }
             Ok(())
         };
-        if let Err(e) = self.work.db.write_behind(back).await {
+        if let Err(e) = self.work.record(lease_until, back).await {
             tracing::warn!(error = %e, "a failed task waits for its lease to end");
         }
     }

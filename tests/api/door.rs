@@ -108,12 +108,14 @@ async fn a_lost_database_is_503_and_keeps_nothing(fresh: &Fresh) {
     let hex = signed(&secret, body.as_bytes());
     let header = [("signature", &*hex)];
     fresh.break_down(app.db()).await;
+    // A file is broken by a full disk, a server by its loss.
+    let why = if fresh.is_sqlite() { "disk_full" } else { "store_unavailable" };
     for _ in 0..3 {
-        app.webhook(&header, body.clone()).await.problem(503, "store_unavailable");
+        app.webhook(&header, body.clone()).await.problem(503, why);
     }
     let at_once = [0; 4].map(|_| app.webhook(&header, body.clone()));
     for answer in futures_util::future::join_all(at_once).await {
-        answer.problem(503, "store_unavailable");
+        answer.problem(503, why);
     }
     fresh.mend().await;
     app.restart().await;

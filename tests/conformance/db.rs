@@ -9,6 +9,8 @@ cases![
     a_failing_closure_takes_nobody_with_it,
     a_panicking_closure_is_a_bug_and_the_engine_lives_on,
     a_swallowed_fault_is_not_committed,
+    a_full_disk_is_told_of_until_something_could_be_written,
+    what_met_a_full_disk_together_is_told_the_truth,
     a_broken_constraint_undoes_what_came_before_it,
     a_read_cannot_write,
     the_runners_writes_have_their_turn_while_callers_never_stop,
@@ -82,6 +84,57 @@ async fn a_swallowed_fault_is_not_committed(store: Store) {
     let done = store.db.write(careless).await;
     assert!(matches!(done, Err(Error::Bug(_))), "{done:?}");
     assert_eq!(names(&store).await, 0);
+}
+
+/// As much as there is and no more, or the answer of a server that has no more.
+fn without_room(engine: &str, tx: &mut Tx) -> reelhook::store::Result<()> {
+    let limit = match engine {
+        "sqlite" => "PRAGMA max_page_count = 1",
+        _ => "DO $$ BEGIN RAISE 'no room' USING ERRCODE = '53100'; END $$",
+    };
+    tx.query(limit, &[])?;
+    setting::put(tx, "large", &"x".repeat(1_000_000))
+}
+
+async fn a_full_disk_is_told_of_until_something_could_be_written(store: Store) {
+    assert!(!store.db.is_disk_full());
+    let engine = store.db.engine();
+    let told = store.db.write(move |tx| without_room(engine, tx)).await;
+    assert!(matches!(&told, Err(e @ Error::DiskFull(_)) if e.may_pass()), "{told:?}");
+    assert!(store.db.is_disk_full());
+    store.write(|_| Ok(())).await;
+    store.read(|tx| setting::find(tx, "large")).await;
+    assert!(store.db.is_disk_full(), "neither needs room");
+    put(&store, "small").await;
+    assert!(!store.db.is_disk_full());
+}
+
+/// SQLite ends the transaction of them all when one meets a full disk.
+async fn what_met_a_full_disk_together_is_told_the_truth(store: Store) {
+    // Nothing is begun before all are there, so that they are taken together where that is done.
+    let (go, gate) = crossbeam_channel::bounded::<()>(0);
+    let held = store.db.write(move |_| {
+        let _ = gate.recv();
+        Ok(())
+    });
+    let all = (0..9).map(|n| {
+        let db = store.db.clone();
+        async move {
+            let engine = db.engine();
+            let write = move |tx: &mut Tx| {
+                setting::put(tx, &format!("n{n}"), "x")?;
+                if n == 4 { without_room(engine, tx) } else { Ok(()) }
+            };
+            db.write(write).await
+        }
+    });
+    let go = async move { drop(go) };
+    let (_, told, ()) = futures_util::future::join3(held, futures_util::future::join_all(all), go).await;
+    assert!(matches!(told[4], Err(Error::DiskFull(_))), "{:?}", told[4]);
+    for (n, told) in told.into_iter().enumerate() {
+        let kept = store.read(move |tx| setting::find(tx, &format!("n{n}"))).await.is_some();
+        assert_eq!(kept, told.is_ok(), "the {n}th: {told:?}");
+    }
 }
 
 async fn a_broken_constraint_undoes_what_came_before_it(store: Store) {

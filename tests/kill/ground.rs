@@ -1,12 +1,10 @@
 //! What a promise stands on: a database, a sandbox outside the process under test with its ledger
 //! synced to disk, an address for the server, and the line that is printed at the end.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 pub use reelhook::cli::selftest::callers::is_end;
-use reelhook::cli::selftest::ground::free_port;
 use reelhook::cli::selftest::{self, oracle};
 use reelhook::clock::Clock;
 use reelhook::heygen::sandbox::{Entry, Options, Sandbox, What};
@@ -46,12 +44,19 @@ pub fn injections() -> usize {
 
 impl Ground {
     pub async fn new(engine: Engine, change: impl FnOnce(&mut Options)) -> Self {
+        let postgres = match engine {
+            Engine::Sqlite => None,
+            Engine::Postgres => Some(server::fresh_postgres().await),
+        };
+        Self::on(postgres, change).await
+    }
+
+    /// On this PostgreSQL database, or on a file of its own.
+    pub async fn on(postgres: Option<String>, change: impl FnOnce(&mut Options)) -> Self {
+        let engine = if postgres.is_some() { Engine::Postgres } else { Engine::Sqlite };
         let seed = server::number("SEED").unwrap_or(1) as u64;
         let directory = tempfile::tempdir().unwrap();
-        let database = match engine {
-            Engine::Sqlite => directory.path().join("kill.db").display().to_string(),
-            Engine::Postgres => server::fresh_postgres().await,
-        };
+        let database = postgres.unwrap_or_else(|| directory.path().join("kill.db").display().to_string());
         let change = |options: &mut Options| {
             options.seed = seed;
             change(options);
@@ -71,16 +76,24 @@ impl Ground {
     }
 
     pub async fn serve_with(&self, more: &[(&str, &str)]) -> Server {
+        self.serve_as(self.setup(), more).await
+    }
+
+    /// What the server is started with, to be changed for one that is started otherwise.
+    pub fn setup(&self) -> Setup {
+        self.shared.setup.clone()
+    }
+
+    pub async fn serve_as(&self, setup: Setup, more: &[(&str, &str)]) -> Server {
         // The application is on this machine.
         let ours = [("HEYGEN_WEBHOOK_SECRET", SECRET), ("REELHOOK_ALLOW_PRIVATE", "127.0.0.1")];
-        let variables = [&ours[..], more].concat();
-        Server::start(&self.shared.setup, &variables).await
+        Server::start(&setup, &[&ours[..], more].concat()).await
     }
 
     /// A second server on the same store, which only PostgreSQL allows.
     pub async fn second(&self) -> (Result<Server, String>, Client) {
-        let client = Client(Arc::new(selftest::client::Client::new(free_port().unwrap())));
-        let setup = Setup { client: client.0.clone(), ..self.shared.setup.clone() };
+        let client = Client::new();
+        let setup = Setup { client: client.0.clone(), ..self.setup() };
         (Server::try_start(&setup, &[("HEYGEN_WEBHOOK_SECRET", SECRET)]).await, client)
     }
 

@@ -84,7 +84,7 @@ pub async fn at_fail_points(engine: Engine) {
 }
 
 /// A sandbox with a share of everything that goes wrong.
-fn troubled(options: &mut Options) {
+pub fn troubled(options: &mut Options) {
     options.faults = vec![
         (Fault::ResetAfter, 0.05),
         (Fault::Error504After, 0.05),
@@ -95,7 +95,7 @@ fn troubled(options: &mut Options) {
     ];
 }
 
-fn callers(ground: &Ground) -> Callers {
+pub fn callers(ground: &Ground) -> Callers {
     Callers::start(&ground.client.0, CALLERS)
 }
 

@@ -4,25 +4,28 @@
 //!
 //! Kills happen at named fail points or after a seeded number of things the sandbox saw, never after
 //! a time; restarts wait for readiness. `INJECTIONS` (20), `KILLS` (12) and `SEED` choose how many and
-//! which; `scripts/kill` runs the long form.
+//! which; `scripts/kill` runs the long form. With more than 20, dead nodes' leases are waited for, too.
 
 mod callers;
+mod disk;
 mod door;
 mod ground;
 mod kills;
+mod nodes;
 mod oracle;
 mod outcomes;
+mod postgres;
 mod server;
 mod told;
 
 /// Stamps out the promises, once per engine.
 macro_rules! promises {
     ($($promise:path as $name:ident),+ $(,)?) => {
-        mod sqlite {
+        mod on_sqlite {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $name() { $promise(super::ground::Engine::Sqlite).await })+
         }
-        mod postgres {
+        mod on_postgres {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $name() { $promise(super::ground::Engine::Postgres).await })+
         }
@@ -44,4 +47,27 @@ promises! {
     crate::callers::deploys_lose_nothing as b21_deploys_lose_nothing,
     crate::callers::one_key_one_effect as b34_one_key_one_effect,
     crate::callers::the_file_is_never_locked_or_broken as b35_the_file_is_never_locked_or_broken,
+}
+
+/// What only one of the engines can meet.
+mod on_one_engine {
+    #[tokio::test(flavor = "multi_thread")]
+    async fn b16_a_full_disk_is_survived() {
+        crate::disk::a_full_disk_is_survived().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn b18_postgres_may_go_away() {
+        crate::nodes::postgres_may_go_away().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn b19_a_long_transaction_does_not_choke() {
+        crate::nodes::a_long_transaction_does_not_choke().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn b20_nodes_may_die() {
+        crate::nodes::nodes_may_die().await;
+    }
 }

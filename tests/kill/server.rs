@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
+use reelhook::cli::selftest::ground::free_port;
 use reelhook::cli::selftest::{client, server};
 use reelhook::store::scratch;
 use serde_json::Value;
@@ -25,9 +26,7 @@ impl Server {
 
     /// The same, or what it said when it ended instead.
     pub async fn try_start(setup: &Setup, variables: &[(&str, &str)]) -> Result<Self, String> {
-        // The application that is told is on this machine.
-        let told = [("REELHOOK_ALLOW_PRIVATE", "127.0.0.1")];
-        let mut server = server::Server::spawn(setup, &[&told[..], variables].concat()).unwrap();
+        let mut server = server::Server::spawn(setup, variables).unwrap();
         server.ready().await.map(|()| Self(server))
     }
 
@@ -39,8 +38,7 @@ impl Server {
 
     /// SIGTERM; returns once it has ended, which it must do in order.
     pub async fn terminate(mut self) {
-        let id = self.0.id().expect("it runs").to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
+        self.signal("-TERM").await;
         let status = self.0.ended().await.unwrap();
         assert!(status.success(), "it ended in order: {status}");
     }
@@ -48,6 +46,15 @@ impl Server {
     /// SIGKILL, and gone when this returns.
     pub async fn kill(self) {
         self.0.kill().await.unwrap();
+    }
+
+    pub async fn signal(&self, signal: &str) {
+        let id = self.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().await.unwrap().success());
+    }
+
+    pub fn id(&self) -> u32 {
+        self.0.id().expect("it runs")
     }
 
     pub async fn register(&self, client: &Client) {
@@ -68,6 +75,11 @@ impl Deref for Client {
 }
 
 impl Client {
+    /// Of a server that is to be started.
+    pub fn new() -> Self {
+        Self(Arc::new(client::Client::new(free_port().unwrap())))
+    }
+
     /// Asks until the server, which may be down or starting, answers what is not a 5xx.
     pub async fn insist(&self, method: &str, path: &str, key: Option<&str>, body: Option<&Value>) -> Value {
         self.0.insist(method, path, key, body).await.unwrap()

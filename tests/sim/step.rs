@@ -36,6 +36,10 @@ pub struct Counts {
     pub webhooks: u64,
     pub hung: u64,
     pub jumps: u64,
+    /// Starts with a clock that is an hour off.
+    pub skewed: u64,
+    /// Runs that came to their end when their lease was another's.
+    pub stale: u64,
     pub finished: u64,
 }
 
@@ -46,6 +50,8 @@ impl AddAssign for Counts {
         self.webhooks += other.webhooks;
         self.hung += other.hung;
         self.jumps += other.jumps;
+        self.skewed += other.skewed;
+        self.stale += other.stale;
         self.finished += other.finished;
     }
 }
@@ -54,8 +60,8 @@ impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} steps, {} crashes, {} webhooks delivered, {} calls hung, {} clock jumps, {} jobs ended",
-            self.steps, self.crashes, self.webhooks, self.hung, self.jumps, self.finished
+            "{} steps, {} crashes, {} webhooks delivered, {} calls hung, {} clock jumps, {} stale finishes, {} jobs ended",
+            self.steps, self.crashes, self.webhooks, self.hung, self.jumps, self.stale, self.finished
         )
     }
 }
@@ -70,7 +76,7 @@ struct Sim {
     loud: bool,
 }
 
-pub fn run(seed: u64, steps: u64, loud: bool) -> Counts {
+pub fn run(seed: u64, steps: u64, loud: bool, postgres: Option<&str>) -> Counts {
     let mut dice = StdRng::seed_from_u64(seed);
     let chance = [0.0, 0.02, 0.1].choose(&mut dice).copied().unwrap_or_default();
     let faults = Fault::ALL.iter().map(|fault| match fault.stage() {
@@ -78,7 +84,7 @@ pub fn run(seed: u64, steps: u64, loud: bool) -> Counts {
         Stage::Before => (*fault, chance / 2.0),
         _ => (*fault, chance),
     });
-    let world = World::new(seed, faults.collect());
+    let world = World::new(seed, faults.collect(), postgres);
     let oracle = Oracle::default();
     let mut sim = Sim { world, oracle, dice, wanted: vec![], counts: Counts::default(), loud };
     // Else every webhook comes unsigned to its job's own address.
@@ -94,6 +100,7 @@ pub fn run(seed: u64, steps: u64, loud: bool) -> Counts {
     sim.oracle.check_end(&sim.world, sim.wanted_jobs());
     sim.counts.steps = steps;
     sim.counts.finished = sim.oracle.finished() as u64;
+    sim.end_of_life();
     sim.world.crash();
     sim.counts
 }
@@ -293,7 +300,8 @@ impl Sim {
         self.counts.crashes += 1;
         self.say(format_args!("crash, with {} runs under way", self.world.runs.len()));
         let skew = [0, 0, HOUR, -HOUR].choose(&mut self.dice).copied().unwrap_or_default();
-        self.no_panics();
+        self.counts.skewed += u64::from(skew != 0);
+        self.end_of_life();
         self.world.crash();
         self.world.start(skew);
     }
@@ -334,10 +342,11 @@ impl Sim {
         }
     }
 
-    fn no_panics(&self) {
-        let metrics = self.world.app().http.metrics.text();
-        let panics = metrics.lines().find_map(|l| l.strip_prefix("reelhook_task_panics_total"));
-        assert!(panics.is_none_or(|n| n.trim() == "0"), "a run panicked");
+    /// What the app counted is lost with it.
+    fn end_of_life(&mut self) {
+        let metrics = &self.world.app().http.metrics;
+        assert_eq!(metrics.task_panics.get(), 0, "a run panicked");
+        self.counts.stale += metrics.stale_finishes.get();
     }
 
     /// No more trouble: everybody insists, everything arrives, and time passes until all is done.

@@ -81,7 +81,8 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64, faults: Vec<(Fault, f64)>) -> Self {
+    /// On this PostgreSQL schema, or on a file of its own.
+    pub fn new(seed: u64, faults: Vec<(Fault, f64)>, postgres: Option<&str>) -> Self {
         // In memory where the machine has such a place: what is lost with the power is not tested here.
         let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let listen = || {
@@ -100,9 +101,10 @@ impl World {
             ..Options::new(truth.clone(), url(&upstream))
         });
         let mut given = Given::default();
-        let database = directory.path().join("sim.db").display().to_string();
+        let file = directory.path().join("sim.db").display().to_string();
+        let database = postgres.unwrap_or(&file);
         for (name, value) in [
-            ("database", &*database),
+            ("database", database),
             ("heygen-url", &*url(&upstream)),
             ("heygen-api-key", "sim"),
             ("public-url", &*url(&door)),

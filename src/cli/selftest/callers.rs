@@ -57,10 +57,12 @@ async fn submit_until_stopped(client: Arc<Client>, told: Arc<Told>, caller: usiz
         if under_way.len() == UNDER_WAY
             && let Some(oldest) = under_way.front()
         {
-            let job = client.insist("GET", &format!("/api/jobs/{oldest}?wait=10"), None, None).await;
+            let job = client.insist("GET", &format!("/api/jobs/{oldest}?wait=1"), None, None).await;
+            // One that waits for a dead node's lease to end must not hold up the others.
+            under_way.rotate_left(1);
             // One that is gone is found missing at the end.
             if job.as_ref().map_or(true, is_end) {
-                under_way.pop_front();
+                under_way.pop_back();
             }
             continue;
         }

@@ -22,7 +22,7 @@ pub struct Client {
     net: net::Client,
     clock: Clock,
     /// Whether the server says that it is ready.
-    pub(super) is_up: watch::Sender<bool>,
+    pub is_up: watch::Sender<bool>,
     repeated: AtomicUsize,
 }
 

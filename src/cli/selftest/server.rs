@@ -38,10 +38,11 @@ impl Server {
         let port = setup.client.port;
         let mut child = Command::new(&setup.program)
             .args(["serve", "--listen", &format!("127.0.0.1:{port}")])
-            .args(["--public-url", &format!("http://127.0.0.1:{port}"), "--heygen-url", &setup.upstream])
-            .args(["--heygen-api-key", "any", "--slots", "10000", "--first-poll", "1", "--poll-pause", "1"])
-            .args(["--poll-budget", "6000"])
+            .args(["--heygen-url", &setup.upstream, "--heygen-api-key", "any"])
+            .args(["--first-poll", "1", "--poll-pause", "1", "--poll-budget", "6000"])
             .env_clear()
+            .env("REELHOOK_PUBLIC_URL", format!("http://127.0.0.1:{port}"))
+            .env("REELHOOK_SLOTS", "10000")
             // It may hold a password, which others could read on a command line.
             .env("DATABASE_URL", &setup.database)
             .envs(variables.iter().copied())

@@ -1,0 +1,175 @@
+//! A disk that fills up under load and gets room again, on a small file system of the server's own, so
+//! that no other program feels it.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use reelhook::clock::Stopwatch;
+use serde_json::{Value, json};
+use tokio::process::Command;
+use tokio::sync::Notify;
+
+use crate::ground::{Engine, Ground, SECRET, injections, success};
+use crate::oracle;
+use crate::server::{Client, Setup};
+
+/// Room for the database and for its log, which SQLite begins anew at 40 MB.
+const SIZE: &str = "96m";
+/// What is left over after the disk was found full is used up by small writes, in so many at most.
+const SMALL_WRITES: usize = 5_000;
+
+/// B16, on SQLite: refused in so many words, nothing acknowledged lost, and on again by itself.
+pub async fn a_full_disk_is_survived() {
+    let ground = Ground::new(Engine::Sqlite, |_| {}).await;
+    let place = Path::new(&ground.database).with_file_name("disk");
+    fs::create_dir(&place).unwrap();
+    let setup = ground.setup();
+    let Some(program) = mounting(&place, &setup.program).await else {
+        println!(
+            "NOT TESTED: B16 needs `unshare` and `mount` and the right to use them: be root, or allow user \
+             namespaces (sysctl kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)"
+        );
+        return;
+    };
+    let database = place.join("kill.db").display().to_string();
+    let server = ground.serve_as(Setup { program, database, ..setup }, &[]).await;
+    server.register(&ground.client).await;
+    let ballast = PathBuf::from(format!("/proc/{}/root{}", server.id(), place.join("ballast").display()));
+    let load = Arc::new(Load::default());
+    let callers: Vec<_> = (0..3)
+        .map(|caller| tokio::spawn(load.clone().run(ground.client.clone(), format!("b16-{caller}"))))
+        .collect();
+    let (mut dice, mut seen) = (StdRng::seed_from_u64(ground.seed), ground.sandbox.listen());
+    let (mut slowest, mut silent, mut acked, mut jobs) = (0_f64, 0, vec![], vec![]);
+    for nth in 0..injections() {
+        for _ in 0..dice.random_range(1..40) {
+            let _ = seen.recv().await;
+        }
+        let refused = load.refused.notified();
+        fill(&ballast);
+        refused.await;
+        silent += usize::from(!says_so(&ground.client).await);
+        for hook in 0..5 {
+            let body = success(&format!("job_of_nobody_{nth}"), &format!("v_{hook}"));
+            if ground.client.hook(body.clone(), SECRET).await == 200 {
+                acked.push(body);
+            }
+        }
+        fs::remove_file(&ballast).unwrap();
+        let watch = Stopwatch::start();
+        jobs.push(ground.submit(&format!("b16-after-{nth}"), "p").await);
+        ground.client.insist("GET", "/readyz", None, None).await;
+        slowest = slowest.max(watch.elapsed().as_secs_f64());
+    }
+    load.stopped.store(true, Ordering::Relaxed);
+    for caller in callers {
+        jobs.extend(caller.await.unwrap());
+    }
+    let watch = Stopwatch::start();
+    let verdict = oracle::compare(&ground, &jobs).await;
+    let drained = watch.elapsed().as_secs_f64();
+    let kept = oracle::kept(&ground.client).await;
+    let lost = acked.iter().filter(|body| !kept.contains(&oracle::digest(body))).count();
+    let count = |n: &AtomicUsize| n.load(Ordering::Relaxed);
+    let zero = [
+        &oracle::zeros(&verdict)[..],
+        &[
+            ("acked_and_lost", lost),
+            ("refused_without_words", count(&load.wordless)),
+            ("readyz_silent", silent),
+        ],
+    ];
+    let figures = [
+        ("jobs", jobs.len() as f64),
+        ("refused", count(&load.named) as f64),
+        ("recovery_s_max", slowest),
+        ("drain_s", drained),
+    ];
+    ground.report("B16", injections(), &zero.concat(), &figures);
+    server.kill().await;
+}
+
+/// What starts the program where only it sees a file system of its own at `place`, and stays the same
+/// process; none where this is not permitted.
+async fn mounting(place: &Path, program: &Path) -> Option<PathBuf> {
+    let mount = format!("mount -t tmpfs -o size={SIZE} tmpfs '{}'", place.display());
+    for how in ["-m", "-Urm"] {
+        let tried = Command::new("unshare").args([how, "sh", "-c", &mount]).output().await;
+        if tried.is_ok_and(|tried| tried.status.success()) {
+            let script = place.with_extension("sh");
+            let inside = format!("exec unshare {how} sh -c \"{mount} && exec \\\"\\$@\\\"\" sh");
+            let text = format!("#!/bin/sh\n{inside} '{}' \"$@\"\n", program.display());
+            fs::write(&script, text).unwrap();
+            fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
+            return Some(script);
+        }
+    }
+    None
+}
+
+/// Writes until nothing more goes in.
+fn fill(ballast: &Path) {
+    let mut file = File::create(ballast).unwrap();
+    for size in [1 << 20, 4_096, 1] {
+        while file.write_all(&vec![0; size]).is_ok() {}
+    }
+}
+
+/// Whether `/readyz` says that the disk is full.
+async fn says_so(client: &Client) -> bool {
+    for _ in 0..SMALL_WRITES {
+        if let Ok((503, answer)) = client.call("GET", "/readyz", None, None).await {
+            return answer["code"] == "disk_full";
+        }
+    }
+    false
+}
+
+/// Callers, and how they were refused.
+#[derive(Default)]
+struct Load {
+    stopped: AtomicBool,
+    /// Told of each refusal that names the disk.
+    refused: Notify,
+    named: AtomicUsize,
+    wordless: AtomicUsize,
+}
+
+impl Load {
+    /// One job after another, each insisted on with its own key. Their ids.
+    async fn run(self: Arc<Self>, client: Client, name: String) -> Vec<String> {
+        let mut jobs = vec![];
+        while !self.stopped.load(Ordering::Relaxed) {
+            let key = format!("{name}-{}", jobs.len());
+            let body = json!({"kind": "video_agent", "request": {"prompt": "p"}}).to_string();
+            let answer = client.raw("POST", "/api/jobs", Some(("idempotency-key", &key)), body.into()).await;
+            let answer = answer.expect("it answers, full or not");
+            let said: Value = serde_json::from_slice(&answer.body).unwrap();
+            if answer.status == 202 {
+                let id = said["id"].as_str().unwrap();
+                // So that no more is under way than callers.
+                client.insist("GET", &format!("/api/jobs/{id}?wait=1"), None, None).await;
+                jobs.push(id.to_owned());
+                continue;
+            }
+            let in_words = answer.status == 503
+                && said["code"] == "disk_full"
+                && said["hint"].as_str().is_some_and(|hint| hint.contains("disk"))
+                && answer.headers.contains_key("retry-after");
+            if in_words {
+                self.named.fetch_add(1, Ordering::Relaxed);
+                self.refused.notify_waiters();
+            } else {
+                println!("B16: {} {said}", answer.status);
+                self.wordless.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        jobs
+    }
+}

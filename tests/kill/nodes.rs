@@ -1,0 +1,281 @@
+//! Three nodes on one PostgreSQL behind one address: nodes that die or stand still, a server that
+//! restarts and drops connections, a transaction of somebody else's that never ends.
+
+use futures_util::future::join_all;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use reelhook::clock::Stopwatch;
+use reelhook::heygen::sandbox::What;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::ground::{Engine, Ground, injections, is_end};
+use crate::kills::{callers, troubled};
+use crate::oracle;
+use crate::postgres::{Ours, Session};
+use crate::server::{Client, Server, Setup};
+
+const NODES: usize = 3;
+/// What all nodes together may have outstanding; no more is taken by the sandbox, either.
+const SLOTS: usize = 60;
+/// How long a node may be gone before others take over what it was sending.
+const LEASE_S: f64 = 150.0;
+/// Up to so many injections nobody waits for a lease to end.
+const SHORT: usize = 20;
+
+/// The nodes, reached by the ground's own client through a balancer.
+struct Nodes<'a> {
+    ground: &'a Ground,
+    clients: Vec<Client>,
+    servers: Vec<Option<Server>>,
+}
+
+impl<'a> Nodes<'a> {
+    async fn start(ground: &'a Ground) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", ground.client.port)).await.unwrap();
+        let mut nodes = Self { ground, clients: vec![], servers: vec![] };
+        for at in 0..NODES {
+            nodes.clients.push(Client::new());
+            nodes.servers.push(None);
+            nodes.launch(at).await;
+        }
+        tokio::spawn(balance(listener, nodes.clients.clone()));
+        ground.client.is_up.send_replace(true);
+        nodes.node(0).register(&ground.client).await;
+        nodes
+    }
+
+    async fn launch(&mut self, at: usize) {
+        let setup = Setup { client: self.clients[at].0.clone(), ..self.ground.setup() };
+        let balancer = format!("http://127.0.0.1:{}", self.ground.client.port);
+        let variables = [("REELHOOK_SLOTS", &*SLOTS.to_string()), ("REELHOOK_PUBLIC_URL", &balancer)];
+        self.servers[at] = Some(self.ground.serve_as(setup, &variables).await);
+    }
+
+    async fn kill(&mut self, at: usize) {
+        if let Some(server) = self.servers[at].take() {
+            server.kill().await;
+        }
+    }
+
+    async fn kill_all(&mut self) {
+        for at in 0..NODES {
+            self.kill(at).await;
+        }
+    }
+
+    /// It keeps what it holds, and gets no more connections.
+    async fn stand_still(&self, at: usize) {
+        self.clients[at].is_up.send_replace(false);
+        self.node(at).signal("-STOP").await;
+    }
+
+    async fn go_on(&self, at: usize) {
+        self.node(at).signal("-CONT").await;
+        self.clients[at].is_up.send_replace(true);
+    }
+
+    fn node(&self, at: usize) -> &Server {
+        self.servers[at].as_ref().expect("it runs")
+    }
+}
+
+/// Hands each connection to a node that is up, in turn. With none up it only ends it.
+async fn balance(listener: TcpListener, nodes: Vec<Client>) {
+    for turn in 0.. {
+        let Ok((mut caller, _)) = listener.accept().await else { return };
+        let up: Vec<u16> = nodes.iter().filter(|node| *node.is_up.borrow()).map(|node| node.port).collect();
+        let Some(port) = up.get(turn % up.len().max(1)).copied() else { continue };
+        tokio::spawn(async move {
+            if let Ok(mut node) = TcpStream::connect(("127.0.0.1", port)).await {
+                let _ = tokio::io::copy_bidirectional(&mut caller, &mut node).await;
+            }
+        });
+    }
+}
+
+/// B20: one of three killed in turn; in the long form one stands still past its lease, too.
+pub async fn nodes_may_die() {
+    let ground = Ground::new(Engine::Postgres, |options| {
+        troubled(options);
+        options.concurrency = SLOTS;
+    })
+    .await;
+    let mut nodes = Nodes::start(&ground).await;
+    let is_short = injections() <= SHORT;
+    let stale = if is_short { None } else { Some(stale_finish(&nodes).await) };
+    let not_refused = usize::from(stale.as_ref().is_some_and(|(_, refused)| !refused));
+    let (mut dice, mut seen) = (StdRng::seed_from_u64(ground.seed), ground.sandbox.listen());
+    let callers = callers(&ground);
+    for nth in 0..injections() {
+        for _ in 0..dice.random_range(1..60) {
+            let _ = seen.recv().await;
+        }
+        nodes.kill(nth % NODES).await;
+        nodes.launch(nth % NODES).await;
+    }
+    let mut jobs = callers.end().await.unwrap();
+    jobs.extend(stale.map(|(job, _)| job));
+    if is_short {
+        // One that starts alone takes back at once what the dead were running.
+        nodes.kill_all().await;
+        nodes.launch(0).await;
+    } else {
+        nodes.kill(0).await;
+    }
+    let watch = Stopwatch::start();
+    join_all(jobs.iter().map(|job| ground.end_of(job))).await;
+    let recovery = watch.elapsed().as_secs_f64();
+    let verdict = oracle::compare(&ground, &jobs).await;
+    let zero = [
+        &oracle::zeros(&verdict)[..],
+        &[("beyond_the_bound", beyond_the_bound(&ground)), ("stale_not_refused", not_refused)],
+    ];
+    let figures = [
+        ("nodes", NODES as f64),
+        ("jobs", jobs.len() as f64),
+        ("acknowledged_receipts", verdict.receipts as f64),
+        ("stale_finishes_tried", f64::from(u8::from(!is_short))),
+        ("recovery_s", recovery),
+    ];
+    ground.report("B20", injections(), &zero.concat(), &figures);
+    assert!(recovery <= LEASE_S + 5.0, "taken over when the lease ends: {recovery} s");
+    nodes.kill_all().await;
+}
+
+/// How often HeyGen was asked for more than it takes: then the nodes did not share one bound.
+fn beyond_the_bound(ground: &Ground) -> usize {
+    let refused = |what: &What| matches!(what, What::Refused { status: Some(429), fault: None, .. });
+    ground.ledger().iter().filter(|entry| refused(&entry.what)).count()
+}
+
+/// One node stands still while HeyGen owes it an answer; when its lease is over, another has found out
+/// and the job has ended, it goes on and wants to record what it thinks. The job, and whether that was
+/// refused.
+async fn stale_finish(nodes: &Nodes<'_>) -> (String, bool) {
+    for at in 1..NODES {
+        nodes.stand_still(at).await;
+    }
+    // Nobody is told of it, so that only who takes over can find out.
+    let (job, _) = nodes.ground.accepted("b20-stale", "p #hang #lost").await;
+    nodes.stand_still(0).await;
+    for at in 1..NODES {
+        nodes.go_on(at).await;
+    }
+    let mut ended = false;
+    while !ended {
+        let path = format!("/api/jobs/{job}?wait=60");
+        ended = is_end(&nodes.clients[1].insist("GET", &path, None, None).await);
+    }
+    nodes.go_on(0).await;
+    // Its patience with HeyGen is over at once, and what it says of the job comes too late.
+    let mut refused = 0.0;
+    for _ in 0..100 {
+        nodes.clients[0].insist("GET", "/api/jobs", None, None).await;
+        refused = nodes.clients[0].metric("reelhook_tasks_stale_finish_total").await;
+        if refused > 0.0 {
+            break;
+        }
+    }
+    (job, refused > 0.0)
+}
+
+/// B18: the server restarts, in order and hard, and lets go of connections, under load and beside
+/// many who hold one and do nothing.
+pub async fn postgres_may_go_away() {
+    const IDLE: usize = 100;
+    let ours = Ours::start().await;
+    let ground = Ground::on(Some(ours.address.clone()), |_| {}).await;
+    let mut nodes = Nodes::start(&ground).await;
+    let (mut dice, mut seen) = (StdRng::seed_from_u64(ground.seed), ground.sandbox.listen());
+    let callers = callers(&ground);
+    let (mut slowest, mut restarts, mut dropped) = (0_f64, 0, 0);
+    let (mut jobs, mut idle) = (vec![], Session::many(&ours.address, IDLE).await);
+    for nth in 0..injections() {
+        for _ in 0..dice.random_range(1..60) {
+            let _ = seen.recv().await;
+        }
+        if nth % 5 < 4 {
+            let share = dice.random_range(1..=100_i64);
+            let all = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                       WHERE application_name = 'reelhook' AND pid % 100 < ";
+            dropped += Session::open(&ours.address).await.number(format!("{all}{share}")).await;
+        } else {
+            Session::leave(idle).await;
+            ours.restart(["fast", "immediate"][nth / 5 % 2]).await;
+            restarts += 1;
+            idle = Session::many(&ours.address, IDLE).await;
+        }
+        let watch = Stopwatch::start();
+        let job = ground.submit(&format!("b18-{nth}"), "p").await;
+        ground.end_of(&job).await;
+        slowest = slowest.max(watch.elapsed().as_secs_f64());
+        jobs.push(job);
+    }
+    jobs.extend(callers.end().await.unwrap());
+    let watch = Stopwatch::start();
+    join_all(jobs.iter().map(|job| ground.end_of(job))).await;
+    let drained = watch.elapsed().as_secs_f64();
+    let verdict = oracle::compare(&ground, &jobs).await;
+    let figures = [
+        ("restarts", f64::from(restarts)),
+        ("connections_ended", dropped as f64),
+        ("idle_connections", IDLE as f64),
+        ("jobs", jobs.len() as f64),
+        ("acknowledged_receipts", verdict.receipts as f64),
+        ("recovery_s_max", slowest),
+        ("drain_s", drained),
+    ];
+    ground.report("B18", injections(), &oracle::zeros(&verdict), &figures);
+    Session::leave(idle).await;
+    nodes.kill_all().await;
+    ours.stop().await;
+}
+
+/// B19: somebody else's writing transaction stays open, so that nothing that died can be cleaned up.
+pub async fn a_long_transaction_does_not_choke() {
+    let each = injections() * 8;
+    let ground = Ground::new(Engine::Postgres, |options| options.concurrency = SLOTS).await;
+    let mut nodes = Nodes::start(&ground).await;
+    // Caches are warm and the bound has grown when it is measured.
+    let mut jobs = work(&ground, "warm", each).await.0;
+    let (alone, without) = work(&ground, "alone", each).await;
+    let mut session = Session::open(&ground.database).await;
+    session.batch("CREATE TABLE held (n INT); BEGIN; INSERT INTO held VALUES (1)").await;
+    let held = Stopwatch::start();
+    let (beside, with) = work(&ground, "beside", each).await;
+    let held = held.elapsed().as_secs_f64();
+    let dead = Session::open(&ground.database).await;
+    let dead = dead.number("SELECT COALESCE(sum(n_dead_tup), 0)::BIGINT FROM pg_stat_user_tables").await;
+    session.batch("COMMIT").await;
+    jobs.extend(alone);
+    jobs.extend(beside);
+    let verdict = oracle::compare(&ground, &jobs).await;
+    let figures = [
+        ("jobs", jobs.len() as f64),
+        ("jobs_per_s_without", without),
+        ("jobs_per_s_with", with),
+        ("ratio", with / without),
+        ("held_s", held),
+        ("dead_rows", dead as f64),
+    ];
+    ground.report("B19", each, &oracle::zeros(&verdict), &figures);
+    Session::leave(vec![session]).await;
+    nodes.kill_all().await;
+}
+
+/// So many jobs, from first submit to last end. Their ids, and how many a second.
+async fn work(ground: &Ground, name: &str, count: usize) -> (Vec<String>, f64) {
+    const CALLERS: usize = 20;
+    let watch = Stopwatch::start();
+    let all = join_all((0..CALLERS).map(async |caller| {
+        let mut jobs = vec![];
+        for nth in (caller..count).step_by(CALLERS) {
+            let id = ground.submit(&format!("b19-{name}-{nth}"), "p").await;
+            ground.end_of(&id).await;
+            jobs.push(id);
+        }
+        jobs
+    }))
+    .await;
+    (all.concat(), count as f64 / watch.elapsed().as_secs_f64())
+}
