@@ -3,7 +3,7 @@
 //! clocks that jump. After every step what must always hold is checked; at the end every job has
 //! ended as the sandbox's ledger says.
 //!
-//! `SIM_SEEDS` says how many seeds (300), `SIM_POSTGRES_SEEDS` how many on PostgreSQL (20), `SIM_SEED` runs one
+//! `SIM_SEEDS` says how many seeds (300), `SIM_POSTGRES_SEEDS` how many on PostgreSQL (10), `SIM_SEED` runs one
 //! and tells its steps, `SIM_STEPS` how many steps each (80). `scripts/nightly` runs 10,000.
 
 // A release build has fail points only when it is asked for them.
@@ -27,7 +27,7 @@ use reelhook::clock::Stopwatch;
 use reelhook::store::db::Address;
 
 const SEEDS: u64 = 300;
-const POSTGRES_SEEDS: u64 = 20;
+const POSTGRES_SEEDS: u64 = 10;
 const STEPS: u64 = 80;
 
 #[test]
