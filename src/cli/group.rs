@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::client::Session;
-use super::job::{submit, wait};
+use super::job::{Again, wait};
 use super::list::{self, PageFlags};
 use super::output::{Fit, Output, Paint, Shown, cell, field, painted};
 use super::units::age;
@@ -54,21 +54,12 @@ pub enum Verb {
     #[command(
         after_help = "Examples:\n  reelhook group retry-failed grp_01… --wait\n  reelhook group retry-failed grp_01… --accept-second-charge"
     )]
-    RetryFailed(RetryArgs),
-}
-
-#[derive(Debug, clap::Args)]
-pub struct RetryArgs {
-    #[arg(value_name = "ID")]
-    id: String,
-    /// HeyGen may have charged for some of the old jobs already; pay again if it did.
-    #[arg(long)]
-    accept_second_charge: bool,
-    /// Repeated with the same key it gives the same new group [default: a fresh key].
-    #[arg(long, value_name = "KEY")]
-    idempotency_key: Option<String>,
-    #[command(flatten)]
-    wait: wait::Wait,
+    RetryFailed {
+        #[arg(value_name = "ID")]
+        id: String,
+        #[command(flatten)]
+        how: Again,
+    },
 }
 
 pub async fn run(s: &Session, verb: Verb) -> Result<Exit> {
@@ -85,7 +76,7 @@ pub async fn run(s: &Session, verb: Verb) -> Result<Exit> {
         }
         Verb::Wait { id, until } => wait_for(s, &id, None, &until).await,
         Verb::Cancel { id } => cancel(s, &id).await,
-        Verb::RetryFailed(args) => retry_failed(s, args).await,
+        Verb::RetryFailed { id, how } => retry_failed(s, &id, &how).await,
     }
 }
 
@@ -97,18 +88,16 @@ async fn cancel(s: &Session, id: &str) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-async fn retry_failed(s: &Session, args: RetryArgs) -> Result<Exit> {
-    let body = json!({"accept_second_charge": args.accept_second_charge});
-    let key = args.idempotency_key.unwrap_or_else(|| submit::fresh_key(&s.clock));
-    let done = submit::send(s, &["groups", &args.id, "retry-failed"], &body, &key).await?;
+async fn retry_failed(s: &Session, id: &str, how: &Again) -> Result<Exit> {
+    let done = how.send(s, &["groups", id, "retry-failed"]).await?;
     let left = done["left"].as_array().map_or(0, Vec::len);
     if left > 0 {
         s.out.note(&format!(
             "{left} left: HeyGen may have charged for them; --accept-second-charge takes them, too"
         ));
     }
-    if args.wait.wait {
-        return finish(s, done["group"].clone(), &args.wait).await;
+    if how.wait.wait {
+        return finish(s, done["group"].clone(), &how.wait).await;
     }
     s.out.answer(&done, |out| page(out, &done["group"], s.clock.now()));
     Ok(Exit::Ok)

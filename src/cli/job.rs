@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::client::Session;
+use super::client::{Path, Session};
 use super::list::{self, PageFlags};
 use super::{Exit, Result, event, receipt, units};
 use crate::domain::job::{Kind, State};
@@ -59,7 +59,12 @@ pub enum Verb {
     #[command(
         after_help = "Examples:\n  reelhook job retry job_01…\n  reelhook job retry job_01… --accept-second-charge --wait"
     )]
-    Retry(RetryArgs),
+    Retry {
+        #[arg(value_name = "ID", help = ID)]
+        id: String,
+        #[command(flatten)]
+        how: Again,
+    },
     /// Let a held job go to HeyGen.
     #[command(after_help = "Example:\n  reelhook job approve job_01…")]
     Approve {
@@ -123,18 +128,26 @@ pub struct ListArgs {
     page: PageFlags,
 }
 
+/// How what failed is tried again, a job or those of a group.
 #[derive(Debug, clap::Args)]
-pub struct RetryArgs {
-    #[arg(value_name = "ID", help = ID)]
-    id: String,
-    /// HeyGen may have charged for the old job already; pay again if it did.
+pub struct Again {
+    /// HeyGen may have charged for what failed already; pay again if it did.
     #[arg(long)]
     accept_second_charge: bool,
-    /// Repeated with the same key it gives the same new job [default: a fresh key].
+    /// Repeated with the same key it gives the same answer [default: a fresh key].
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
     #[command(flatten)]
-    wait: wait::Wait,
+    pub wait: wait::Wait,
+}
+
+impl Again {
+    /// What was made, as the server answered.
+    pub async fn send(&self, s: &Session, path: Path<'_>) -> Result<Value> {
+        let body = json!({"accept_second_charge": self.accept_second_charge});
+        let key = self.idempotency_key.clone().unwrap_or_else(|| submit::fresh_key(&s.clock));
+        submit::send(s, path, &body, &key).await
+    }
 }
 
 pub async fn run(s: &Session, verb: Verb) -> Result<Exit> {
@@ -148,7 +161,10 @@ pub async fn run(s: &Session, verb: Verb) -> Result<Exit> {
         Verb::Refresh { id } => wish(s, &id, "refresh", None).await,
         Verb::Approve { id } => wish(s, &id, "approve", None).await,
         Verb::Reject { id, reason } => wish(s, &id, "reject", Some(json!({"reason": reason}))).await,
-        Verb::Retry(args) => retry(s, args).await,
+        Verb::Retry { id, how } => {
+            let job = how.send(s, &["jobs", &id, "retry"]).await?;
+            submit::finish(s, job, &how.wait).await
+        }
         Verb::Events { id, page } => {
             list::run(s, &["jobs", &id, "events"], vec![], &page, |rows| event::table(s, rows)).await
         }
@@ -187,11 +203,4 @@ async fn wish(s: &Session, id: &str, verb: &str, body: Option<Value>) -> Result<
     let job = s.api.post(&["jobs", id, verb], body.as_ref()).await?;
     show::print(s, &job);
     Ok(Exit::Ok)
-}
-
-async fn retry(s: &Session, args: RetryArgs) -> Result<Exit> {
-    let body = json!({"accept_second_charge": args.accept_second_charge});
-    let key = args.idempotency_key.unwrap_or_else(|| submit::fresh_key(&s.clock));
-    let job = submit::send(s, &["jobs", &args.id, "retry"], &body, &key).await?;
-    submit::finish(s, job, &args.wait).await
 }

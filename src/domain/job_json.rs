@@ -57,6 +57,11 @@ pub fn job_json(job: &Job) -> Value {
     })
 }
 
+/// Whether the job that is shown so has ended: for those who have nothing else of it.
+pub fn has_ended(shown: &Value) -> bool {
+    shown["state"].as_str().and_then(State::parse).is_some_and(State::is_terminal)
+}
+
 /// HeyGen is asked about what was sent, and after its end about what it has an id of.
 fn may_refresh(job: &Job) -> bool {
     match job.state {

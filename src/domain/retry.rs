@@ -1,6 +1,6 @@
 //! When to try again, and when to ask. Pure schedules; jitter comes in as a factor around 1.
 
-use super::time::{HOUR, MINUTE, Millis, SECOND, parse_rfc3339};
+use super::time::{HOUR, MINUTE, Millis, SECOND};
 
 /// Attempts of a task whose trouble is ours (store down, bug), before it is a dead letter.
 pub const MAX_ATTEMPTS: i64 = 20;
@@ -33,7 +33,7 @@ pub fn parse_retry_after(text: &str, now: Millis) -> Option<Millis> {
 /// `Sun, 06 Nov 1994 08:49:37 GMT`, the only form HTTP still sends.
 fn http_date(text: &str) -> Option<Millis> {
     let at = jiff::fmt::rfc2822::parse(&text.replace("GMT", "+0000")).ok()?;
-    Some(at.timestamp().as_millisecond()).or_else(|| parse_rfc3339(text))
+    Some(at.timestamp().as_millisecond())
 }
 
 /// Pause before the next poll of a job that was accepted `age` ago and asked for `asked` times

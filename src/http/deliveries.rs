@@ -6,16 +6,12 @@ use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
-use super::Http;
 use super::problem::{Kind, Problem, Result};
 use super::query::{Query, page};
+use super::{Http, wait};
 use crate::domain::delivery::{Delivery, State as DeliveryState};
 use crate::domain::ids;
-use crate::domain::time::Millis;
 use crate::store::{Tx, delivery};
-
-/// Whoever waits looks again at most this often, however often the bell rings.
-const LOOK_PAUSE: Duration = Duration::from_millis(50);
 
 pub async fn list(State(http): State<Http>, RawQuery(raw): RawQuery) -> Result<Response> {
     let mut query = Query::parse(raw.as_deref());
@@ -45,30 +41,8 @@ async fn find(http: &Http, id: &str) -> Result<Delivery> {
 }
 
 /// The delivery when it has ended: 200; or as it is when the time is up: 202.
-pub async fn wait_for_end(http: &Http, made: Delivery, wait: Millis) -> Result<(StatusCode, Delivery)> {
-    let until = http.clock.now() + wait;
-    let mut found = made;
-    loop {
-        if found.state() != DeliveryState::Pending {
-            return Ok((StatusCode::OK, found));
-        }
-        if http.clock.now() >= until {
-            return Ok((StatusCode::ACCEPTED, found));
-        }
-        // Armed before looking: what happens in between rings it.
-        let mut bell = http.db.bell.arm();
-        found = find(http, &found.id).await?;
-        if found.state() != DeliveryState::Pending {
-            continue;
-        }
-        let rung = async {
-            // Lives as long as the database handle we hold.
-            let _ = bell.changed().await;
-            http.clock.sleep(LOOK_PAUSE).await;
-        };
-        tokio::select! {
-            () = rung => {}
-            () = http.clock.sleep_until(until) => {}
-        }
-    }
+pub async fn wait_for_end(http: &Http, id: &str, wait: Duration) -> Result<(StatusCode, Delivery)> {
+    let ended = |found: &Delivery| found.state() != DeliveryState::Pending;
+    let found = wait::for_end(http, wait, || find(http, id), ended).await?;
+    Ok((if ended(&found) { StatusCode::OK } else { StatusCode::ACCEPTED }, found))
 }

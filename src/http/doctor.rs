@@ -124,27 +124,26 @@ async fn public_address(http: &Http) -> Check {
 const ENDPOINT: &str = "HeyGen endpoint";
 
 async fn endpoint(http: &Http) -> Result<Check> {
-    const NAME: &str = ENDPOINT;
     let Some(base) = http.settings.public_url.clone() else {
-        return Ok(warn(NAME, "not checked without a public address", "set --public-url"));
+        return Ok(warn(ENDPOINT, "not checked without a public address", "set --public-url"));
     };
     let all = match webhooks::list(&http.heygen).await {
         Ok(all) => all,
-        Err(fault) => return Ok(warn(NAME, fault.why(), "repair the HeyGen key first")),
+        Err(fault) => return Ok(warn(ENDPOINT, fault.why(), "repair the HeyGen key first")),
     };
     let ours: Vec<_> = all.iter().filter(|e| e.url.starts_with(&base)).collect();
     Ok(match ours.as_slice() {
         [] => warn(
-            NAME,
+            ENDPOINT,
             "none leads here; jobs get an address of their own instead",
             "run `reelhook webhook register`",
         ),
         [one] if one.status.as_deref() == Some("disabled") => {
-            fail(NAME, format!("{} is disabled at HeyGen", one.url), "remove it and register again")
+            fail(ENDPOINT, format!("{} is disabled at HeyGen", one.url), "remove it and register again")
         }
         [one] => registered(http, one).await?,
         more => warn(
-            NAME,
+            ENDPOINT,
             format!("{} endpoints lead here, so every event comes as often", more.len()),
             "remove all but one: `reelhook webhook list`, `reelhook webhook remove ID`",
         ),

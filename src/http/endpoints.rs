@@ -4,13 +4,13 @@
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::input::{self, Fields};
 use super::problem::{Kind, Problem, Result, field};
 use super::query::Query;
-use super::{Http, deliveries};
+use super::{Http, deliveries, wait};
 use crate::domain::endpoint::{Details, Endpoint, Filter, Format, MAX_ENDPOINTS, MAX_PATTERNS};
 use crate::domain::event::{is_upstream, types};
 use crate::domain::ids;
@@ -22,8 +22,6 @@ use crate::store::{Tx, endpoint};
 
 const MAX_DESCRIPTION_CHARS: usize = 500;
 const MAX_PATTERN_CHARS: usize = 100;
-/// The longest `?wait=`, in seconds.
-const MAX_WAIT_S: i64 = 60;
 
 pub async fn add(State(http): State<Http>, body: Body) -> Result<Response> {
     let wishes = Wishes::read(&http, &input::read(body).await?, true)?;
@@ -121,16 +119,15 @@ pub async fn test(
     State(http): State<Http>,
     Path(id): Path<String>,
     RawQuery(raw): RawQuery,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response> {
-    let mut query = Query::parse(raw.as_deref());
-    let wait = query.number("wait", 0, MAX_WAIT_S).unwrap_or(0);
-    query.finish()?;
+    let wait = wait::asked(Query::parse(raw.as_deref()), &headers)?.unwrap_or_default();
     input::nothing(body).await?;
     let (wanted, stamp) = (id.clone(), http.stamp());
     let made = http.db.write(move |tx| flow::test_endpoint(tx, &wanted, &stamp)).await?;
     let made = made.ok_or_else(|| not_found(&id))?;
-    let (status, delivery) = deliveries::wait_for_end(&http, made, wait * SECOND).await?;
+    let (status, delivery) = deliveries::wait_for_end(&http, &made.id, wait).await?;
     Ok((status, axum::Json(delivery.json())).into_response())
 }
 

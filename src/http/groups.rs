@@ -13,11 +13,11 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::auth::Caller;
-use super::jobs::{POLL_AGAIN_S, answer, end_of, first_of, key_of, next_ring, wait_of};
+use super::jobs::{Begun, New, POLL_AGAIN_S, answer, aside, begin, key_of};
 use super::problem::{Kind, Problem, Result};
 use super::query::{Query, page};
 use super::upstream::balance_json;
-use super::{Http, input, rows};
+use super::{Http, input, rows, wait};
 use crate::domain::group::{Counts, Group, group_json};
 use crate::domain::ids;
 use crate::domain::job::Kind as JobKind;
@@ -30,29 +30,20 @@ const CANCEL_STEP: i64 = 200;
 
 pub async fn submit(
     State(http): State<Http>,
-    Extension(caller): Extension<Caller>,
-    RawQuery(raw): RawQuery,
+    caller: Extension<Caller>,
+    query: RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response> {
-    let mut query = Query::parse(raw.as_deref());
-    let dry_run = query.switch("dry_run");
-    let wait = wait_of(query, &headers)?;
-    let bytes = input::read_up_to(body, rows::MAX_BYTES).await?;
-    let (keyed, reader) = (bytes.clone(), http.clone());
-    let key = aside(move || key_of(&headers, &caller, "POST /api/groups", &keyed)).await?;
-    let key = key.filter(|_| !dry_run);
-    if let Some(first) = first_of(&http, key.as_ref()).await? {
-        return answer(&http, first, wait).await;
-    }
+    let asked = (caller, query, headers, body);
+    let New { bytes, key, wait, dry_run } =
+        match begin(&http, asked, "POST /api/groups", rows::MAX_BYTES).await? {
+            Begun::Answered(response) => return Ok(response),
+            Begun::New(new) => new,
+        };
+    let reader = http.clone();
     let new = aside(move || rows::new_group(&reader, &bytes)).await?;
     submit_or_show(&http, new, key, wait, dry_run).await
-}
-
-/// Ten thousand rows take a while to read, and webhooks shall not wait for it.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|e| Err(Problem::saying(Kind::Internal, e.to_string())))
 }
 
 /// Stores a new group and answers for it; or shows what that would be.
@@ -119,7 +110,7 @@ pub async fn get(
     RawQuery(raw): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response> {
-    let wait = wait_of(Query::parse(raw.as_deref()), &headers)?;
+    let wait = wait::asked(Query::parse(raw.as_deref()), &headers)?;
     let found = wait_for_end(&http, &id, wait.unwrap_or_default()).await?;
     let mut response = show(&found);
     if found.0.finished_at.is_none() {
@@ -152,18 +143,14 @@ fn none(id: &str) -> Problem {
 
 /// The group when all its jobs have ended, or as it is when the time is up.
 async fn wait_for_end(http: &Http, id: &str, wait: Duration) -> Result<(Group, Counts)> {
-    let until = end_of(http, wait);
-    loop {
-        // Armed before looking: what happens in between rings it.
-        let bell = http.db.bell.arm();
+    let look = || async {
         let wanted = id.to_owned();
-        let found = http.db.read(move |tx| group::find(tx, &wanted)).await?;
-        // Its jobs are counted once, and not with every ring.
-        if found.is_none_or(|group| group.finished_at.is_some()) || http.clock.now() >= until {
-            return find(http, id).await;
-        }
-        next_ring(http, bell, until).await;
-    }
+        Ok(http.db.read(move |tx| group::find(tx, &wanted)).await?)
+    };
+    let ended = |found: &Option<Group>| found.as_ref().is_none_or(|group| group.finished_at.is_some());
+    wait::for_end(http, wait, look, ended).await?;
+    // Its jobs are counted once, and not with every look.
+    find(http, id).await
 }
 
 /// The answer for a group that ends within `wait`.

@@ -6,49 +6,88 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tokio::sync::watch;
 
 use super::auth::Caller;
+use super::input::MAX_BODY_BYTES;
 use super::problem::{Kind, Problem, Result, field};
 use super::query::{Query, page};
 use super::upstream::{live_json, waits_for};
-use super::{Http, groups, input, receipts};
+use super::{Http, groups, input, receipts, wait};
 use crate::domain::ids;
 use crate::domain::job::{Job, Kind as JobKind, State as JobState};
 use crate::domain::limit::Limit;
 use crate::domain::step::{Input, Refused};
-use crate::domain::time::{Millis, rfc3339};
+use crate::domain::time::rfc3339;
 use crate::fail::Point;
 use crate::flow::{self, Changed, Key, NewGroup, NewJob, Submitted};
 use crate::store::{Tx, event, job, upstream_limit};
 
-/// The longest `?wait=`, in seconds.
-const MAX_WAIT_S: i64 = 60;
-/// A waiting caller looks again at most this often, however often the bell rings.
-const LOOK_PAUSE: Duration = Duration::from_millis(50);
 /// A hint for those who poll instead of waiting.
 pub const POLL_AGAIN_S: u32 = 5;
 const MAX_KEY_CHARS: usize = 255;
 const MAX_REASON_CHARS: usize = 500;
 
+/// What a submit comes with, besides the server's own.
+pub type Asked = (Extension<Caller>, RawQuery, HeaderMap, Body);
+
+/// How a submit begins, whatever it makes.
+pub enum Begun {
+    /// Its key was there before, and this is the answer.
+    Answered(Response),
+    New(New),
+}
+
+/// A submit that is still to be judged.
+pub struct New {
+    pub bytes: Bytes,
+    pub key: Option<Key>,
+    pub wait: Option<Duration>,
+    pub dry_run: bool,
+}
+
+/// Reads a submit with a body of at most `most` bytes. `action` is its method and path.
+pub async fn begin(http: &Http, asked: Asked, action: &'static str, most: usize) -> Result<Begun> {
+    let (Extension(caller), RawQuery(raw), headers, body) = asked;
+    let mut query = Query::parse(raw.as_deref());
+    let dry_run = query.switch("dry_run");
+    let wait = wait::asked(query, &headers)?;
+    let bytes = input::read_up_to(body, most).await?;
+    let key = if bytes.len() > MAX_BODY_BYTES {
+        let keyed = bytes.clone();
+        aside(move || key_of(&headers, &caller, action, &keyed)).await?
+    } else {
+        key_of(&headers, &caller, action, &bytes)?
+    };
+    let key = key.filter(|_| !dry_run);
+    if let Some(first) = first_of(http, key.as_ref()).await? {
+        return Ok(Begun::Answered(answer(http, first, wait).await?));
+    }
+    Ok(Begun::New(New { bytes, key, wait, dry_run }))
+}
+
+/// Megabytes of JSON take a while to read, and webhooks shall not wait for it.
+pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|e| Err(Problem::saying(Kind::Internal, e.to_string())))
+}
+
 pub async fn submit(
     State(http): State<Http>,
-    Extension(caller): Extension<Caller>,
-    RawQuery(raw): RawQuery,
+    caller: Extension<Caller>,
+    query: RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response> {
-    let mut query = Query::parse(raw.as_deref());
-    let dry_run = query.switch("dry_run");
-    let wait = wait_of(query, &headers)?;
-    let bytes = input::read(body).await?;
-    let key = if dry_run { None } else { key_of(&headers, &caller, "POST /api/jobs", &bytes)? };
-    if let Some(first) = first_of(&http, key.as_ref()).await? {
-        return answer(&http, first, wait).await;
-    }
+    let asked = (caller, query, headers, body);
+    let New { bytes, key, wait, dry_run } =
+        match begin(&http, asked, "POST /api/jobs", MAX_BODY_BYTES).await? {
+            Begun::Answered(response) => return Ok(response),
+            Begun::New(new) => new,
+        };
     let new = input::new_jobs(&http, input::object(&bytes, false)?)?;
     match <[NewJob; 1]>::try_from(new) {
         Ok([new]) if dry_run => Ok(axum::Json(input::dry_run(&http, &new).await?).into_response()),
@@ -62,7 +101,8 @@ pub async fn submit(
     }
 }
 
-pub async fn first_of(http: &Http, key: Option<&Key>) -> Result<Option<Submitted>> {
+/// What was stored under the key before.
+async fn first_of(http: &Http, key: Option<&Key>) -> Result<Option<Submitted>> {
     let Some(key) = key.cloned() else { return Ok(None) };
     Ok(http.db.read(move |tx| flow::find_first(tx, &key)).await?)
 }
@@ -146,18 +186,6 @@ fn canonical(value: Value) -> Value {
     }
 }
 
-/// `?wait=30` or `Prefer: wait=30`, in seconds; the last to be read of the query.
-pub fn wait_of(mut query: Query, headers: &HeaderMap) -> Result<Option<Duration>> {
-    let wait = query.number("wait", 0, MAX_WAIT_S);
-    query.finish()?;
-    let preferred = headers
-        .get("prefer")
-        .and_then(|v| v.to_str().ok())
-        .and_then(|v| v.split(',').find_map(|part| part.trim().strip_prefix("wait=")?.parse::<i64>().ok()));
-    let seconds = wait.or_else(|| preferred.map(|s| s.clamp(0, MAX_WAIT_S)));
-    Ok(seconds.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs))
-}
-
 pub async fn list(State(http): State<Http>, RawQuery(raw): RawQuery) -> Result<Response> {
     let mut query = Query::parse(raw.as_deref());
     let limit = query.limit();
@@ -196,7 +224,7 @@ pub async fn get(
     RawQuery(raw): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response> {
-    let wait = wait_of(Query::parse(raw.as_deref()), &headers)?;
+    let wait = wait::asked(Query::parse(raw.as_deref()), &headers)?;
     let mut found = find(&http, &id).await?;
     if let Some(wait) = wait {
         found = wait_for_end(&http, &found.id, wait).await?;
@@ -257,33 +285,7 @@ fn no_job(id: &str) -> Problem {
 
 /// The job when it has ended, or as it is when the time is up.
 async fn wait_for_end(http: &Http, id: &str, wait: Duration) -> Result<Job> {
-    let until = end_of(http, wait);
-    loop {
-        // Armed before looking: what happens in between rings it.
-        let bell = http.db.bell.arm();
-        let found = find(http, id).await?;
-        if found.state.is_terminal() || http.clock.now() >= until {
-            return Ok(found);
-        }
-        next_ring(http, bell, until).await;
-    }
-}
-
-pub fn end_of(http: &Http, wait: Duration) -> Millis {
-    http.clock.now() + i64::try_from(wait.as_millis()).unwrap_or(0)
-}
-
-/// Waits until it is worth another look, or the time is up.
-pub async fn next_ring(http: &Http, mut bell: watch::Receiver<u64>, until: Millis) {
-    let rung = async {
-        // Lives as long as the database handle we hold.
-        let _ = bell.changed().await;
-        http.clock.sleep(LOOK_PAUSE).await;
-    };
-    tokio::select! {
-        () = rung => {}
-        () = http.clock.sleep_until(until) => {}
-    }
+    wait::for_end(http, wait, || find(http, id), |job| job.state.is_terminal()).await
 }
 
 pub async fn events(

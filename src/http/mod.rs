@@ -27,6 +27,7 @@ mod rows;
 mod secrets;
 mod upstream;
 mod videos;
+mod wait;
 mod webhooks;
 
 use std::net::IpAddr;

@@ -30,7 +30,7 @@ pub fn document() -> Value {
         "paths": paths,
         "components": {
             "securitySchemes": {"api_key": {"type": "http", "scheme": "bearer"}},
-            "schemas": all_schemas(),
+            "schemas": schemas(),
         },
     })
 }
@@ -137,17 +137,9 @@ fn page_of(name: &str) -> Value {
     }))
 }
 
-fn all_schemas() -> Value {
-    let (mut all, mut of_groups) = (schemas(), groups::schemas());
-    if let (Some(all), Some(more)) = (all.as_object_mut(), of_groups.as_object_mut()) {
-        all.append(more);
-    }
-    all
-}
-
 fn schemas() -> Value {
     let mut all = inbound();
-    for (name, schema) in outbound::schemas() {
+    for (name, schema) in groups::schemas().into_iter().chain(outbound::schemas()) {
         all[name] = schema;
     }
     all

@@ -11,8 +11,8 @@ pub(super) const ALL: [(i64, &str, &str); 5] = [
     (1, "init", include_str!("../../migrations/0001_init.sql")),
     (2, "parked_also", include_str!("../../migrations/0002_parked_also.sql")),
     (3, "submission", include_str!("../../migrations/0003_submission.sql")),
-    (5, "group", include_str!("../../migrations/0005_group.sql")),
-    (6, "endpoints", include_str!("../../migrations/0006_endpoints.sql")),
+    (4, "group", include_str!("../../migrations/0004_group.sql")),
+    (5, "endpoints", include_str!("../../migrations/0005_endpoints.sql")),
 ];
 
 /// Brings the schema up to date inside the caller's transaction, or, on SQLite, statement by statement.
@@ -22,12 +22,13 @@ pub(super) fn run(tx: &mut Tx, now: Millis) -> Result<()> {
          digest TEXT NOT NULL, applied_at BIGINT NOT NULL)",
     )?;
     let done = tx.query("SELECT number, digest FROM migration ORDER BY number", &[])?;
-    let mut known = vec![];
+    let mut last = 0;
     for mut row in done {
         let (number, digest) = (row.int(0)?, row.text(1)?);
         let Some((_, name, sql)) = ALL.iter().find(|(n, ..)| *n == number) else {
             return Err(Error::Unfit(format!(
-                "the database has schema {number}, which this program does not know; start a newer reelhook"
+                "the database has schema {number}, this program knows {}; start a newer reelhook",
+                ALL.len()
             )));
         };
         if digest != digest_of(sql) {
@@ -36,9 +37,9 @@ pub(super) fn run(tx: &mut Tx, now: Millis) -> Result<()> {
                  start the reelhook that made it, or a newer one"
             )));
         }
-        known.push(number);
+        last = number;
     }
-    for (number, name, sql) in ALL.iter().filter(|(n, ..)| !known.contains(n)) {
+    for (number, name, sql) in ALL.iter().filter(|(n, ..)| *n > last) {
         tx.batch(&format!("BEGIN; {sql}"))?;
         tx.execute(
             "INSERT INTO migration (number, name, digest, applied_at) VALUES (?1, ?2, ?3, ?4)",

@@ -12,7 +12,7 @@ use super::postgres;
 pub fn create(address: &str, name: &str) -> Result<String> {
     let mut own: Url = address
         .parse()
-        .map_err(|_| Error::Bug("the database address is not a valid postgres:// URL".to_owned()))?;
+        .map_err(|_| Error::Unfit("the database address is no valid postgres:// address".to_owned()))?;
     own.set_path(name);
     // Not a copy of what somebody may have added to the server's template.
     postgres::administer(address, &format!("CREATE DATABASE {name} TEMPLATE template0"))?;

@@ -50,7 +50,7 @@ const RULES: [LaneRule; 8] = [
     // Two reads of 30 s each.
     LaneRule { lane: Lane::Ask, permits: 8, batch: 1, lease: 90 * SECOND },
     LaneRule { lane: Lane::Clock, permits: 8, batch: 1, lease: 30 * SECOND },
-    // One for each endpoint there may be, so that none waits for another.
+    // One for each endpoint there may be; places that jobs name share them.
     LaneRule { lane: Lane::Outbound, permits: MAX_ENDPOINTS, batch: 1, lease: deliver::LEASE },
     LaneRule { lane: Lane::Slow, permits: 2, batch: 1, lease: 120 * SECOND },
 ];

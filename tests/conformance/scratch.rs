@@ -27,5 +27,5 @@ fn it_is_made_once_opened_and_removed_with_who_is_in_it() {
 #[test]
 fn an_address_that_is_none_is_told_apart() {
     let told = scratch::create("postgres://[", "x").expect_err("no address").to_string();
-    assert!(told.contains("not a valid postgres:// URL"), "{told}");
+    assert!(told.contains("no valid postgres:// address"), "{told}");
 }

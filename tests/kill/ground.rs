@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-pub use reelhook::cli::selftest::callers::is_end;
 use reelhook::cli::selftest::{self, oracle};
 use reelhook::clock::Clock;
+pub use reelhook::domain::job_json::has_ended;
 use reelhook::heygen::sandbox::{Entry, Options, Sandbox, What};
 use serde_json::{Map, Value, json};
 

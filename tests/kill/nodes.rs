@@ -8,7 +8,7 @@ use reelhook::clock::Stopwatch;
 use reelhook::heygen::sandbox::What;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::ground::{Engine, Ground, injections, is_end};
+use crate::ground::{Engine, Ground, has_ended, injections};
 use crate::kills::{callers, troubled};
 use crate::oracle;
 use crate::postgres::{Ours, Session};
@@ -164,7 +164,7 @@ async fn stale_finish(nodes: &Nodes<'_>) -> (String, bool) {
     let mut ended = false;
     while !ended {
         let path = format!("/api/jobs/{job}?wait=60");
-        ended = is_end(&nodes.clients[1].insist("GET", &path, None, None).await);
+        ended = has_ended(&nodes.clients[1].insist("GET", &path, None, None).await);
     }
     nodes.go_on(0).await;
     // Its patience with HeyGen is over at once, and what it says of the job comes too late.

@@ -9,7 +9,7 @@ use reelhook::domain::time::parse_rfc3339;
 use reelhook::heygen::sandbox::{Fault, Stage, Tally, What};
 use serde_json::{Value, json};
 
-use crate::ground::{Engine, Ground, SECRET, event, injections, is_end, success};
+use crate::ground::{Engine, Ground, SECRET, event, has_ended, injections, success};
 
 /// Jobs under way at once where many are looked at together.
 const OPEN_JOBS: usize = 100;
@@ -253,7 +253,7 @@ async fn ends(ground: &Ground, jobs: &[String]) -> (usize, Vec<f64>) {
     };
     let mut lags: Vec<f64> = ended.iter().filter_map(lag).collect();
     lags.sort_by(f64::total_cmp);
-    (ended.iter().filter(|job| !is_end(job)).count(), lags)
+    (ended.iter().filter(|job| !has_ended(job)).count(), lags)
 }
 
 fn percentile(sorted: &[f64], percent: usize) -> f64 {

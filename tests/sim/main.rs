@@ -31,14 +31,14 @@ const POSTGRES_SEEDS: u64 = 10;
 const STEPS: u64 = 80;
 
 #[test]
-fn nothing_is_lost_paid_twice_or_stuck_whatever_happens() {
+fn nothing_is_lost_paid_twice_or_stuck_on_sqlite() {
     run("sqlite", number("SIM_SEEDS").unwrap_or(SEEDS), || None);
 }
 
 /// Where a transaction is retried, commits come from several connections, and a node that starts does
 /// not know whether the one before it is dead.
 #[test]
-fn nothing_is_lost_paid_twice_or_stuck_on_postgres_either() {
+fn nothing_is_lost_paid_twice_or_stuck_on_postgres() {
     let seeds = number("SIM_POSTGRES_SEEDS").unwrap_or(POSTGRES_SEEDS);
     run("postgres", seeds, || Some(database::fresh_postgres()));
 }

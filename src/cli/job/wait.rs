@@ -12,6 +12,7 @@ use crate::cli::client::{Session, is_retryable};
 use crate::cli::output::{clean, field};
 use crate::cli::{CliError, Exit, Result, units};
 use crate::clock::Stopwatch;
+use crate::domain::job_json::has_ended;
 
 /// How long one question is held open: shorter at first, when the state changes fastest.
 const FIRST_QUESTION: Duration = Duration::from_secs(1);
@@ -60,10 +61,6 @@ const JOB: Kind = Kind { noun: "job", words: state_of, ended: has_ended, longest
 pub const fn group(words: fn(&Value) -> String) -> Kind {
     let ended = |group: &Value| !group["finished_at"].is_null();
     Kind { noun: "group", words, ended, longest_question: Duration::from_secs(2) }
-}
-
-fn has_ended(job: &Value) -> bool {
-    matches!(job["state"].as_str(), Some("completed" | "failed" | "canceled"))
 }
 
 fn state_of(job: &Value) -> String {

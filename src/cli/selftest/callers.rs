@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::task::JoinHandle;
 
 use super::client::{Client, Refused};
+use crate::domain::job_json::has_ended;
 
 /// Jobs one caller may have under way. HeyGen's slots grow one by one, and a queue that only grows
 /// would still be there at the end.
@@ -61,7 +62,7 @@ async fn submit_until_stopped(client: Arc<Client>, told: Arc<Told>, caller: usiz
             // One that waits for a dead node's lease to end must not hold up the others.
             under_way.rotate_left(1);
             // One that is gone is found missing at the end.
-            if job.as_ref().map_or(true, is_end) {
+            if job.as_ref().map_or(true, has_ended) {
                 under_way.pop_back();
             }
             continue;
@@ -82,8 +83,4 @@ async fn submit_until_stopped(client: Arc<Client>, told: Arc<Told>, caller: usiz
         told.jobs.lock().unwrap_or_else(PoisonError::into_inner).push(id);
     }
     Ok(())
-}
-
-pub fn is_end(job: &Value) -> bool {
-    matches!(job["state"].as_str(), Some("completed" | "failed" | "canceled"))
 }

@@ -8,9 +8,9 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::callers::is_end;
 use super::client::{Client, Refused};
 use crate::clock::{Clock, Millis};
+use crate::domain::job_json::has_ended;
 use crate::domain::time::SECOND;
 use crate::heygen::sandbox::{Entry, Fault, Tally, What};
 
@@ -85,7 +85,7 @@ pub async fn end_of(
     loop {
         let left = until.saturating_sub(clock.now()).div_euclid(SECOND).clamp(0, LONGEST_WAIT_S);
         match client.insist("GET", &format!("/api/jobs/{id}?wait={left}"), None, None).await {
-            Ok(job) if is_end(&job) || left == 0 => return Ok(Some(job)),
+            Ok(job) if has_ended(&job) || left == 0 => return Ok(Some(job)),
             Ok(_) => {}
             Err(refused) if refused.status == 404 => return Ok(None),
             Err(refused) => return Err(refused),

@@ -29,10 +29,14 @@ struct Own {
 
 impl Place {
     pub async fn open(inside: Option<&Path>, server: Option<&str>) -> Result<Self> {
-        let inside = inside.map_or_else(std::env::temp_dir, Path::to_owned);
-        let wrong = |e: std::io::Error| CliError::usage(format!("--dir {}: {e}", inside.display()));
-        let directory =
-            tempfile::Builder::new().prefix("reelhook-selftest-").tempdir_in(&inside).map_err(wrong)?;
+        let wrong = |e: std::io::Error| match inside {
+            Some(inside) => CliError::usage(format!("--dir {}: {e}", inside.display())),
+            None => CliError::failure(format!("no temporary directory: {e}; choose one with --dir")),
+        };
+        let mut named = tempfile::Builder::new();
+        named.prefix("reelhook-selftest-");
+        let made = inside.map_or_else(|| named.tempdir(), |inside| named.tempdir_in(inside));
+        let directory = made.map_err(wrong)?;
         let path = directory.path().canonicalize().map_err(wrong)?;
         let own = match server {
             Some(server) => Some(Own::create(server).await?),

@@ -1,4 +1,4 @@
-//! What the description says of groups.
+//! The schemas of groups.
 
 use serde_json::{Value, json};
 
@@ -6,22 +6,25 @@ use super::{balance, maybe, page_of, reference, text, time, whole};
 use crate::domain::group::MAX_JOBS;
 use crate::domain::job::State;
 
-pub fn schemas() -> Value {
-    json!({
-        "NewGroup": new_group(),
-        "Group": whole(group()),
-        "GroupPage": page_of("Group"),
-        "GroupDryRun": whole(json!({
-            "jobs": {"type": "integer"},
-            "cost": {"type": "null", "description": "HeyGen tells the price of nothing before it has made it."},
-            "balance": balance(), "first": reference("DryRun")})),
-        "CanceledGroup": whole(json!({
-            "group": reference("Group"), "canceled": {"type": "integer"},
-            "not_canceled": {"type": "integer", "description": "Jobs that go on, because HeyGen has them."}})),
-        "RetriedGroup": whole(json!({
-            "group": reference("Group"),
-            "left": {"type": "array", "items": text(), "description": "Failed jobs that HeyGen may have charged for, which `accept_second_charge` would retry."}})),
-    })
+pub fn schemas() -> [(&'static str, Value); 6] {
+    let dry_run = json!({
+        "jobs": {"type": "integer"},
+        "cost": {"type": "null", "description": "HeyGen tells the price of nothing before it has made it."},
+        "balance": balance(), "first": reference("DryRun")});
+    let canceled = json!({
+        "group": reference("Group"), "canceled": {"type": "integer"},
+        "not_canceled": {"type": "integer", "description": "Jobs that go on, because HeyGen has them."}});
+    let retried = json!({
+        "group": reference("Group"),
+        "left": {"type": "array", "items": text(), "description": "Failed jobs that HeyGen may have charged for, which `accept_second_charge` would retry."}});
+    [
+        ("NewGroup", new_group()),
+        ("Group", whole(group())),
+        ("GroupPage", page_of("Group")),
+        ("GroupDryRun", whole(dry_run)),
+        ("CanceledGroup", whole(canceled)),
+        ("RetriedGroup", whole(retried)),
+    ]
 }
 
 fn group() -> Value {
