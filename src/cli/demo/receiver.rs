@@ -1,0 +1,169 @@
+//! The demo's application: hears of the jobs over HTTP, as any application would, takes nothing that
+//! is not signed right, and keeps each event once, by its id. One event it fails to take the first
+//! time. It knows nothing of reelhook but what reaches it over the wire.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::routing::post;
+use http::{HeaderMap, StatusCode};
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::narrator::Narrator;
+use crate::clock::{Clock, Millis};
+use crate::domain::job_json::has_ended;
+use crate::domain::signing::{SigningSecret, verify};
+
+const PATH: &str = "/hooks/video";
+
+#[derive(Clone)]
+pub struct Receiver(Arc<Inner>);
+
+struct Inner {
+    clock: Clock,
+    narrator: Arc<Narrator>,
+    /// The name of the job whose end it fails to take the first time.
+    fails_at: &'static str,
+    secret: OnceLock<SigningSecret>,
+    heard: Mutex<Heard>,
+    /// Events it has taken.
+    count: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+struct Heard {
+    /// By event id.
+    taken: HashMap<String, Told>,
+    /// Id and body of the one it failed to take.
+    failed: Option<(String, Bytes)>,
+    /// What must not happen: a wrong signature, or other bytes under an id it knows.
+    wrong: usize,
+}
+
+/// An event that was taken.
+#[derive(Clone)]
+pub struct Told {
+    pub id: String,
+    pub job_id: String,
+    pub event_type: String,
+    pub at: Millis,
+    body: Bytes,
+}
+
+/// What becomes of one call.
+pub enum Verdict {
+    Taken {
+        after_failure: bool,
+    },
+    /// Taken before: at least once may be twice.
+    Known,
+    Fails,
+    Refused(&'static str),
+}
+
+impl Receiver {
+    /// Listens on loopback. Returns itself and its address.
+    pub async fn start(
+        clock: Clock,
+        narrator: Arc<Narrator>,
+        fails_at: &'static str,
+    ) -> std::io::Result<(Self, String)> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}{PATH}", listener.local_addr()?);
+        let receiver = Self(Arc::new(Inner {
+            clock,
+            narrator,
+            fails_at,
+            secret: OnceLock::new(),
+            heard: Mutex::default(),
+            count: watch::Sender::new(0),
+        }));
+        let router = Router::new().route(PATH, post(hear)).with_state(receiver.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Ok((receiver, url))
+    }
+
+    /// What it verifies with from now on, as it was told.
+    pub fn trust(&self, secret: &str) {
+        let secret = SigningSecret { secret: secret.to_owned(), created_at: 0, ends_at: None };
+        let _ = self.0.secret.set(secret);
+    }
+
+    /// Waits until it has taken so many events.
+    pub async fn takes(&self, events: usize) {
+        // It fails only without a sender, and that is ours.
+        let _ = self.0.count.subscribe().wait_for(|taken| *taken >= events).await;
+    }
+
+    /// What it took of a job.
+    pub fn told(&self, job_id: &str) -> Vec<Told> {
+        self.heard().taken.values().filter(|told| told.job_id == job_id).cloned().collect()
+    }
+
+    /// Whether it failed once as planned, and nothing wrong ever came.
+    pub fn as_scripted(&self) -> bool {
+        let heard = self.heard();
+        heard.failed.is_some() && heard.wrong == 0
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.0.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn judge(&self, headers: &HeaderMap, body: &Bytes, event: &Value) -> Verdict {
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let now = self.0.clock.now();
+        let verified = match self.0.secret.get() {
+            Some(secret) => verify(secret, header, body, now),
+            None => Err("no secret is known yet"),
+        };
+        let mut heard = self.heard();
+        let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+        let id = header("webhook-id").unwrap_or_default();
+        let failed = heard.failed.as_ref().filter(|(failed, _)| failed == id).map(|(_, body)| body);
+        let known = heard.taken.get(id).map(|told| &told.body);
+        let fails = |event: &Value| {
+            let data = &event["data"];
+            heard.failed.is_none() && data["callback_id"] == self.0.fails_at && has_ended(data)
+        };
+        let verdict = match verified {
+            Err(why) => Verdict::Refused(why),
+            Ok(()) if id != text("id") => Verdict::Refused("its id is not that of its event"),
+            Ok(()) if known.or(failed).is_some_and(|before| before != body) => {
+                Verdict::Refused("other bytes under an id that is known")
+            }
+            Ok(()) if known.is_some() => Verdict::Known,
+            Ok(()) if fails(event) => Verdict::Fails,
+            Ok(()) => Verdict::Taken { after_failure: failed.is_some() },
+        };
+        match verdict {
+            Verdict::Taken { .. } => {
+                let (job_id, event_type) = (text("job_id"), text("type"));
+                let told = Told { id: id.to_owned(), job_id, event_type, at: now, body: body.clone() };
+                heard.taken.insert(id.to_owned(), told);
+            }
+            Verdict::Fails => heard.failed = Some((id.to_owned(), body.clone())),
+            Verdict::Refused(_) => heard.wrong += 1,
+            Verdict::Known => {}
+        }
+        self.0.count.send_replace(heard.taken.len());
+        verdict
+    }
+}
+
+async fn hear(State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    let event: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let verdict = receiver.judge(&headers, &body, &event);
+    let narrator = &receiver.0.narrator;
+    narrator.told(&event, &verdict).await;
+    match verdict {
+        Verdict::Taken { .. } | Verdict::Known => StatusCode::OK,
+        Verdict::Fails => StatusCode::INTERNAL_SERVER_ERROR,
+        Verdict::Refused(_) => StatusCode::UNAUTHORIZED,
+    }
+}
