@@ -92,7 +92,7 @@ fn with_changes(sent: &Case) -> Vec<Case> {
             case.body[at] ^= 0x20;
         }),
         changed("a byte more", &|case| case.body.push(b' ')),
-        changed("a byte less", &|case| drop(case.body.pop())),
+        changed("a byte less", &|case| case.body.truncate(case.body.len() - 1)),
         changed("another secret", &|case| case.secret = format!("whsec_{}", STANDARD.encode([7; 32]))),
         header("webhook-id", &|id| format!("{id}x")),
         header("webhook-timestamp", &|at| (at.parse::<i64>().expect("a number") + 1).to_string()),

@@ -52,10 +52,11 @@ pub struct Told {
     pub job_id: String,
     pub event_type: String,
     pub at: Millis,
-    body: Bytes,
+    pub body: Bytes,
 }
 
 /// What becomes of one call.
+#[derive(Debug, PartialEq)]
 pub enum Verdict {
     Taken {
         after_failure: bool,
@@ -122,37 +123,50 @@ impl Receiver {
             Some(secret) => verify(secret, header, body, now),
             None => Err("no secret is known yet"),
         };
-        let mut heard = self.heard();
-        let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
         let id = header("webhook-id").unwrap_or_default();
-        let failed = heard.failed.as_ref().filter(|(failed, _)| failed == id).map(|(_, body)| body);
-        let known = heard.taken.get(id).map(|told| &told.body);
-        let fails = |event: &Value| {
-            let data = &event["data"];
-            heard.failed.is_none() && data["callback_id"] == self.0.fails_at && has_ended(data)
-        };
+        let mut heard = self.heard();
         let verdict = match verified {
+            Ok(()) => heard.take(id, event, body, self.0.fails_at, now),
             Err(why) => Verdict::Refused(why),
-            Ok(()) if id != text("id") => Verdict::Refused("its id is not that of its event"),
-            Ok(()) if known.or(failed).is_some_and(|before| before != body) => {
-                Verdict::Refused("other bytes under an id that is known")
-            }
-            Ok(()) if known.is_some() => Verdict::Known,
-            Ok(()) if fails(event) => Verdict::Fails,
-            Ok(()) => Verdict::Taken { after_failure: failed.is_some() },
         };
-        match verdict {
-            Verdict::Taken { .. } => {
-                let (job_id, event_type) = (text("job_id"), text("type"));
-                let told = Told { id: id.to_owned(), job_id, event_type, at: now, body: body.clone() };
-                heard.taken.insert(id.to_owned(), told);
-            }
-            Verdict::Fails => heard.failed = Some((id.to_owned(), body.clone())),
-            Verdict::Refused(_) => heard.wrong += 1,
-            Verdict::Known => {}
-        }
+        heard.wrong += usize::from(matches!(verdict, Verdict::Refused(_)));
         self.0.count.send_replace(heard.taken.len());
         verdict
+    }
+}
+
+impl Heard {
+    /// Of what was verified.
+    fn take(
+        &mut self,
+        id: &str,
+        event: &Value,
+        body: &Bytes,
+        fails_at: &'static str,
+        now: Millis,
+    ) -> Verdict {
+        let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+        let failed = self.failed.as_ref().filter(|(failed, _)| failed == id).map(|(_, body)| body);
+        let known = self.taken.get(id).map(|told| &told.body);
+        let data = &event["data"];
+        if text("id") != id {
+            return Verdict::Refused("its id is not that of its event");
+        }
+        if known.or(failed).is_some_and(|before| before != body) {
+            return Verdict::Refused("other bytes under an id that is known");
+        }
+        if known.is_some() {
+            return Verdict::Known;
+        }
+        if self.failed.is_none() && data["callback_id"] == fails_at && has_ended(data) {
+            self.failed = Some((id.to_owned(), body.clone()));
+            return Verdict::Fails;
+        }
+        let after_failure = failed.is_some();
+        let (job_id, event_type) = (text("job_id"), text("type"));
+        let told = Told { id: id.to_owned(), job_id, event_type, at: now, body: body.clone() };
+        self.taken.insert(id.to_owned(), told);
+        Verdict::Taken { after_failure }
     }
 }
 
@@ -165,5 +179,34 @@ async fn hear(State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes)
         Verdict::Taken { .. } | Verdict::Known => StatusCode::OK,
         Verdict::Fails => StatusCode::INTERNAL_SERVER_ERROR,
         Verdict::Refused(_) => StatusCode::UNAUTHORIZED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_event_is_taken_once_by_its_id_and_one_only_the_second_time() {
+        let mut heard = Heard::default();
+        let mut take = |id: &str, job: &str, state: &str, text: &'static str| {
+            let data = json!({"callback_id": job, "state": state});
+            let event = json!({"id": id, "job_id": job, "type": format!("job.{state}"), "data": data});
+            heard.take(id, &event, &Bytes::from_static(text.as_bytes()), "fails", 1)
+        };
+        let taken = Verdict::Taken { after_failure: false };
+        let other = Verdict::Refused("other bytes under an id that is known");
+        assert_eq!(take("evt_1", "fails", "processing", "1"), taken);
+        assert_eq!(take("evt_2", "other", "completed", "2"), taken);
+        assert_eq!(take("evt_3", "fails", "completed", "3"), Verdict::Fails);
+        assert_eq!(take("evt_3", "fails", "completed", "other"), other);
+        assert_eq!(take("evt_3", "fails", "completed", "3"), Verdict::Taken { after_failure: true });
+        assert_eq!(take("evt_3", "fails", "completed", "3"), Verdict::Known);
+        assert_eq!(take("evt_3", "fails", "completed", "other"), other);
+        assert_eq!(heard.taken.len(), 3);
+        let of_another = heard.take("evt_4", &json!({"id": "evt_5"}), &Bytes::new(), "fails", 1);
+        assert_eq!(of_another, Verdict::Refused("its id is not that of its event"));
     }
 }
