@@ -35,8 +35,12 @@ echo "submitted  $job"
 
 # The server waits with us, up to a minute a call; 202 means that the job has not ended.
 while status=$(ask "$server/api/jobs/$job?wait=60") && [[ $status == 202 ]]; do :; done
-if [[ $status != 200 || $(field state) != completed ]]; then
+if [[ $status != 200 ]]; then
     cat "$answer" >&2
+    exit 1
+fi
+if [[ $(field state) != completed ]]; then
+    echo "$(field state)     $(field message)" >&2
     exit 1
 fi
 echo "completed  $(field finished_at)"

@@ -134,5 +134,5 @@ async fn the_script_submits_waits_and_prints_links() {
     assert_eq!(run("order-1").await.1, said, "the same order is the same job");
     let (code, said, errors) = run("order #fail").await;
     assert!(code == Some(1) && said.starts_with("submitted"), "{said}");
-    assert!(String::from_utf8_lossy(&errors).contains("\"state\":\"failed\""));
+    assert!(String::from_utf8_lossy(&errors).starts_with("failed     The video could not"));
 }
