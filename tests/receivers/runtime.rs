@@ -26,7 +26,10 @@ impl Runtime {
         let (program, args): (&str, &[&str]) = match self {
             Self::Node => (
                 "sh",
-                &["-c", "npm --version && node -e 'process.exit(parseInt(process.versions.node) < 18)'"],
+                &[
+                    "-c",
+                    "npm --version && node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)'",
+                ],
             ),
             Self::Python => {
                 ("python3", &["-c", "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))"])

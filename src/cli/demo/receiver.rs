@@ -31,8 +31,8 @@ struct Inner {
     fails_at: &'static str,
     secret: OnceLock<SigningSecret>,
     heard: Mutex<Heard>,
-    /// Events it has taken.
-    count: watch::Sender<usize>,
+    /// Rings when it has heard something.
+    news: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -82,7 +82,7 @@ impl Receiver {
             fails_at,
             secret: OnceLock::new(),
             heard: Mutex::default(),
-            count: watch::Sender::new(0),
+            news: watch::Sender::new(()),
         }));
         let router = Router::new().route(PATH, post(hear)).with_state(receiver.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -95,10 +95,14 @@ impl Receiver {
         let _ = self.0.secret.set(secret);
     }
 
-    /// Waits until it has taken so many events.
-    pub async fn takes(&self, events: usize) {
+    /// Waits until it has taken each of these events, named by their ids.
+    pub async fn takes(&self, events: &[&str]) {
+        let all = || {
+            let heard = self.heard();
+            events.iter().all(|id| heard.taken.contains_key(*id))
+        };
         // It fails only without a sender, and that is ours.
-        let _ = self.0.count.subscribe().wait_for(|taken| *taken >= events).await;
+        let _ = self.0.news.subscribe().wait_for(|()| all()).await;
     }
 
     /// What it took of a job.
@@ -130,7 +134,6 @@ impl Receiver {
             Err(why) => Verdict::Refused(why),
         };
         heard.wrong += usize::from(matches!(verdict, Verdict::Refused(_)));
-        self.0.count.send_replace(heard.taken.len());
         verdict
     }
 }
@@ -175,6 +178,7 @@ async fn hear(State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes)
     let verdict = receiver.judge(&headers, &body, &event);
     let narrator = &receiver.0.narrator;
     narrator.told(&event, &verdict).await;
+    receiver.0.news.send_replace(());
     match verdict {
         Verdict::Taken { .. } | Verdict::Known => StatusCode::OK,
         Verdict::Fails => StatusCode::INTERNAL_SERVER_ERROR,
