@@ -25,11 +25,9 @@ async fn it_ends_well_when_the_application_verified_every_event() {
             row[4..8].iter().map(|time| time.trim_end_matches('s').parse().unwrap()).collect();
         assert!(times.is_sorted(), "submitted, rendered, heard, told: {row:?}");
     }
-    let line = |name: &str, what: &str| {
-        story
-            .lines()
-            .filter(|line| line.contains("  app  ") && line.contains(name) && line.contains(what))
-            .count()
+    let line = |job: &str, what: &str| {
+        let is_it = |line: &&str| words(line).get(1..3).is_some_and(|who| who == ["app", job]);
+        story.lines().filter(is_it).filter(|line| line.contains(what)).count()
     };
     for job in JOBS {
         assert_eq!(line(job, "took it"), 1, "{job}: {}", ran.out);
