@@ -32,7 +32,7 @@ use crate::store::{self, Tx, delivery, endpoint, task};
 const AT_ONCE: usize = 8;
 /// Of which it is not on disk yet what came of them, those being sent included: after a crash, so many
 /// may be sent again.
-const UNRECORDED: usize = 64;
+const UNRECORDED: usize = 32;
 /// The whole exchange.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// Of an answer's body no more is read.
@@ -261,7 +261,9 @@ impl Run<'_> {
                     return Ok(Found::GoOn { overdue: true });
                 }
             }
-            leave.as_ref().map_or(Ok(Found::GoOn { overdue: false }), |leave| leave.settle(tx, &task, &target, now))
+            leave
+                .as_ref()
+                .map_or(Ok(Found::GoOn { overdue: false }), |leave| leave.settle(tx, &task, &target, now))
         };
         let written = async move {
             let found = work.db.write_behind(write).await?;

@@ -34,11 +34,13 @@ pub async fn nothing_inside_is_reached(engine: Engine) {
     let trap = Trap::set("[::]:0").await;
     let turned = Trap::set(&application.authority.replace(OPEN, REBOUND)).await;
     let proxy = format!("http://{REBOUND}:{}", trap.port);
-    let proxies = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"].map(|name| (name, &*proxy));
+    let proxies =
+        ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"].map(|name| (name, &*proxy));
     let variables = [&proxies[..], &[("REELHOOK_ALLOW_PRIVATE", OPEN)]].concat();
     fs::write(&hosts, names(OPEN)).unwrap();
     let setup = ground.setup();
-    let seen = mounting(&format!("mount --bind '{}' /etc/hosts", hosts.display()), &hosts, &setup.program).await;
+    let seen =
+        mounting(&format!("mount --bind '{}' /etc/hosts", hosts.display()), &hosts, &setup.program).await;
     let program = seen.clone().unwrap_or(setup.program.clone());
     let server = ground.serve_as(Setup { program, ..setup }, &variables).await;
 

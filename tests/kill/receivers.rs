@@ -161,7 +161,9 @@ async fn one_way(ground: &Ground, round: usize, way: &'static str) -> (&'static 
         "gone" => application.answer(&path, &[Manner::Status(410)]),
         "seconds" => application.answer(&path, &asks((WISH / SECOND).to_string())),
         "date" => application.answer(&path, &asks(http_date(until))),
-        "absurd" => application.answer(&path, &asks(["999999999", "9".repeat(40).as_str()][round % 2].to_owned())),
+        "absurd" => {
+            application.answer(&path, &asks(["999999999", "9".repeat(40).as_str()][round % 2].to_owned()))
+        }
         "inside" => {
             let to = application.url("/inside");
             application.answer(&path, &[Manner::With(307, http::header::LOCATION, to), Manner::Status(200)]);
@@ -210,7 +212,10 @@ async fn one_way(ground: &Ground, round: usize, way: &'static str) -> (&'static 
     let exactly = application.heard(&path).len() == times;
     let broken = !(heard_all && kept && exactly);
     if broken {
-        println!("B12: {name}: all heard {heard_all}, kept {kept}, called {}", application.heard(&path).len());
+        println!(
+            "B12: {name}: all heard {heard_all}, kept {kept}, called {}",
+            application.heard(&path).len()
+        );
     }
     (way, broken)
 }

@@ -94,9 +94,15 @@ impl Application {
     pub async fn start(ip: &str, ledger: File) -> Self {
         let listener = TcpListener::bind((ip, 0)).await.unwrap();
         let authority = listener.local_addr().unwrap().to_string();
-        let ledger = Arc::new(Ledger { file: ledger, dirty: AtomicBool::new(false), syncing: Mutex::new(()) });
-        let made =
-            Self { authority, ledger, inner: Arc::default(), longest: Arc::default(), count: watch::Sender::new(0) };
+        let ledger =
+            Arc::new(Ledger { file: ledger, dirty: AtomicBool::new(false), syncing: Mutex::new(()) });
+        let made = Self {
+            authority,
+            ledger,
+            inner: Arc::default(),
+            longest: Arc::default(),
+            count: watch::Sender::new(0),
+        };
         let router = Router::new().fallback(hear).with_state(made.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         made

@@ -17,7 +17,9 @@ pub fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
 pub fn signed_with(headers: &HeaderMap, body: &Bytes, secret: &str) -> usize {
     let key = STANDARD.decode(secret.strip_prefix("whsec_").expect("a secret")).expect("base64");
     let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("a key");
-    mac.update(format!("{}.{}.", header(headers, "webhook-id"), header(headers, "webhook-timestamp")).as_bytes());
+    mac.update(
+        format!("{}.{}.", header(headers, "webhook-id"), header(headers, "webhook-timestamp")).as_bytes(),
+    );
     mac.update(body);
     let expected = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
     header(headers, "webhook-signature").split(' ').filter(|signature| *signature == expected).count()
