@@ -250,9 +250,24 @@ mod tests {
     #[test]
     fn a_cause_is_read_as_it_is_written() {
         for (trouble, url, text, title) in [
-            (Trouble::Answers(401), "https://app.example/hook?secret", "answers_401:app.example", "app.example answers 401"),
-            (Trouble::Unreachable, "http://127.0.0.1:9/", "unreachable:127.0.0.1:9", "127.0.0.1:9 cannot be reached"),
-            (Trouble::NoAnswer, "https://[2001:db8::1]:8443/", "no_answer:[2001:db8::1]:8443", "[2001:db8::1]:8443 gives no answer"),
+            (
+                Trouble::Answers(401),
+                "https://app.example/hook?secret",
+                "answers_401:app.example",
+                "app.example answers 401",
+            ),
+            (
+                Trouble::Unreachable,
+                "http://127.0.0.1:9/",
+                "unreachable:127.0.0.1:9",
+                "127.0.0.1:9 cannot be reached",
+            ),
+            (
+                Trouble::NoAnswer,
+                "https://[2001:db8::1]:8443/",
+                "no_answer:[2001:db8::1]:8443",
+                "[2001:db8::1]:8443 gives no answer",
+            ),
             (Trouble::EventGone, "https://app.example/", "event_gone", "the event is kept no longer"),
             (Trouble::Answers(500), "", "answers_500", "a receiver answers 500"),
         ] {
@@ -274,7 +289,9 @@ mod tests {
             assert!(trouble.fix().ends_with('.') && trouble.fix().len() > 20, "{trouble:?}");
         }
         let fix = |status| Trouble::Answers(status).fix();
-        assert!(fix(401).contains("signing secret") && fix(429).contains("--rate") && fix(410).contains("enable"));
+        assert!(
+            fix(401).contains("signing secret") && fix(429).contains("--rate") && fix(410).contains("enable")
+        );
         assert_ne!(fix(400), fix(500));
         assert_eq!((Trouble::Answers(401).name(), Trouble::Answers(500).name()), ("answers", "answers"));
     }

@@ -116,7 +116,9 @@ mod tests {
 
     #[test]
     fn steps_keep_the_rate_and_their_bound() {
-        for (rate, step, pause) in [(1, 1, SECOND), (50, 50, SECOND), (100, 100, SECOND), (1_000, 100, 100), (101, 100, 990)] {
+        for (rate, step, pause) in
+            [(1, 1, SECOND), (50, 50, SECOND), (100, 100, SECOND), (1_000, 100, 100), (101, 100, 990)]
+        {
             let replay = replay(rate);
             assert_eq!((replay.step(), replay.pause()), (step, pause));
         }
@@ -127,7 +129,10 @@ mod tests {
         let found = |n: i64| (0..n).map(|at| (at, format!("dlv_{at}"))).collect::<Vec<_>>();
         let mut one = replay(3);
         one.took(&found(3), 2, 7);
-        assert_eq!((one.state(), one.details.done, &one.details.position), ("running", 2, &(2, "dlv_2".to_owned())));
+        assert_eq!(
+            (one.state(), one.details.done, &one.details.position),
+            ("running", 2, &(2, "dlv_2".to_owned()))
+        );
         one.took(&found(0), 0, 8);
         assert_eq!((one.state(), one.ended_at, one.details.done), ("finished", Some(8), 2));
         assert!(!one.stop(9), "it has ended");

@@ -26,15 +26,8 @@ pub enum TaskKind {
 }
 
 impl TaskKind {
-    pub const ALL: [Self; 7] = [
-        Self::Apply,
-        Self::Submit,
-        Self::Poll,
-        Self::Deadline,
-        Self::Deliver,
-        Self::Replay,
-        Self::Upkeep,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Apply, Self::Submit, Self::Poll, Self::Deadline, Self::Deliver, Self::Replay, Self::Upkeep];
 
     pub fn name(self) -> &'static str {
         match self {

@@ -7,9 +7,11 @@ use serde_json::json;
 
 use super::problem::{self, Kind, Problem, Result};
 use super::{Http, openapi};
+use crate::domain::dead_letter::Cause;
 use crate::domain::pause::Reason;
-use crate::domain::task::Lane;
-use crate::store::{Tx, job, task, upstream_limit};
+use crate::domain::task::{Lane, TaskKind};
+use crate::metrics::GivenUp;
+use crate::store::{Tx, dead_letter, job, task, upstream_limit};
 
 pub async fn livez() -> &'static str {
     "ok\n"
@@ -64,15 +66,20 @@ pub async fn metrics(State(http): State<Http>) -> Result<Response> {
             .map(|lane| Ok((lane, task::backlog(tx, lane, now)?.0)))
             .collect::<crate::store::Result<_>>()?;
         let limit = upstream_limit::get(tx)?;
-        Ok((due, job::count_open(tx)?, upstream_limit::slots_in_use(tx, now)?, limit))
+        let dead = dead_letter::count_each(tx)?;
+        Ok((due, job::count_open(tx)?, upstream_limit::slots_in_use(tx, now)?, limit, dead))
     };
-    let (due, open, in_use, limit) = http.db.read(read).await?;
+    let (due, open, in_use, limit, dead) = http.db.read(read).await?;
     http.metrics.set(&http.metrics.upstream_slots, "in_use", in_use);
     http.metrics.set(&http.metrics.upstream_slots, "bound", limit.bound(now));
     for reason in Reason::ALL {
         let is_it = limit.pause.as_ref().is_some_and(|pause| pause.reason == *reason);
         http.metrics.set(&http.metrics.submission_paused, reason.name(), i64::from(is_it));
     }
+    let by = |(task, cause, count): (TaskKind, Cause, i64)| {
+        (GivenUp { task: task.name(), reason: cause.trouble.name() }, count)
+    };
+    http.metrics.set_dead_letters(dead.into_iter().map(by));
     for (lane, count) in due {
         http.metrics.set(&http.metrics.tasks_due, lane.name(), count);
     }

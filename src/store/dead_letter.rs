@@ -93,6 +93,21 @@ pub fn list_causes(tx: &mut Tx, filter: &Filter, most: i64) -> Result<Vec<Causin
     tx.query(&sql, &params)?.into_iter().map(read).collect()
 }
 
+/// How many there are of each task and cause, for the metrics.
+pub fn count_each(tx: &mut Tx) -> Result<Vec<(TaskKind, Cause, i64)>> {
+    let rows = tx.query(
+        "SELECT kind, cause, COUNT(*) FROM task WHERE dead_at IS NOT NULL AND kind <> 'submit' \
+         GROUP BY kind, cause",
+        &[],
+    )?;
+    let read = |mut row: Row| {
+        let kind = row.text(0)?;
+        let kind = TaskKind::parse(&kind).ok_or_else(|| lie(&kind, &kind))?;
+        Ok((kind, cause(row.opt_text(1)?), row.int(2)?))
+    };
+    rows.into_iter().map(read).collect()
+}
+
 /// Makes due what is still dead of the next `most` behind `from` that were given up by `until`. What was
 /// looked at, and how many of it were made due: one that somebody else replays is theirs.
 pub fn revive_some(
@@ -178,14 +193,13 @@ fn cause(text: Option<String>) -> Cause {
     Cause::parse(text.as_deref().unwrap_or_default())
 }
 
+fn lie(id: &str, kind: &str) -> Error {
+    Error::Corrupt { table: "task", column: "kind", id: id.to_owned(), why: kind.to_owned() }
+}
+
 fn read(mut row: Row) -> Result<DeadLetter> {
     let (id, kind) = (row.text(0)?, row.text(1)?);
-    let task = TaskKind::parse(&kind).ok_or_else(|| Error::Corrupt {
-        table: "task",
-        column: "kind",
-        id: id.clone(),
-        why: kind,
-    })?;
+    let task = TaskKind::parse(&kind).ok_or_else(|| lie(&id, &kind))?;
     let target = row.opt_text(8)?;
     Ok(DeadLetter {
         task,
@@ -195,7 +209,10 @@ fn read(mut row: Row) -> Result<DeadLetter> {
         attempt: row.int(5)?,
         event_type: row.opt_text(6)?,
         job_id: row.opt_text(7)?,
-        endpoint_id: target.as_deref().and_then(Target::parse).and_then(|t| t.endpoint_id().map(str::to_owned)),
+        endpoint_id: target
+            .as_deref()
+            .and_then(Target::parse)
+            .and_then(|t| t.endpoint_id().map(str::to_owned)),
         id,
     })
 }

@@ -217,12 +217,7 @@ impl Run<'_> {
     }
 
     /// What became of some deliveries, and of their endpoint by it. Whether it has failed for too long.
-    async fn record(
-        &mut self,
-        records: Vec<Ended>,
-        taken: bool,
-        now: Millis,
-    ) -> store::Result<bool> {
+    async fn record(&mut self, records: Vec<Ended>, taken: bool, now: Millis) -> store::Result<bool> {
         let (task, target, stamp) = (self.task.clone(), self.target.clone(), self.work.stamp());
         let is_news = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_news(taken, now));
         let is_test = matches!(target, Target::Test(_));
