@@ -143,7 +143,7 @@ impl Metrics {
     pub fn set_dead_letters(&self, counts: impl IntoIterator<Item = (GivenUp, i64)>) {
         self.dead_letters.clear();
         for (by, count) in counts {
-            self.dead_letters.get_or_create(&by).inc_by(count);
+            self.dead_letters.get_or_create(&by).set(count);
         }
     }
 

@@ -1,5 +1,7 @@
 //! Health, version, metrics, and the first page a visitor sees.
 
+use std::collections::HashMap;
+
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
@@ -7,9 +9,8 @@ use serde_json::json;
 
 use super::problem::{self, Kind, Problem, Result};
 use super::{Http, openapi};
-use crate::domain::dead_letter::Cause;
 use crate::domain::pause::Reason;
-use crate::domain::task::{Lane, TaskKind};
+use crate::domain::task::Lane;
 use crate::metrics::GivenUp;
 use crate::store::{Tx, dead_letter, job, task, upstream_limit};
 
@@ -76,10 +77,11 @@ pub async fn metrics(State(http): State<Http>) -> Result<Response> {
         let is_it = limit.pause.as_ref().is_some_and(|pause| pause.reason == *reason);
         http.metrics.set(&http.metrics.submission_paused, reason.name(), i64::from(is_it));
     }
-    let by = |(task, cause, count): (TaskKind, Cause, i64)| {
-        (GivenUp { task: task.name(), reason: cause.trouble.name() }, count)
-    };
-    http.metrics.set_dead_letters(dead.into_iter().map(by));
+    let mut given_up: HashMap<GivenUp, i64> = HashMap::new();
+    for (task, cause, count) in dead {
+        *given_up.entry(GivenUp { task: task.name(), reason: cause.trouble.name() }).or_default() += count;
+    }
+    http.metrics.set_dead_letters(given_up);
     for (lane, count) in due {
         http.metrics.set(&http.metrics.tasks_due, lane.name(), count);
     }
