@@ -18,8 +18,10 @@ use tokio::task::{JoinError, JoinSet};
 
 use self::parcel::{Look, Parcel, look};
 use super::{End, Work};
+use crate::domain::dead_letter::{Cause, Trouble};
 use crate::domain::delivery::{Answer, Attempt, Delivery, Meaning, Target, beginning, breaker_pause};
 use crate::domain::endpoint::{DISABLE_AFTER, Endpoint};
+use crate::domain::event::DEAD_LETTER_ADDED;
 use crate::domain::ids;
 use crate::domain::task::{Claimed, Outcome, TaskKind, TaskOp};
 use crate::domain::time::{DAY, Millis, SECOND};
@@ -51,8 +53,9 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
         return revive(work, task).await;
     }
     let Some(target) = Target::parse(&task.subject) else {
-        let why = format!("no target is called {}", task.subject);
-        return work.conclude(End::of(task, Outcome::Dead { why })).await;
+        let (cause, why) =
+            (Cause::new(Trouble::UnknownWork), format!("no target is called {}", task.subject));
+        return work.conclude(End::of(task, Outcome::Dead { cause, why })).await;
     };
     let begun_at = work.clock.now();
     let run = Run {
@@ -77,18 +80,18 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
 
 /// A delivery that was given up and is wanted after all goes the way of all others.
 async fn revive(work: &Work, task: Claimed) -> store::Result<()> {
-    let now = work.clock.now();
+    let (stamp, lease_until) = (work.stamp(), task.lease_until);
     let write = move |tx: &mut Tx| {
-        if task::settle(tx, &task, &Outcome::Done, now)?
-            && let Some(mut found) = delivery::find(tx, &task.subject)?
-        {
-            found.revive(now);
-            delivery::put(tx, &found)?;
-            task::wake(tx, TaskKind::Deliver, &[&found.target.name()], now)?;
+        let held = task::settle(tx, &task, &Outcome::Done, stamp.now)?;
+        if held {
+            flow::revive_delivery(tx, &task.subject, &stamp)?;
         }
-        Ok(())
+        Ok(held)
     };
-    work.db.write_behind(write).await
+    if !work.record(lease_until, write).await? {
+        work.metrics.stale_finishes.inc();
+    }
+    Ok(())
 }
 
 /// An attempt that was made.
@@ -97,12 +100,17 @@ struct Tried {
     attempt: Attempt,
     meaning: Meaning,
     wants_no_more: Option<&'static str>,
+    /// What it would be given up for.
+    cause: Cause,
 }
+
+/// A delivery as an attempt left it, and for what it was given up, if it was.
+type Record = (Delivery, Option<(Cause, String)>);
 
 /// Attempts that have ended and are to be recorded together.
 #[derive(Default)]
 struct Ended {
-    records: Vec<(Delivery, Option<String>)>,
+    records: Vec<Record>,
     taken: bool,
     wants_no_more: Option<&'static str>,
 }
@@ -215,7 +223,7 @@ impl Run<'_> {
         all.extend(std::iter::from_fn(|| self.sending.try_join_next()));
         let (m, now) = (&self.work.metrics, self.work.clock.now());
         for done in all {
-            let Tried { mut delivery, attempt, meaning, wants_no_more } =
+            let Tried { mut delivery, attempt, meaning, wants_no_more, cause } =
                 done.map_err(|e| store::Error::Bug(format!("an attempt ended badly: {e}")))?;
             m.count(&m.delivery_attempts, meaning.name());
             match &meaning {
@@ -237,7 +245,7 @@ impl Run<'_> {
                 let (id, target) = (&delivery.id, self.target.name());
                 tracing::warn!(delivery_id = %id, target, event_type = %delivery.event_type, why, "delivery given up");
             }
-            self.ended.records.push((delivery, given_up));
+            self.ended.records.push((delivery, given_up.map(|why| (cause, why))));
         }
         Ok(())
     }
@@ -248,25 +256,25 @@ impl Run<'_> {
         let Ended { records, taken, wants_no_more } = std::mem::take(&mut self.ended);
         let leave = (self.sending.is_empty() && wants_no_more.is_none()).then(|| self.leave());
         self.is_ending = leave.is_some();
-        let (work, now) = (self.work.clone(), self.work.clock.now());
+        let (work, stamp, lease_until) = (self.work.clone(), self.work.stamp(), self.task.lease_until);
         let (task, target) = (self.task.clone(), self.target.clone());
-        let is_news = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_news(taken, now));
+        let is_news = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_news(taken, stamp.now));
         let ids: Vec<String> = records.iter().map(|(delivery, _)| delivery.id.clone()).collect();
         let write = move |tx: &mut Tx| {
             if !records.is_empty() {
                 if !task::is_held(tx, &task)? {
                     return Ok(Found::Lost);
                 }
-                if put(tx, &target, &records, is_news, taken, now)? {
+                if put(tx, &target, &records, (is_news, taken), &stamp)? {
                     return Ok(Found::GoOn { overdue: true });
                 }
             }
             leave
                 .as_ref()
-                .map_or(Ok(Found::GoOn { overdue: false }), |leave| leave.settle(tx, &task, &target, now))
+                .map_or(Ok(Found::GoOn { overdue: false }), |leave| leave.settle(tx, &task, &target, stamp.now))
         };
         let written = async move {
-            let found = work.db.write_behind(write).await?;
+            let found = work.record(lease_until, write).await?;
             work.fail.at(Point::RunStored).await;
             Ok((found, ids, wants_no_more))
         };
@@ -302,7 +310,7 @@ impl Run<'_> {
         self.closed = true;
         let (stamp, reason): (Stamp, String) = (self.work.stamp(), why.to_owned());
         let disable = move |tx: &mut Tx| flow::disable_endpoint(tx, &id, &reason, &stamp);
-        if let Some(endpoint) = self.work.db.write_behind(disable).await? {
+        if let Some(endpoint) = self.work.record(self.task.lease_until, disable).await? {
             tracing::warn!(endpoint_id = %endpoint.id, why, "endpoint disabled");
         }
         Ok(())
@@ -331,14 +339,17 @@ async fn written<T>(recording: &mut Option<BoxFuture<'static, T>>) -> T {
 fn put(
     tx: &mut Tx,
     target: &Target,
-    records: &[(Delivery, Option<String>)],
-    is_news: bool,
-    taken: bool,
-    now: Millis,
+    records: &[Record],
+    (is_news, taken): (bool, bool),
+    stamp: &Stamp,
 ) -> store::Result<bool> {
-    let is_test = matches!(target, Target::Test(_));
+    let (is_test, now) = (matches!(target, Target::Test(_)), stamp.now);
     let id = target.endpoint_id();
-    let mut overdue = false;
+    let (mut overdue, mut dead) = (false, vec![]);
+    if records.iter().any(|(_, given_up)| given_up.is_some()) {
+        // Somebody may be told of it, and who publishes goes before endpoints.
+        endpoint::lock_publishing(tx)?;
+    }
     // The endpoint before its deliveries, as everywhere.
     if let Some(mut found) =
         id.filter(|_| is_news || is_test).map(|id| endpoint::lock(tx, id)).transpose()?.flatten()
@@ -361,10 +372,13 @@ fn put(
             delivery.dead_at = Some(now);
         }
         delivery::put(tx, &delivery)?;
-        if let Some(why) = given_up.as_ref().filter(|_| !is_test && !is_gone) {
-            task::bury(tx, TaskKind::Deliver, &delivery.id, delivery.attempt, why, now)?;
+        if let Some((cause, why)) = given_up.as_ref().filter(|_| !is_test && !is_gone) {
+            task::bury(tx, TaskKind::Deliver, &delivery.id, delivery.attempt, (cause, why), now)?;
+            // To tell of the end of what tells of ends would never end.
+            dead.extend((delivery.event_type != DEAD_LETTER_ADDED).then(|| cause.clone()));
         }
     }
+    flow::tell_dead(tx, &dead, stamp)?;
     Ok(overdue)
 }
 
@@ -396,13 +410,14 @@ async fn send(work: Work, parcel: Parcel) -> Tried {
     let at = work.clock.now();
     if let Some(why) = undeliverable {
         let attempt = Attempt { at, took_ms: 0, status: None, error: Some(why), answer: None };
-        return Tried { delivery, attempt, meaning: Meaning::Never, wants_no_more: None };
+        let cause = Cause::at(Trouble::EventGone, &url);
+        return Tried { delivery, attempt, meaning: Meaning::Never, wants_no_more: None, cause };
     }
     work.fail.at(Point::DeliverBegun).await;
-    let (answer, meaning, wants_no_more) = exchange(&work, url, headers, body).await;
+    let (answer, meaning, wants_no_more, trouble) = exchange(&work, url.clone(), headers, body).await;
     work.fail.at(Point::DeliverAnswered).await;
     let attempt = Attempt { at, took_ms: work.clock.now() - at, ..answer };
-    Tried { delivery, attempt, meaning, wants_no_more }
+    Tried { delivery, attempt, meaning, wants_no_more, cause: Cause::at(trouble, &url) }
 }
 
 async fn exchange(
@@ -410,7 +425,7 @@ async fn exchange(
     url: String,
     headers: HeaderMap,
     body: Bytes,
-) -> (Attempt, Meaning, Option<&'static str>) {
+) -> (Attempt, Meaning, Option<&'static str>, Trouble) {
     let call =
         Call { method: Method::POST, url, headers, body, timeout: TIMEOUT, max_body_bytes: MAX_ANSWER_BYTES };
     let none = Attempt { at: 0, took_ms: 0, status: None, error: None, answer: None };
@@ -424,11 +439,16 @@ async fn exchange(
             };
             let attempt =
                 Attempt { status: answer.status, error: answer.error(), answer: beginning(&body), ..none };
-            (attempt, answer.meaning(work.clock.now()), answer.wants_no_more())
+            let trouble = Trouble::Answers(status.as_u16());
+            (attempt, answer.meaning(work.clock.now()), answer.wants_no_more(), trouble)
         }
         Err(fault) => {
+            let trouble = match fault {
+                net::Fault::NotSent(_) => Trouble::Unreachable,
+                net::Fault::NoAnswer(_) => Trouble::NoAnswer,
+            };
             let attempt = Attempt { error: Some(fault.to_string()), ..none };
-            (attempt, Answer::default().meaning(0), None)
+            (attempt, Answer::default().meaning(0), None, trouble)
         }
     }
 }
