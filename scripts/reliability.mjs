@@ -20,6 +20,7 @@ const promises = {
   B11: "A bad receiver hurts no other: one answers after 29 s, one never, one a byte a second, beside 97 that are well",
   B12: "Receivers are treated as they ask: 410, Retry-After in seconds, as a date, absurd; redirects inside; a body of 1 GiB; 2xx after 16 s",
   B13: "A poisonous message harms nobody beside it",
+  B14: "Dead letters are replayed safely: pressed twice, killed, stopped and begun again, beside live traffic",
   B16: "A full disk is survived: refused in so many words, and on again when there is room",
   B17: "Clocks may lie: jumps ahead of an hour and a day, starts an hour behind or ahead, in the simulation",
   B18: "PostgreSQL restarts, in order and hard, and drops connections, under three nodes",

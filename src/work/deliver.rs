@@ -269,9 +269,9 @@ impl Run<'_> {
                     return Ok(Found::GoOn { overdue: true });
                 }
             }
-            leave
-                .as_ref()
-                .map_or(Ok(Found::GoOn { overdue: false }), |leave| leave.settle(tx, &task, &target, stamp.now))
+            leave.as_ref().map_or(Ok(Found::GoOn { overdue: false }), |leave| {
+                leave.settle(tx, &task, &target, stamp.now)
+            })
         };
         let written = async move {
             let found = work.record(lease_until, write).await?;

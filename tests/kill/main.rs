@@ -19,6 +19,7 @@ mod oracle;
 mod outcomes;
 mod postgres;
 mod receivers;
+mod replays;
 mod server;
 #[path = "../support/signed.rs"]
 mod signed;
@@ -50,6 +51,7 @@ promises! {
     crate::receivers::bad_ones_hurt_nobody as b11_bad_receivers_hurt_nobody,
     crate::receivers::etiquette_is_kept as b12_etiquette_is_kept,
     crate::door::poison_harms_nobody as b13_poison_harms_nobody,
+    crate::replays::replays_are_safe as b14_replays_are_safe,
     crate::door::rotation_loses_nothing as b25_rotation_loses_nothing,
     crate::receivers::rotation_loses_nothing as b25_outbound_rotation_loses_nothing,
     crate::guard::nothing_inside_is_reached as b27_nothing_inside_is_reached,

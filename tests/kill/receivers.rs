@@ -82,7 +82,8 @@ async fn fan_out(ground: &Ground, name: &str) -> FanOut {
     FanOut { lags, lost }
 }
 
-fn lag(heard: &Heard) -> f64 {
+/// How long after its event it came, in seconds.
+pub fn lag(heard: &Heard) -> f64 {
     let told_of = parse_rfc3339(heard.json()["timestamp"].as_str().unwrap()).unwrap();
     (heard.at - told_of) as f64 / 1_000.0
 }
