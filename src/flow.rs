@@ -4,6 +4,7 @@
 //! the task that asked for it. Nothing here talks to the network.
 
 mod adopt;
+mod dead_letter;
 mod group;
 mod publish;
 mod submit;
@@ -28,6 +29,10 @@ use crate::store::{Result, Tx, inbox, job, setting, task, upstream_limit};
 use publish::{Echo, publish, upstream_event};
 
 pub use adopt::{Fate, Terms, adopt, judge};
+pub use dead_letter::{
+    MOST_DROPPED, Revived, drop_dead, replay_delivery, replay_some, revive_delivery, start_replay,
+    stop_replay, tell_dead,
+};
 pub use group::{NewGroup, Retried, cancel_some, outlook, retry_failed, submit_group};
 pub use publish::{
     Enabled, add_endpoint, change_endpoint, disable_endpoint, enable_endpoint, remove_endpoint, test_endpoint,
@@ -139,6 +144,9 @@ pub fn conclude(
     stamp: &Stamp,
 ) -> Result<Option<Changed>> {
     let held = task::settle(tx, claimed, outcome, stamp.now)?;
+    if let (true, Outcome::Dead { cause, .. }) = (held, outcome) {
+        tell_dead(tx, std::slice::from_ref(cause), stamp)?;
+    }
     match input {
         Some(input) if held || matches!(input, Input::Accepted { .. }) => {
             change(tx, &claimed.subject, input.clone(), stamp).map(Some)

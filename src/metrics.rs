@@ -24,6 +24,12 @@ pub struct Ended {
     pub found_by: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct GivenUp {
+    pub task: &'static str,
+    pub reason: &'static str,
+}
+
 type Counts = Family<Label, Counter<u64, AtomicU64>>;
 type Gauges = Family<Label, Gauge<i64, AtomicI64>>;
 
@@ -46,6 +52,7 @@ pub struct Metrics {
     pub submission_paused: Gauges,
     pub delivery_attempts: Counts,
     pub notify_lag_seconds: Histogram,
+    pub dead_letters: Family<GivenUp, Gauge<i64, AtomicI64>>,
     pub tasks_claimed: Counts,
     pub tasks_due: Gauges,
     pub stale_finishes: Counter,
@@ -75,6 +82,7 @@ impl Metrics {
             delivery_attempts: Counts::default(),
             // 5 ms to 87 min; a delivery that takes days is in the last.
             notify_lag_seconds: Histogram::new(exponential_buckets(0.005, 2.0, 21)),
+            dead_letters: Family::default(),
             tasks_claimed: Counts::default(),
             tasks_due: Gauges::default(),
             stale_finishes: Counter::default(),
@@ -108,6 +116,7 @@ impl Metrics {
         r.register("submission_paused", "1 while nothing is sent, by reason", m.submission_paused.clone());
         r.register("delivery_attempts", "Attempts to deliver, by outcome", m.delivery_attempts.clone());
         r.register("notify_lag_seconds", "From event to delivery", m.notify_lag_seconds.clone());
+        r.register("dead_letters", "Tasks given up and kept, by task and reason", m.dead_letters.clone());
         r.register("tasks_claimed", "Tasks claimed, by lane", m.tasks_claimed.clone());
         r.register("tasks_due", "Tasks due and not done, by lane", m.tasks_due.clone());
         r.register("tasks_stale_finish", "Runs whose lease was lost meanwhile", m.stale_finishes.clone());
@@ -128,6 +137,14 @@ impl Metrics {
 
     pub fn set(&self, gauges: &Gauges, by: &'static str, value: i64) {
         gauges.get_or_create(&Label { by }).set(value);
+    }
+
+    /// Those there are now, and no others.
+    pub fn set_dead_letters(&self, counts: impl IntoIterator<Item = (GivenUp, i64)>) {
+        self.dead_letters.clear();
+        for (by, count) in counts {
+            self.dead_letters.get_or_create(&by).set(count);
+        }
     }
 
     pub fn acked(&self, took: Duration) {

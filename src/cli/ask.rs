@@ -7,14 +7,23 @@ use super::{CliError, Exit, Result};
 
 /// Returns when the answer is yes.
 pub fn sure(yes: bool, what: &str) -> Result<()> {
+    asked(yes, what, "that cannot be undone, and nobody", " It cannot be undone.")
+}
+
+/// The same about what can be stopped, and is a lot.
+pub fn go_on(yes: bool, what: &str) -> Result<()> {
+    asked(yes, what, "that is a lot, and nobody", "")
+}
+
+fn asked(yes: bool, what: &str, unasked: &str, warning: &str) -> Result<()> {
     if yes {
         return Ok(());
     }
     if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
-        let why = format!("{what}: that cannot be undone, and nobody is there to be asked");
+        let why = format!("{what}: {unasked} is there to be asked");
         return Err(CliError::new(Exit::Usage, "cli_not_confirmed", why, Some("say --yes")));
     }
-    let asked = write!(std::io::stderr(), "{what}? It cannot be undone. [y/N] ");
+    let asked = write!(std::io::stderr(), "{what}?{warning} [y/N] ");
     let mut line = String::new();
     let read = asked.and_then(|()| std::io::stdin().lock().read_line(&mut line));
     if matches!(read, Ok(0)) {

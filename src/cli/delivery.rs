@@ -34,6 +34,14 @@ pub enum Verb {
         #[arg(value_name = "ID")]
         id: String,
     },
+    /// Send one once more, whether it was taken, given up or neither: the same event, id and body.
+    #[command(
+        after_help = "Many are replayed with `reelhook dead-letter replay`.\n\nExample:\n  reelhook delivery replay dlv_01…"
+    )]
+    Replay {
+        #[arg(value_name = "ID")]
+        id: String,
+    },
 }
 
 pub async fn run(s: &Session, verb: Verb) -> Result<Exit> {
@@ -45,6 +53,11 @@ pub async fn run(s: &Session, verb: Verb) -> Result<Exit> {
         }
         Verb::Show { id } => {
             let found = s.api.get(&["deliveries", &id], &[]).await?;
+            s.out.answer(&found, |out| self::page(out, &found));
+            Ok(Exit::Ok)
+        }
+        Verb::Replay { id } => {
+            let found = s.api.post(&["deliveries", &id, "replay"], None).await?;
             s.out.answer(&found, |out| self::page(out, &found));
             Ok(Exit::Ok)
         }

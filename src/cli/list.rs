@@ -23,6 +23,13 @@ pub struct PageFlags {
     all: bool,
 }
 
+impl PageFlags {
+    /// Whether anything was said of pages.
+    pub fn is_given(&self) -> bool {
+        self.limit.is_some() || self.cursor.is_some() || self.all
+    }
+}
+
 /// Reads pages and writes them; `people` makes the table.
 pub async fn run(
     session: &Session,

@@ -2,8 +2,10 @@
 //! every other command is a client of a running server over its API.
 
 mod ask;
+mod audit;
 mod client;
 mod completion;
+mod dead_letter;
 mod delivery;
 mod demo;
 mod doctor;
@@ -20,6 +22,7 @@ mod output;
 mod read;
 mod receipt;
 mod reference;
+mod replay;
 mod rows;
 mod sandbox;
 pub mod selftest;

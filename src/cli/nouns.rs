@@ -2,8 +2,8 @@
 
 use super::client::{Flags, Session};
 use super::{
-    Exit, Result, completion, delivery, doctor, endpoint, event, generate, group, job, key, receipt,
-    simulate, upstream, webhook,
+    Exit, Result, audit, completion, dead_letter, delivery, doctor, endpoint, event, generate, group, job,
+    key, receipt, replay, simulate, upstream, webhook,
 };
 use crate::config::Given;
 
@@ -37,6 +37,12 @@ pub enum Command {
     Endpoint(Noun<endpoint::Verb>),
     /// Events on their way to your application.
     Delivery(Noun<delivery::Verb>),
+    /// What was given up, why, and what to do about it.
+    DeadLetter(Noun<dead_letter::Verb>),
+    /// Dead letters on their way back.
+    Replay(Noun<replay::Verb>),
+    /// Who replayed, dropped or stopped what.
+    Audit(Noun<audit::Verb>),
     /// The endpoints HeyGen sends to.
     Webhook(Noun<webhook::Verb>),
     /// API keys of the server.
@@ -65,6 +71,9 @@ pub async fn run(command: Command, given: &Given) -> Result<Exit> {
         Command::Event(noun) => noun.run(given, event::run).await,
         Command::Endpoint(noun) => noun.run(given, endpoint::run).await,
         Command::Delivery(noun) => noun.run(given, delivery::run).await,
+        Command::DeadLetter(noun) => noun.run(given, dead_letter::run).await,
+        Command::Replay(noun) => noun.run(given, replay::run).await,
+        Command::Audit(noun) => noun.run(given, audit::run).await,
         Command::Webhook(noun) => noun.run(given, webhook::run).await,
         Command::Key(noun) => noun.run(given, key::run).await,
         Command::Doctor(args) => doctor::run(args, given).await,

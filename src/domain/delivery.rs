@@ -175,7 +175,7 @@ impl Delivery {
 
     /// Is wanted after all: its attempts begin anew, at once.
     pub fn revive(&mut self, now: Millis) {
-        (self.due_at, self.dead_at, self.attempt) = (Some(now), None, 0);
+        (self.due_at, self.delivered_at, self.dead_at, self.attempt) = (Some(now), None, None, 0);
     }
 
     pub fn json(&self) -> Value {

@@ -46,13 +46,15 @@ impl EventType {
 pub const GROUP_FINISHED: &str = "group.finished";
 /// An endpoint is sent nothing any more.
 pub const ENDPOINT_DISABLED: &str = "endpoint.disabled";
+/// Something was given up. Told once an hour for each cause, and never of an event of this type.
+pub const DEAD_LETTER_ADDED: &str = "dead_letter.added";
 /// Sent to one endpoint, to see whether it takes it.
 pub const ENDPOINT_TEST: &str = "endpoint.test";
 
 /// Every type of event that is ours and may be asked for.
 pub fn types() -> Vec<&'static str> {
     let of_jobs = EventType::ALL.map(EventType::name);
-    of_jobs.into_iter().chain([GROUP_FINISHED, ENDPOINT_DISABLED]).collect()
+    of_jobs.into_iter().chain([GROUP_FINISHED, ENDPOINT_DISABLED, DEAD_LETTER_ADDED]).collect()
 }
 
 const UPSTREAM: &str = "heygen.";

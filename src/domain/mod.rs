@@ -1,6 +1,7 @@
 //! The pure middle: values and decisions. No I/O, no async, no clock, no randomness, no logging.
 
 pub mod address;
+pub mod dead_letter;
 pub mod delivery;
 pub mod endpoint;
 pub mod event;
@@ -16,6 +17,7 @@ pub mod limit;
 pub mod outage;
 pub mod pause;
 pub mod receipt;
+pub mod replay;
 pub mod retry;
 pub mod signature;
 pub mod signing;

@@ -1,11 +1,12 @@
 //! Tasks: pending internal work, one row each. A task has times, not states.
 
+use super::dead_letter::Cause;
 use super::job::Priority;
 use super::time::Millis;
 
 /// What kind of work waits. The subject is a job id for all but `Apply`, whose subject is a
-/// receipt id, `Deliver`, whose subject is a target or a delivery, and `Upkeep`, whose subject names
-/// the duty.
+/// receipt id, `Deliver`, whose subject is a target or a delivery, `Replay`, whose subject is one, and
+/// `Upkeep`, whose subject names the duty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TaskKind {
     /// Understand the receipts that were accepted together.
@@ -18,13 +19,15 @@ pub enum TaskKind {
     Deadline,
     /// Send what is due to one target; of a delivery itself only once it was given up.
     Deliver,
+    /// Make the next dead letters of one replay due again.
+    Replay,
     /// A periodic duty of the server itself.
     Upkeep,
 }
 
 impl TaskKind {
-    pub const ALL: [Self; 6] =
-        [Self::Apply, Self::Submit, Self::Poll, Self::Deadline, Self::Deliver, Self::Upkeep];
+    pub const ALL: [Self; 7] =
+        [Self::Apply, Self::Submit, Self::Poll, Self::Deadline, Self::Deliver, Self::Replay, Self::Upkeep];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -33,6 +36,7 @@ impl TaskKind {
             Self::Poll => "poll",
             Self::Deadline => "deadline",
             Self::Deliver => "deliver",
+            Self::Replay => "replay",
             Self::Upkeep => "upkeep",
         }
     }
@@ -47,7 +51,7 @@ impl TaskKind {
             Self::Apply => Lane::Inbound,
             Self::Submit => Lane::Submit,
             Self::Poll => Lane::Poll,
-            Self::Deadline => Lane::Clock,
+            Self::Deadline | Self::Replay => Lane::Clock,
             Self::Deliver => Lane::Outbound,
             Self::Upkeep => Lane::Slow,
         }
@@ -67,7 +71,7 @@ pub enum Lane {
     Poll,
     /// Polls asked singly, within the budget.
     Ask,
-    /// Deadlines: no network, never behind anything that has one.
+    /// Deadlines and replays: no network, never behind anything that has one.
     Clock,
     /// Targets that have something due; each holds one permit, however much it is.
     Outbound,
@@ -160,8 +164,9 @@ pub enum Outcome {
         at: Millis,
         why: String,
     },
-    /// Given up and kept with the reason.
+    /// Given up and kept with the reason: a dead letter.
     Dead {
+        cause: Cause,
         why: String,
     },
 }

@@ -6,12 +6,13 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::Stamp;
+use crate::domain::dead_letter::Filter as DeadLetters;
 use crate::domain::delivery::{Delivery, Target, deliveries};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::event::{ENDPOINT_DISABLED, ENDPOINT_TEST, Event, upstream_type};
 use crate::domain::ids;
 use crate::domain::task::{TaskKind, TaskOp};
-use crate::store::{Result, Tx, delivery, endpoint, event, task};
+use crate::store::{Result, Tx, dead_letter, delivery, endpoint, event, task};
 
 /// A signed receipt of a job of ours: an event only if an endpoint wants HeyGen's own.
 pub(super) struct Echo<'a> {
@@ -126,7 +127,8 @@ pub fn test_endpoint(tx: &mut Tx, id: &str, stamp: &Stamp) -> Result<Option<Deli
     Ok(Some(made))
 }
 
-/// False when there is no such endpoint. What waits for it is given up.
+/// False when there is no such endpoint. What waits for it is given up for good: nobody is left to send
+/// it to.
 pub fn remove_endpoint(tx: &mut Tx, id: &str, stamp: &Stamp) -> Result<bool> {
     endpoint::lock_publishing(tx)?;
     if !endpoint::remove(tx, id)? {
@@ -136,25 +138,29 @@ pub fn remove_endpoint(tx: &mut Tx, id: &str, stamp: &Stamp) -> Result<bool> {
         delivery::end_all(tx, &target, stamp.now)?;
         task::apply(tx, &target.name(), TaskOp::Drop(TaskKind::Deliver))?;
     }
+    let its = DeadLetters { endpoint_id: Some(id.to_owned()), ..DeadLetters::default() };
+    dead_letter::drop_some(tx, &its, i64::MAX)?;
     Ok(true)
 }
 
-/// Changes an endpoint as `change` says; nobody else changes it meanwhile. At another address it is
-/// not put off for what happened at the old one.
-pub fn change_endpoint(
+/// Changes an endpoint as `change` says, unless that says why not; nobody else changes it meanwhile. At
+/// another address it is not put off for what happened at the old one.
+pub fn change_endpoint<Refusal>(
     tx: &mut Tx,
     id: &str,
-    change: impl Fn(&mut Endpoint),
+    change: impl Fn(&mut Endpoint) -> std::result::Result<(), Refusal>,
     stamp: &Stamp,
-) -> Result<Option<Endpoint>> {
+) -> Result<Option<std::result::Result<Endpoint, Refusal>>> {
     let Some(found) = endpoint::lock(tx, id)? else { return Ok(None) };
     let mut next = found.clone();
-    change(&mut next);
+    if let Err(refusal) = change(&mut next) {
+        return Ok(Some(Err(refusal)));
+    }
     endpoint::put(tx, &next)?;
     if next.details.url != found.details.url {
         task::apply(tx, id, TaskOp::Hasten(TaskKind::Deliver, stamp.now))?;
     }
-    Ok(Some(next))
+    Ok(Some(Ok(next)))
 }
 
 /// False when there are too many already.

@@ -20,9 +20,14 @@ const CHECK_DIGITS: usize = 6;
 /// How exactly `last_used_at` is kept.
 const TOUCH_AFTER: Millis = MINUTE;
 
-/// The owner of idempotency keys: an API key's id, or this machine.
+/// Who calls: an API key, or this machine.
 #[derive(Debug, Clone)]
-pub struct Caller(pub String);
+pub struct Caller {
+    /// The owner of idempotency keys.
+    pub id: String,
+    /// As people know it.
+    pub name: String,
+}
 
 /// A key's text, to be shown once, and the hash that is stored.
 pub fn new_key(random: [u8; 20]) -> (String, [u8; 32]) {
@@ -68,7 +73,7 @@ async fn check(http: &Http, bearer: Result<Option<String>>, local: bool) -> Resu
             if any {
                 Err(Kind::Unauthorized.into())
             } else if local && !http.settings.exposed {
-                Ok(Caller("local".to_owned()))
+                Ok(Caller { id: "local".to_owned(), name: "local".to_owned() })
             } else {
                 Err(Problem::saying(
                     Kind::Unauthorized,
@@ -107,7 +112,7 @@ async fn by_key(http: &Http, text: String, now: Millis) -> Result<Caller> {
         // A courtesy; the request does not depend on it.
         let _ = http.db.write(move |tx: &mut Tx| api_key::touch(tx, &id, now)).await;
     }
-    Ok(Caller(key.id))
+    Ok(Caller { id: key.id, name: key.name })
 }
 
 #[cfg(test)]

@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
+use axum::Extension;
+use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
+use super::auth::Caller;
 use super::problem::{Kind, Problem, Result};
 use super::query::{Query, page};
-use super::{Http, wait};
+use super::{Http, input, wait};
 use crate::domain::delivery::{Delivery, State as DeliveryState};
 use crate::domain::ids;
+use crate::flow::{self, Revived};
 use crate::store::{Tx, delivery};
 
 pub async fn list(State(http): State<Http>, RawQuery(raw): RawQuery) -> Result<Response> {
@@ -34,10 +38,31 @@ pub async fn get(State(http): State<Http>, Path(id): Path<String>) -> Result<Res
     Ok(axum::Json(find(&http, &id).await?.json()).into_response())
 }
 
+/// Once more, whether it was taken, given up or neither.
+pub async fn replay(
+    State(http): State<Http>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<Response> {
+    input::nothing(body).await?;
+    let (wanted, stamp) = (id.clone(), http.stamp());
+    match http.db.write(move |tx| flow::replay_delivery(tx, &caller.name, &wanted, &stamp)).await? {
+        Revived::NotFound => Err(not_found(&id)),
+        Revived::NobodyToTell => Err(Kind::NobodyToTell.into()),
+        Revived::Ok(found) => Ok((StatusCode::ACCEPTED, axum::Json(found.json())).into_response()),
+    }
+}
+
 async fn find(http: &Http, id: &str) -> Result<Delivery> {
     let wanted = id.to_owned();
     let found = http.db.read(move |tx| delivery::find(tx, &wanted)).await?;
-    found.ok_or_else(|| Problem::saying(Kind::NotFound, format!("no delivery has the id {id}")))
+    found.ok_or_else(|| not_found(id))
+}
+
+fn not_found(id: &str) -> Problem {
+    let why = format!("no delivery has the id {id}; they are kept for 30 days after their end");
+    Problem::saying(Kind::NotFound, why)
 }
 
 /// The delivery when it has ended: 200; or as it is when the time is up: 202.

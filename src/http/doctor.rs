@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 
 use super::problem::Result;
 use super::{Http, hook, upstream};
+use crate::domain::dead_letter::Filter;
 use crate::domain::event_log::{EVERY, Position};
 use crate::domain::receipt::Verdict;
 use crate::domain::task::Lane;
 use crate::domain::time::{DAY, MINUTE, rfc3339};
 use crate::heygen::webhooks::{self, Endpoint};
-use crate::store::{Tx, inbox, setting, task, webhook_secret};
+use crate::store::{Tx, dead_letter, inbox, setting, task, upstream_limit, webhook_secret};
 
 /// A gap in HeyGen's event log is told for this long.
 const GAP_SHOWN: i64 = 7 * DAY;
@@ -46,6 +47,7 @@ pub async fn get(State(http): State<Http>) -> Result<Response> {
     checks.push(event_log(&http).await?);
     checks.push(refusals(&http).await?);
     checks.push(backlog(&http).await?);
+    checks.push(dead_letters(&http).await?);
     let healthy = checks.iter().all(|c| c.status != "fail");
     let all: Vec<Value> = checks
         .into_iter()
@@ -55,10 +57,29 @@ pub async fn get(State(http): State<Http>) -> Result<Response> {
 }
 
 async fn store(http: &Http) -> Result<Check> {
-    let dead = http.db.read(task::count_dead).await?;
-    Ok(match dead {
-        0 => ok("store", format!("{} answers, no dead letters", http.db.engine())),
-        n => warn("store", format!("{n} dead letter(s) are kept"), "the log says why each was given up"),
+    http.db.read(upstream_limit::get).await?;
+    Ok(ok("store", format!("{} answers", http.db.engine())))
+}
+
+async fn dead_letters(http: &Http) -> Result<Check> {
+    const NAME: &str = "dead letters";
+    let read = |tx: &mut Tx| {
+        let all = Filter::default();
+        Ok((dead_letter::count(tx, &all)?, dead_letter::list_causes(tx, &all, 1)?.pop()))
+    };
+    let (count, most) = http.db.read(read).await?;
+    Ok(match most {
+        None => ok(NAME, "none"),
+        Some(most) => warn(
+            NAME,
+            format!(
+                "{count} given up; of {} the cause is that {}, since {}",
+                most.count,
+                most.cause.title(),
+                rfc3339(most.first_at)
+            ),
+            "`reelhook dead-letter list` has each cause and what to do",
+        ),
     })
 }
 

@@ -65,14 +65,16 @@ fn not_found(id: &str) -> Problem {
 /// Changes what is named and leaves the rest.
 pub async fn update(State(http): State<Http>, Path(id): Path<String>, body: Body) -> Result<Response> {
     let wishes = Wishes::read(&http, &input::read(body).await?, false)?;
-    let mut wanted = find(&http, &id).await?.details;
-    wishes.apply(&mut wanted);
-    check(&wanted)?;
     let (wanted, stamp) = (id.clone(), http.stamp());
     let change = move |tx: &mut Tx| {
-        flow::change_endpoint(tx, &wanted, |endpoint| wishes.apply(&mut endpoint.details), &stamp)
+        // Judged where nobody else changes it: two changes that are right alone may not go together.
+        let change = |endpoint: &mut Endpoint| {
+            wishes.apply(&mut endpoint.details);
+            check(&endpoint.details)
+        };
+        flow::change_endpoint(tx, &wanted, change, &stamp)
     };
-    let found = http.db.write(change).await?.ok_or_else(|| not_found(&id))?;
+    let found = http.db.write(change).await?.ok_or_else(|| not_found(&id))??;
     Ok(axum::Json(found.json(http.clock.now())).into_response())
 }
 
@@ -88,10 +90,11 @@ pub async fn rotate(State(http): State<Http>, Path(id): Path<String>, body: Body
     let swap = move |tx: &mut Tx| {
         let swap = |endpoint: &mut Endpoint| {
             take_over(&mut endpoint.details.secrets, new.clone(), overlap, now);
+            Ok::<_, Problem>(())
         };
         flow::change_endpoint(tx, &wanted, swap, &stamp)
     };
-    let found = http.db.write(swap).await?.ok_or_else(|| not_found(&id))?;
+    let found = http.db.write(swap).await?.ok_or_else(|| not_found(&id))??;
     tracing::info!(endpoint_id = %found.id, "signing secret rotated");
     Ok(axum::Json(with_secret(&found, &secret, now)).into_response())
 }

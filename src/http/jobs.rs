@@ -170,7 +170,7 @@ pub fn key_of(headers: &HeaderMap, caller: &Caller, action: &str, bytes: &[u8]) 
         Err(_) => hash.update(bytes),
     }
     let fingerprint = hash.finalize().to_vec();
-    Ok(Some(Key { owner: caller.0.clone(), key: key.to_owned(), fingerprint }))
+    Ok(Some(Key { owner: caller.id.clone(), key: key.to_owned(), fingerprint }))
 }
 
 /// The same JSON with the names of every object in order: two spellings of one body are one body.

@@ -5,7 +5,9 @@
 
 mod adopt;
 mod answer;
+mod audit;
 mod auth;
+mod dead_letters;
 mod deliveries;
 mod doctor;
 mod endpoints;

@@ -1,6 +1,7 @@
 //! The OpenAPI 3.1 document, made from the table of routes and the list of problems. Committed as
 //! `docs/openapi.json`; a test fails when the two differ.
 
+mod dead_letters;
 mod groups;
 mod outbound;
 
@@ -71,7 +72,13 @@ fn operation(doc: &Doc) -> Value {
     });
     if let Some(name) = doc.body {
         operation["requestBody"] = json!({
-            "required": matches!(name, "NewJob" | "NewGroup" | "Adopt" | "NewEndpoint" | "EndpointChange"),
+            "required": matches!(name, "NewJob"
+                    | "NewGroup"
+                    | "Adopt"
+                    | "NewEndpoint"
+                    | "EndpointChange"
+                    | "ReplayDeadLetters"
+                    | "DropDeadLetters"),
             "content": {"application/json": {"schema": reference(name)}},
         });
     }
@@ -139,7 +146,9 @@ fn page_of(name: &str) -> Value {
 
 fn schemas() -> Value {
     let mut all = inbound();
-    for (name, schema) in groups::schemas().into_iter().chain(outbound::schemas()) {
+    for (name, schema) in
+        groups::schemas().into_iter().chain(outbound::schemas()).chain(dead_letters::schemas())
+    {
         all[name] = schema;
     }
     all

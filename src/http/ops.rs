@@ -1,5 +1,7 @@
 //! Health, version, metrics, and the first page a visitor sees.
 
+use std::collections::HashMap;
+
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
@@ -9,7 +11,8 @@ use super::problem::{self, Kind, Problem, Result};
 use super::{Http, openapi};
 use crate::domain::pause::Reason;
 use crate::domain::task::Lane;
-use crate::store::{Tx, job, task, upstream_limit};
+use crate::metrics::GivenUp;
+use crate::store::{Tx, dead_letter, job, task, upstream_limit};
 
 pub async fn livez() -> &'static str {
     "ok\n"
@@ -64,15 +67,21 @@ pub async fn metrics(State(http): State<Http>) -> Result<Response> {
             .map(|lane| Ok((lane, task::backlog(tx, lane, now)?.0)))
             .collect::<crate::store::Result<_>>()?;
         let limit = upstream_limit::get(tx)?;
-        Ok((due, job::count_open(tx)?, upstream_limit::slots_in_use(tx, now)?, limit))
+        let dead = dead_letter::count_each(tx)?;
+        Ok((due, job::count_open(tx)?, upstream_limit::slots_in_use(tx, now)?, limit, dead))
     };
-    let (due, open, in_use, limit) = http.db.read(read).await?;
+    let (due, open, in_use, limit, dead) = http.db.read(read).await?;
     http.metrics.set(&http.metrics.upstream_slots, "in_use", in_use);
     http.metrics.set(&http.metrics.upstream_slots, "bound", limit.bound(now));
     for reason in Reason::ALL {
         let is_it = limit.pause.as_ref().is_some_and(|pause| pause.reason == *reason);
         http.metrics.set(&http.metrics.submission_paused, reason.name(), i64::from(is_it));
     }
+    let mut given_up: HashMap<GivenUp, i64> = HashMap::new();
+    for (task, cause, count) in dead {
+        *given_up.entry(GivenUp { task: task.name(), reason: cause.trouble.name() }).or_default() += count;
+    }
+    http.metrics.set_dead_letters(given_up);
     for (lane, count) in due {
         http.metrics.set(&http.metrics.tasks_due, lane.name(), count);
     }

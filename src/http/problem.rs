@@ -101,6 +101,12 @@ problems! {
         "Send one with POST /api/endpoints/{id}/test; when it is taken, enable the endpoint. `reelhook endpoint enable` does both.",
     TooManyEndpoints "too_many_endpoints" 409 false "There are as many endpoints as there may be"
         "100 may be there at once. Remove one, or tell a job where to be told with `notify_url`.",
+    NobodyToTell "nobody_to_tell" 409 false "The endpoint of the delivery was removed"
+        "Nobody is left to send it to. GET /api/events has the event.",
+    TooManyReplays "too_many_replays" 409 true "As many replays run as may"
+        "10 may run at once: wait for one to finish, or stop one with POST /api/replays/{id}/stop.",
+    ReplayEnded "replay_ended" 409 false "The replay has ended"
+        "`done` says how many it made due.",
     TooLarge "too_large" 413 false "The body is too large"
         "Webhooks may have 1 MiB, API requests 1 MiB, groups 16 MiB.",
     NoPublicUrl "no_public_url" 409 false "The server does not know its public address"

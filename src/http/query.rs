@@ -16,7 +16,7 @@ const DEFAULT_LIMIT: i64 = 50;
 const MAX_LIMIT: i64 = 200;
 /// Nothing that is searched for is longer.
 const MAX_TEXT_CHARS: usize = 255;
-const NO_CURSOR: &str = "is not the `next_cursor` of a page of this list";
+pub const NO_CURSOR: &str = "is not the `next_cursor` of a page of this list";
 
 pub struct Query {
     pairs: Vec<(String, String)>,

@@ -7,8 +7,8 @@ use axum::routing::{MethodRouter, any, delete, get, patch, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
-    Http, adopt, answer, auth, deliveries, doctor, endpoints, groups, hook, jobs, keys, ops, query, receipts,
-    upstream, videos, webhooks,
+    Http, adopt, answer, audit, auth, dead_letters, deliveries, doctor, endpoints, groups, hook, jobs, keys,
+    ops, query, receipts, upstream, videos, webhooks,
 };
 
 /// A route as the API description shows it.
@@ -74,6 +74,17 @@ const DELIVERY_LIST: [(&str, &str); 5] = [
     ("job_id", "Only deliveries about this job."),
     ("state", "Only deliveries that stand so: pending, delivered, dead."),
 ];
+const DEAD_LETTERS: [(&str, &str); 5] = [
+    ("task", "Only those of this kind of task: deliver, apply, …"),
+    ("cause", "Only those of this cause, such as `answers_401:app.example`."),
+    ("endpoint_id", "Only deliveries to this endpoint."),
+    ("job_id", "Only what is about this job."),
+    ("since", "Only those given up at this RFC 3339 time or later."),
+];
+const DEAD_LETTER_LIST: [(&str, &str); 7] =
+    [PAGE[0], PAGE[1], DEAD_LETTERS[0], DEAD_LETTERS[1], DEAD_LETTERS[2], DEAD_LETTERS[3], DEAD_LETTERS[4]];
+const DRY_RUN: [(&str, &str); 1] =
+    [("dry_run", "`true`: do nothing; answer 200 with how many fit, by their causes.")];
 const TEST_WAIT: [(&str, &str); 1] = [("wait", "Seconds to wait for the receiver's answer, 0 to 60.")];
 
 /// Everything under `/api` and beside it, but for the webhook door, whose addresses are in `hook`.
@@ -231,6 +242,65 @@ pub const TABLE: &[Doc] = &[
         ..doc("get", "/api/deliveries/{id}", "One delivery with its attempts.")
     },
     Doc {
+        answer: (202, Some("Delivery")),
+        ..doc(
+            "post",
+            "/api/deliveries/{id}/replay",
+            "Send it once more, however it ended: same event, id, body.",
+        )
+    },
+    Doc {
+        query: &DEAD_LETTER_LIST,
+        answer: (200, Some("DeadLetterPage")),
+        ..doc("get", "/api/dead-letters", "What was given up, the latest first.")
+    },
+    Doc {
+        query: &DEAD_LETTERS,
+        answer: (200, Some("CausePage")),
+        ..doc(
+            "get",
+            "/api/dead-letters/causes",
+            "The same by cause, with what to do; the most frequent first.",
+        )
+    },
+    Doc {
+        answer: (200, Some("DeadLetter")),
+        ..doc("get", "/api/dead-letters/{id}", "One dead letter, by the id of what it is about.")
+    },
+    Doc {
+        query: &DRY_RUN,
+        body: Some("ReplayDeadLetters"),
+        answer: (202, Some("Replay")),
+        also: &[(200, Some("DeadLetterDryRun"))],
+        ..doc("post", "/api/dead-letters/replay", "Make dead letters due again, so many a second.")
+    },
+    Doc {
+        query: &DRY_RUN,
+        body: Some("DropDeadLetters"),
+        answer: (200, Some("DropOrDryRun")),
+        ..doc("post", "/api/dead-letters/drop", "Let go of dead letters; what they were about stays.")
+    },
+    Doc {
+        query: &PAGE,
+        answer: (200, Some("ReplayPage")),
+        ..doc("get", "/api/replays", "List replays, newest first.")
+    },
+    Doc {
+        query: &WAIT,
+        answer: (200, Some("Replay")),
+        also: &[(202, Some("Replay"))],
+        ..doc("get", "/api/replays/{id}", "One replay, and how far it is.")
+    },
+    Doc {
+        answer: (200, Some("Replay")),
+        ..doc("post", "/api/replays/{id}/stop", "Stop a replay; what it has not reached stays dead.")
+    },
+    Doc {
+        query: &PAGE,
+        answer: (200, Some("AuditPage")),
+        ..doc("get", "/api/audit", "Who replayed, dropped or stopped what, newest first.")
+    },
+    Doc {
         answer: (200, Some("Upstream")),
         ..doc("get", "/api/upstream", "Slots in use at HeyGen, and what holds submission up.")
     },
@@ -310,6 +380,16 @@ fn handler(method: &str, path: &str) -> Option<MethodRouter<Http>> {
         ("post", "/api/endpoints/{id}/enable") => post(endpoints::enable),
         ("get", "/api/deliveries") => get(deliveries::list),
         ("get", "/api/deliveries/{id}") => get(deliveries::get),
+        ("post", "/api/deliveries/{id}/replay") => post(deliveries::replay),
+        ("get", "/api/dead-letters") => get(dead_letters::list),
+        ("get", "/api/dead-letters/causes") => get(dead_letters::causes),
+        ("get", "/api/dead-letters/{id}") => get(dead_letters::get),
+        ("post", "/api/dead-letters/replay") => post(dead_letters::replay),
+        ("post", "/api/dead-letters/drop") => post(dead_letters::drop),
+        ("get", "/api/replays") => get(dead_letters::replays),
+        ("get", "/api/replays/{id}") => get(dead_letters::get_replay),
+        ("post", "/api/replays/{id}/stop") => post(dead_letters::stop_replay),
+        ("get", "/api/audit") => get(audit::list),
         ("get", "/api/upstream") => get(upstream::get),
         ("post", "/api/upstream/pause") => post(upstream::pause),
         ("post", "/api/upstream/resume") => post(upstream::resume),

@@ -34,8 +34,8 @@ pub async fn pause(
     let note = fields.text("reason", MAX_REASON_CHARS);
     fields.finish()?;
     let now = http.clock.now();
-    tracing::warn!(by = caller.0, note, "submission is paused by an operator");
-    change(&http, move |limit| limit.pause_by(&caller.0, note.clone(), now)).await
+    tracing::warn!(by = caller.id, note, "submission is paused by an operator");
+    change(&http, move |limit| limit.pause_by(&caller.id, note.clone(), now)).await
 }
 
 /// Ends a pause, whoever began it. If its cause is still there, the next job finds it.
@@ -46,7 +46,7 @@ pub async fn resume(
 ) -> Result<Response> {
     input::nothing(body).await?;
     let now = http.clock.now();
-    tracing::info!(by = caller.0, "submission is resumed by an operator");
+    tracing::info!(by = caller.id, "submission is resumed by an operator");
     change(&http, move |limit| {
         limit.resume(now);
     })

@@ -6,6 +6,7 @@ use super::error::{Error, Result};
 use super::row::{Param, Row};
 use super::sql::{Conditions, chunks, value_rows};
 use crate::domain::delivery::{Delivery, State, Target};
+use crate::domain::ids;
 use crate::domain::time::Millis;
 use crate::params;
 
@@ -89,6 +90,19 @@ pub fn end_all(tx: &mut Tx, target: &Target, now: Millis) -> Result<u64> {
     tx.execute(
         "UPDATE delivery SET due_at = NULL, dead_at = ?2 WHERE target = ?1 AND due_at IS NOT NULL",
         params![&target.name(), now],
+    )
+}
+
+/// Forgets those that ended before this time, at most so many, and none that a dead letter is about. How
+/// many.
+pub fn purge(tx: &mut Tx, before: Millis, most: i64) -> Result<u64> {
+    // What ended then was made before then: only the oldest are looked at.
+    let made_before = ids::new(ids::DELIVERY, before, [0; 16]);
+    tx.execute(
+        "DELETE FROM delivery WHERE id IN (SELECT d.id FROM delivery d WHERE d.id < ?1 AND d.due_at IS NULL \
+         AND COALESCE(d.delivered_at, d.dead_at) < ?2 AND NOT EXISTS \
+         (SELECT 1 FROM task t WHERE t.subject = d.id AND t.kind = 'deliver') ORDER BY d.id LIMIT ?3)",
+        params![&made_before, before, most],
     )
 }
 

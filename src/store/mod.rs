@@ -3,7 +3,9 @@
 //! Functions here take a `Tx` and values, and decide nothing. They never talk to the network.
 
 pub mod api_key;
+pub mod audit;
 pub mod db;
+pub mod dead_letter;
 pub mod delivery;
 pub mod endpoint;
 mod error;
@@ -14,6 +16,7 @@ pub mod inbox;
 pub mod job;
 mod migrate;
 mod postgres;
+pub mod replay;
 mod row;
 pub mod scratch;
 pub mod setting;

@@ -7,6 +7,7 @@ use super::db::Tx;
 use super::error::{Error, Result};
 use super::row::{Param, Row};
 use super::sql::{chunks, value_rows};
+use crate::domain::dead_letter::Cause;
 use crate::domain::job::Priority;
 use crate::domain::task::{Claimed, Lane, Outcome, TaskKind, TaskOp};
 use crate::domain::time::Millis;
@@ -154,13 +155,20 @@ pub fn wake(tx: &mut Tx, kind: TaskKind, subjects: &[&str], at: Millis) -> Resul
 }
 
 /// Keeps the reason why a subject is given up that had no task of its own.
-pub fn bury(tx: &mut Tx, kind: TaskKind, subject: &str, attempt: i64, why: &str, now: Millis) -> Result<()> {
+pub fn bury(
+    tx: &mut Tx,
+    kind: TaskKind,
+    subject: &str,
+    attempt: i64,
+    (cause, why): (&Cause, &str),
+    now: Millis,
+) -> Result<()> {
     tx.execute(
-        "INSERT INTO task (subject, kind, lane, due_at, attempt, dead_at, reason) \
-         VALUES (?1, ?2, ?3, ?5, ?4, ?5, ?6) ON CONFLICT (subject, kind) DO UPDATE SET \
-         dead_at = excluded.dead_at, reason = excluded.reason, attempt = excluded.attempt, \
-         lease_until = NULL, lease_token = NULL",
-        params![subject, kind.name(), kind.lane().number(), attempt, now, cut(why)],
+        "INSERT INTO task (subject, kind, lane, due_at, attempt, dead_at, cause, reason) \
+         VALUES (?1, ?2, ?3, ?5, ?4, ?5, ?6, ?7) ON CONFLICT (subject, kind) DO UPDATE SET \
+         dead_at = excluded.dead_at, cause = excluded.cause, reason = excluded.reason, \
+         attempt = excluded.attempt, lease_until = NULL, lease_token = NULL",
+        params![subject, kind.name(), kind.lane().number(), attempt, now, &cause.text(), cut(why)],
     )?;
     Ok(())
 }
@@ -225,10 +233,10 @@ pub fn settle(tx: &mut Tx, task: &Claimed, outcome: &Outcome, now: Millis) -> Re
             again(tx, task, *until, Some(lane), 1, None)?
         }
         Outcome::Retry { at, why } => again(tx, task, *at, None, 0, Some(why))?,
-        Outcome::Dead { why } => tx.execute(
-            "UPDATE task SET dead_at = ?4, reason = ?5, lease_until = NULL, lease_token = NULL \
+        Outcome::Dead { cause, why } => tx.execute(
+            "UPDATE task SET dead_at = ?4, cause = ?5, reason = ?6, lease_until = NULL, lease_token = NULL \
              WHERE subject = ?1 AND kind = ?2 AND lease_token = ?3",
-            params![&task.subject, task.kind.name(), task.token, now, cut(why)],
+            params![&task.subject, task.kind.name(), task.token, now, &cause.text(), cut(why)],
         )?,
     };
     Ok(changed == 1)
@@ -372,11 +380,6 @@ pub fn backlog(tx: &mut Tx, lane: Lane, now: Millis) -> Result<(i64, Option<Mill
         Some(mut row) => Ok((row.int(0)?, row.opt_int(1)?)),
         None => Ok((0, None)),
     }
-}
-
-/// Tasks given up and kept with their reason.
-pub fn count_dead(tx: &mut Tx) -> Result<i64> {
-    tx.one("SELECT COUNT(*) FROM task WHERE dead_at IS NOT NULL", &[])?.map_or(Ok(0), |mut r| r.int(0))
 }
 
 /// When a subject's task of this kind is due, if it has one.

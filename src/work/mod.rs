@@ -8,6 +8,7 @@ mod deadline;
 mod deliver;
 mod event_log;
 mod poll;
+mod replay;
 mod runner;
 mod submit;
 pub mod upkeep;

@@ -11,12 +11,14 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{Work, apply, deadline, deliver, poll, submit, upkeep};
+use super::{Work, apply, deadline, deliver, poll, replay, submit, upkeep};
+use crate::domain::dead_letter::{Cause, Trouble};
 use crate::domain::endpoint::MAX_ENDPOINTS;
 use crate::domain::retry::{MAX_ATTEMPTS, backoff};
 use crate::domain::task::{Claimed, Lane, Outcome, TaskKind};
 use crate::domain::time::{Millis, SECOND};
 use crate::fail::Point;
+use crate::flow;
 use crate::store::{self, task, upstream_limit};
 
 /// Receipts applied in one transaction, unless a single task has more: bounds how long callers
@@ -245,6 +247,7 @@ impl Runner {
                 TaskKind::Poll => poll::run(&self.work, task).await?,
                 TaskKind::Deadline => deadline::run(&self.work, task).await?,
                 TaskKind::Deliver => deliver::run(&self.work, task).await?,
+                TaskKind::Replay => replay::run(&self.work, task).await?,
                 TaskKind::Upkeep => upkeep::run(&self.work, task).await?,
             }
         }
@@ -255,9 +258,11 @@ impl Runner {
     /// is never given up here: its deadline ends it.
     async fn put_back(&self, tasks: Vec<Claimed>, why: &str) {
         tracing::warn!(why, tasks = tasks.len(), kind = tasks[0].kind.name(), "a task failed");
-        let (now, jitter, why) = (self.work.clock.now(), self.work.jitter(), why.to_owned());
+        let (stamp, jitter, why) = (self.work.stamp(), self.work.jitter(), why.to_owned());
+        let now = stamp.now;
         let (together, lease_until) = (tasks.len() > 1, tasks[0].lease_until);
         let back = move |tx: &mut store::Tx| {
+            let mut dead = vec![];
             for task in &tasks {
                 if !task.more.is_empty() {
                     task::split(tx, task, now)?;
@@ -267,13 +272,17 @@ impl Runner {
                 let at = if together { now } else { now + backoff(task.attempt, jitter) };
                 let spent = task.attempt >= MAX_ATTEMPTS && task.kind == TaskKind::Apply;
                 let outcome = if spent {
-                    Outcome::Dead { why: why.clone() }
+                    Outcome::Dead { cause: Cause::new(Trouble::NotApplied), why: why.clone() }
                 } else {
                     Outcome::Retry { at, why: why.clone() }
                 };
-                task::settle(tx, task, &outcome, now)?;
+                if task::settle(tx, task, &outcome, now)?
+                    && let Outcome::Dead { cause, .. } = outcome
+                {
+                    dead.push(cause);
+                }
             }
-            Ok(())
+            flow::tell_dead(tx, &dead, &stamp)
         };
         if let Err(e) = self.work.record(lease_until, back).await {
             tracing::warn!(error = %e, "a failed task waits for its lease to end");

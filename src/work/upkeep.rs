@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{End, Work, account, event_log};
+use crate::domain::dead_letter::{Cause, KEPT_FOR, Trouble};
 use crate::domain::event::EventType;
 use crate::domain::event_log::{DUTY as EVENT_LOG, Position};
 use crate::domain::history::{LOOKED_AT, Usual};
@@ -12,7 +13,9 @@ use crate::domain::limit::LOOK;
 use crate::domain::task::{Claimed, Outcome, TaskKind, TaskOp};
 use crate::domain::time::{HOUR, MINUTE, Millis, parse_rfc3339};
 use crate::flow;
-use crate::store::{self, Tx, event, idempotency, setting, task, upstream_limit};
+use crate::store::{
+    self, Tx, audit, dead_letter, delivery, event, idempotency, replay, setting, task, upstream_limit,
+};
 
 /// Forgets what is kept no longer.
 const PURGE: &str = "purge";
@@ -32,15 +35,27 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
         // A duty of a newer version of this program, or a mistake; either way not ours to guess.
         other => {
             let why = format!("unknown duty {other}");
-            work.conclude(End::of(task, Outcome::Dead { why })).await
+            let cause = Cause::new(Trouble::UnknownWork);
+            work.conclude(End::of(task, Outcome::Dead { cause, why })).await
         }
     }
 }
 
 async fn purge(work: &Work, task: Claimed) -> store::Result<()> {
     let now = work.clock.now();
-    let gone = work.db.write_behind(move |tx| idempotency::purge(tx, now, PURGE_ROWS)).await?;
-    let full = gone >= PURGE_ROWS.unsigned_abs();
+    let purges: [fn(&mut Tx, Millis) -> store::Result<u64>; 6] = [
+        |tx, now| idempotency::purge(tx, now, PURGE_ROWS),
+        |tx, now| dead_letter::purge(tx, now - KEPT_FOR, PURGE_ROWS),
+        |tx, now| delivery::purge(tx, now - KEPT_FOR, PURGE_ROWS),
+        |tx, now| replay::purge(tx, now - KEPT_FOR),
+        |tx, now| audit::purge(tx, now - audit::KEPT_FOR, PURGE_ROWS),
+        dead_letter::forget_told,
+    ];
+    let mut full = false;
+    for purge in purges {
+        let gone = work.db.write_behind(move |tx| purge(tx, now)).await?;
+        full |= gone >= PURGE_ROWS.unsigned_abs();
+    }
     let until = if full { now } else { now + PURGE_EVERY };
     work.conclude(End::of(task, Outcome::Snooze { until, lane: None })).await
 }

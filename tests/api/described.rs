@@ -4,8 +4,11 @@
 use std::collections::{HashMap, HashSet};
 
 use boon::{Compiler, SchemaIndex, Schemas};
+use reelhook::domain::dead_letter::{Cause, Trouble};
 use reelhook::domain::job::Kind;
+use reelhook::domain::task::TaskKind;
 use reelhook::http::TABLE;
+use reelhook::{flow, store};
 use serde_json::{Value, json};
 
 use crate::app::{Setup, TestApp, cases, new_job, signed};
@@ -156,7 +159,44 @@ async fn endpoints(app: &mut TestApp, d: &mut Description) {
         assert!(delivery["attempts"][0]["error"].as_str().unwrap().starts_with("not sent"), "{delivery}");
         d.call(app, "GET /api/deliveries/{id}", delivery["id"].as_str().unwrap(), &none).await.expect(200);
     }
+    dead_letters(app, d, &all).await;
     d.call(app, "DELETE /api/endpoints/{id}", id, &none).await.expect(204);
+}
+
+/// What was given up, with all that can be done about it.
+async fn dead_letters(app: &mut TestApp, d: &mut Description, deliveries: &Value) {
+    let none = Value::Null;
+    let ids: Vec<&str> =
+        deliveries["data"].as_array().unwrap().iter().filter_map(|v| v["id"].as_str()).collect();
+    for id in &ids[..3] {
+        let (id, at) = ((*id).to_owned(), app.now());
+        let bury = move |tx: &mut store::Tx| {
+            let cause = Cause::at(Trouble::Unreachable, "http://127.0.0.1:9/");
+            store::task::bury(tx, TaskKind::Deliver, &id, 10, (&cause, "not sent"), at)?;
+            flow::tell_dead(tx, &[cause], &flow::Stamp::new(at, [7; 16]))
+        };
+        app.db().write(bury).await.unwrap();
+    }
+    d.call(app, "GET /api/dead-letters", "", &none).await.expect(200);
+    let causes = d.call(app, "GET /api/dead-letters/causes", "", &none).await.expect(200).json();
+    let events = app.get("/api/events?limit=200").await.json();
+    let told = events["data"].as_array().unwrap().iter().find(|event| event["type"] == "dead_letter.added");
+    d.fits("#/components/schemas/Cause", &told.expect("it is told")["data"], "an event");
+    d.call(app, "GET /api/dead-letters/{id}", ids[0], &none).await.expect(200);
+    let which = json!({"cause": causes["data"][0]["cause"], "rate": 1});
+    for (query, status) in [("?dry_run=true", 200), ("", 202)] {
+        d.call_with(app, "POST /api/dead-letters/replay", "", query, &[], &which).await.expect(status);
+    }
+    let replays = d.call(app, "GET /api/replays", "", &none).await.expect(200).json();
+    let replay = replays["data"][0]["id"].as_str().unwrap();
+    d.call(app, "GET /api/replays/{id}", replay, &none).await.expect(200);
+    d.call(app, "POST /api/replays/{id}/stop", replay, &none).await.expect(200);
+    d.call(app, "POST /api/deliveries/{id}/replay", ids[0], &none).await.expect(202);
+    let which = json!({"all": true, "reason": "x"});
+    for query in ["?dry_run=true", ""] {
+        d.call_with(app, "POST /api/dead-letters/drop", "", query, &[], &which).await.expect(200);
+    }
+    d.call(app, "GET /api/audit", "", &none).await.expect(200);
 }
 
 /// Groups of every way to make and end one. The first one's id.

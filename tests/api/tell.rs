@@ -1,6 +1,7 @@
 //! Events on their way to the application: what is sent, what answers mean, and that no receiver
 //! hurts another.
 
+mod dead_letters;
 mod endpoints;
 mod etiquette;
 mod receiver;

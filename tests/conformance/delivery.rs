@@ -1,9 +1,12 @@
 //! Table `delivery`: what is due to whom, and how it went.
 
+use reelhook::domain::dead_letter::{Cause, Filter as DeadLetters, Trouble};
 use reelhook::domain::delivery::{Attempt, Delivery, Meaning, State, Target};
 use reelhook::domain::event::Event;
 use reelhook::domain::ids;
+use reelhook::domain::task::TaskKind;
 use reelhook::store::delivery::{self, Filter};
+use reelhook::store::{dead_letter, task};
 
 use crate::harness::{NOW, Store, cases, id};
 
@@ -12,6 +15,7 @@ cases![
     what_is_due_to_a_target_comes_the_longest_due_first,
     a_list_is_filtered_and_goes_on_behind_a_cursor,
     what_waits_for_a_target_is_given_up_together,
+    what_ended_long_ago_is_forgotten_and_nothing_that_waits,
 ];
 
 pub fn target(n: u32) -> Target {
@@ -121,4 +125,28 @@ async fn what_waits_for_a_target_is_given_up_together(store: Store) {
     let states = futures_util::future::join_all(states).await;
     let states: Vec<State> = states.into_iter().map(|d| d.unwrap().state()).collect();
     assert_eq!(states, [State::Delivered, State::Dead, State::Dead, State::Pending]);
+}
+
+async fn what_ended_long_ago_is_forgotten_and_nothing_that_waits(store: Store) {
+    let mut all: Vec<Delivery> = (0..6).map(|n| new(n, target(1))).collect();
+    for (n, delivery) in all.iter_mut().enumerate().skip(1) {
+        (delivery.due_at, delivery.delivered_at) = (None, Some(NOW + 100 + i64::try_from(n).unwrap()));
+    }
+    // Given up, and somebody may want it yet.
+    (all[2].delivered_at, all[2].dead_at) = (None, Some(NOW + 100));
+    insert(&store, all).await;
+    let cause = Cause::new(Trouble::Answers(500));
+    store
+        .write(move |tx| task::bury(tx, TaskKind::Deliver, &id("dlv_", 2), 1, (&cause, "no"), NOW + 100))
+        .await;
+    let purge = async |before, most| store.write(move |tx| delivery::purge(tx, before, most)).await;
+    assert_eq!((purge(NOW + 101, 9).await, purge(NOW + 105, 2).await), (0, 2), "those made first go first");
+    let left = async || {
+        let all = store.read(|tx| delivery::list(tx, &Filter::default(), None, 9)).await;
+        all.into_iter().map(|d| d.event_number).collect::<Vec<_>>()
+    };
+    assert_eq!(left().await, [5, 4, 2, 0]);
+    store.write(|tx| dead_letter::drop_some(tx, &DeadLetters::default(), 9)).await;
+    assert_eq!(purge(NOW + 9_999, 9).await, 3);
+    assert_eq!(left().await, [0], "what waits is kept however old it is");
 }

@@ -1,12 +1,13 @@
 //! What is stored with events: deliveries for those who want them, and one task for each target.
 
+use reelhook::domain::dead_letter::{Cause, Filter as DeadLetters, Trouble};
 use reelhook::domain::delivery::{Delivery, State, Target};
 use reelhook::domain::endpoint::{Endpoint, Filter, Format};
 use reelhook::domain::job::State as JobState;
 use reelhook::domain::step::Input;
 use reelhook::domain::task::TaskKind;
 use reelhook::flow::{self, Enabled};
-use reelhook::store::{delivery, endpoint, event, task};
+use reelhook::store::{dead_letter, delivery, endpoint, event, task};
 
 use crate::endpoint::{insert, new};
 use crate::harness::{NOW, Store, cases, job_in, stamp};
@@ -31,6 +32,15 @@ fn wanting(n: u32, events: &[&str]) -> Endpoint {
 
 fn target(endpoint: &Endpoint) -> Target {
     Target::Endpoint(endpoint.id.clone())
+}
+
+fn set<T>(field: &mut T, value: T) -> Result<(), &'static str> {
+    *field = value;
+    Ok(())
+}
+
+async fn count_dead(store: &Store) -> i64 {
+    store.read(|tx| dead_letter::count(tx, &DeadLetters::default())).await
 }
 
 async fn cancel(store: &Store, n: u32) {
@@ -108,8 +118,18 @@ async fn a_target_in_trouble_is_not_woken(store: Store) {
     assert_eq!(store.due(&one.id, TaskKind::Deliver).await, Some(NOW + 900));
     let change = |url: &'static str| {
         let id = one.id.clone();
-        store.write(move |tx| flow::change_endpoint(tx, &id, |e| e.details.url = url.to_owned(), &stamp(4)))
+        store.write(move |tx| {
+            flow::change_endpoint(tx, &id, |e| set(&mut e.details.url, url.to_owned()), &stamp(4))
+        })
     };
+    let id = one.id.clone();
+    let refused = move |tx: &mut reelhook::store::Tx| {
+        flow::change_endpoint(tx, &id, |e| set(&mut e.details.url, String::new()).and(Err("no")), &stamp(4))
+    };
+    assert_eq!(store.write(refused).await, Some(Err("no")));
+    let id = one.id.clone();
+    let kept = store.read(move |tx| endpoint::find(tx, &id)).await.unwrap();
+    assert_eq!(kept.details.url, one.details.url, "what is refused changes nothing");
     change("https://app.example/1?ü").await;
     assert_eq!(store.due(&one.id, TaskKind::Deliver).await, Some(NOW + 900));
     change("https://elsewhere.example").await;
@@ -139,7 +159,9 @@ async fn an_endpoint_is_disabled_tested_and_enabled(store: Store) {
     assert_eq!((&test.event_type[..], &test.target), ("endpoint.test", &Target::Test(one.id.clone())));
     let id = one.id.clone();
     store
-        .write(move |tx| flow::change_endpoint(tx, &id, |e| e.details.tested_at = Some(NOW), &stamp(4)))
+        .write(move |tx| {
+            flow::change_endpoint(tx, &id, |e| set(&mut e.details.tested_at, Some(NOW)), &stamp(4))
+        })
         .await;
     assert!(matches!(store.write(enable).await, Enabled::Ok(found) if found.disabled_at.is_none()));
     assert_eq!(store.due(&one.id, TaskKind::Deliver).await, Some(NOW));
@@ -172,6 +194,9 @@ async fn a_removed_endpoint_leaves_nothing_to_do(store: Store) {
     let one = wanting(1, &["*"]);
     insert(&store, &one).await;
     cancel(&store, 1).await;
+    let dlv = all(&store).await[0].id.clone();
+    let cause = Cause::new(Trouble::Answers(500));
+    store.write(move |tx| task::bury(tx, TaskKind::Deliver, &dlv, 10, (&cause, "answered 500"), NOW)).await;
     let remove = {
         let id = one.id.clone();
         move |tx: &mut reelhook::store::Tx| flow::remove_endpoint(tx, &id, &stamp(2))
@@ -179,6 +204,7 @@ async fn a_removed_endpoint_leaves_nothing_to_do(store: Store) {
     assert!(store.write(remove.clone()).await);
     assert!(!store.write(remove).await);
     assert_eq!(all(&store).await[0].state(), State::Dead);
+    assert_eq!(count_dead(&store).await, 0, "what was given up before is dropped with it");
     assert_eq!(store.due(&one.id, TaskKind::Deliver).await, None);
     assert!(!store.read(endpoint::any_live).await);
 }
@@ -186,10 +212,11 @@ async fn a_removed_endpoint_leaves_nothing_to_do(store: Store) {
 async fn endpoints_are_bounded(store: Store) {
     let add = async |n| store.write(move |tx| flow::add_endpoint(tx, &new(n), 2)).await;
     assert_eq!((add(1).await, add(2).await, add(3).await), (true, true, false));
-    store.write(|tx| task::bury(tx, TaskKind::Deliver, "dlv_1", 10, "answered 500", NOW)).await;
-    assert_eq!(store.read(task::count_dead).await, 1);
-    store.write(|tx| task::bury(tx, TaskKind::Deliver, "dlv_1", 10, "answered 500 again", NOW)).await;
-    assert_eq!(store.read(task::count_dead).await, 1);
+    for why in ["answered 500", "answered 500 again"] {
+        let cause = Cause::new(Trouble::Answers(500));
+        store.write(move |tx| task::bury(tx, TaskKind::Deliver, "dlv_1", 10, (&cause, why), NOW)).await;
+        assert_eq!(count_dead(&store).await, 1);
+    }
     store.write(|tx| task::wake(tx, TaskKind::Deliver, &["dlv_1"], NOW)).await;
-    assert_eq!(store.read(task::count_dead).await, 1, "a dead letter is not woken by chance");
+    assert_eq!(count_dead(&store).await, 1, "a dead letter is not woken by chance");
 }

@@ -1,8 +1,9 @@
 //! Table `task`: who gets which task, for how long, and what a lost lease may still do (nothing).
 
+use reelhook::domain::dead_letter::{Cause, Filter, Trouble};
 use reelhook::domain::job::Priority;
 use reelhook::domain::task::{Lane, Outcome, TaskKind, TaskOp};
-use reelhook::store::{Db, task};
+use reelhook::store::{Db, dead_letter, task};
 
 use crate::harness::{LEASE, NOW, Store, cases, id};
 
@@ -35,6 +36,14 @@ cases![
 ];
 
 const POLL: TaskKind = TaskKind::Poll;
+
+fn dead(why: &str) -> Outcome {
+    Outcome::Dead { cause: Cause::new(Trouble::Other), why: why.to_owned() }
+}
+
+async fn count_dead(store: &Store) -> i64 {
+    store.read(|tx| dead_letter::count(tx, &Filter::default())).await
+}
 
 async fn a_claim_takes_the_longest_due_first(store: Store) {
     for (subject, due_at) in [("c", NOW - 1), ("d", NOW - 3), ("a", NOW), ("b", NOW - 2)] {
@@ -100,7 +109,7 @@ async fn an_old_token_settles_nothing(store: Store) {
         Outcome::Done,
         Outcome::Snooze { until: NOW + 5, lane: None },
         Outcome::Retry { at: NOW + 5, why: "w".to_owned() },
-        Outcome::Dead { why: "w".to_owned() },
+        dead("w"),
     ] {
         let old = old.clone();
         let held = store
@@ -126,14 +135,14 @@ async fn each_outcome_leaves_the_task_as_it_says(store: Store) {
         let outcome = match subject {
             "done" => Outcome::Done,
             "retry" => Outcome::Retry { at: NOW + 500, why: "busy".to_owned() },
-            _ => Outcome::Dead { why: "nonsense".to_owned() },
+            _ => dead("nonsense"),
         };
         assert!(store.write(move |tx| task::settle(tx, &task, &outcome, NOW)).await);
     }
     assert_eq!(store.due("done", POLL).await, None);
     assert_eq!(store.due("retry", POLL).await, Some(NOW + 500));
     assert_eq!(store.due("dead", POLL).await, None, "a dead task is never due");
-    assert_eq!(store.read(task::count_dead).await, 1);
+    assert_eq!(count_dead(&store).await, 1);
     let again = store.write(|tx| task::claim(tx, Lane::Poll, 9, NOW + 500, LEASE, 2)).await;
     assert_eq!((again[0].subject.as_str(), again[0].attempt), ("retry", 2), "the attempt counted");
     assert_eq!(again.len(), 1);
@@ -179,8 +188,8 @@ async fn hasten_brings_forward_and_never_puts_off(store: Store) {
     store.write(|tx| task::apply(tx, "none", TaskOp::Hasten(POLL, NOW))).await;
     assert_eq!(store.due("none", POLL).await, None, "what is not there is not made");
     let task = store.claim_one(Lane::Poll, 1).await;
-    let dead = Outcome::Dead { why: "w".to_owned() };
-    store.write(move |tx| task::settle(tx, &task, &dead, NOW)).await;
+    let given_up = dead("w");
+    store.write(move |tx| task::settle(tx, &task, &given_up, NOW)).await;
     store.write(|tx| task::apply(tx, "j", TaskOp::Hasten(POLL, NOW - 1))).await;
     assert_eq!(store.claim(Lane::Poll, 1, 2).await, [], "nor is a dead one woken");
 }
@@ -197,10 +206,10 @@ async fn add_changes_the_time_of_a_task_that_is_there(store: Store) {
 async fn adding_to_a_dead_task_makes_it_due_again(store: Store) {
     store.add_task("j", POLL, NOW).await;
     let task = store.claim_one(Lane::Poll, 1).await;
-    let dead = Outcome::Dead { why: "w".to_owned() };
-    store.write(move |tx| task::settle(tx, &task, &dead, NOW)).await;
+    let given_up = dead("w");
+    store.write(move |tx| task::settle(tx, &task, &given_up, NOW)).await;
     store.add_task("j", POLL, NOW).await;
-    assert_eq!(store.read(task::count_dead).await, 0);
+    assert_eq!(count_dead(&store).await, 0);
     assert_eq!(store.claim_one(Lane::Poll, 2).await.subject, "j");
 }
 
@@ -302,8 +311,8 @@ async fn only_lanes_with_something_to_claim_are_due(store: Store) {
     let leased = store.claim_one(Lane::Poll, 1).await;
     assert_eq!(due(NOW).await, [Lane::Inbound]);
     assert_eq!(due(LEASE).await, [Lane::Inbound, Lane::Submit, Lane::Poll], "the lease has ended");
-    let dead = Outcome::Dead { why: "spent".to_owned() };
-    store.write(move |tx| task::settle(tx, &leased, &dead, NOW)).await;
+    let given_up = dead("spent");
+    store.write(move |tx| task::settle(tx, &leased, &given_up, NOW)).await;
     assert_eq!(due(LEASE).await, [Lane::Inbound, Lane::Submit]);
 }
 
@@ -348,8 +357,8 @@ async fn the_backlog_counts_what_is_due(store: Store) {
 async fn a_long_reason_is_cut_between_letters(store: Store) {
     store.add_task("j", POLL, NOW).await;
     let task = store.claim_one(Lane::Poll, 1).await;
-    let dead = Outcome::Dead { why: "ä".repeat(2_000) };
-    assert!(store.write(move |tx| task::settle(tx, &task, &dead, NOW)).await);
+    let given_up = dead(&"ä".repeat(2_000));
+    assert!(store.write(move |tx| task::settle(tx, &task, &given_up, NOW)).await);
     assert_eq!(store.count("SELECT length(reason) + 0 FROM task").await, 500);
 }
 

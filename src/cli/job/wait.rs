@@ -63,6 +63,12 @@ pub const fn group(words: fn(&Value) -> String) -> Kind {
     Kind { noun: "group", words, ended, longest_question: Duration::from_secs(2) }
 }
 
+/// So has a replay.
+pub const fn replay(words: fn(&Value) -> String) -> Kind {
+    let ended = |replay: &Value| !replay["ended_at"].is_null();
+    Kind { noun: "replay", words, ended, longest_question: Duration::from_secs(2) }
+}
+
 fn state_of(job: &Value) -> String {
     let mut text = field(job, "state");
     if let Some(percent) = job["progress"].as_i64() {
@@ -190,16 +196,16 @@ impl<'s> Progress<'s> {
     }
 
     fn show(&mut self, found: &Value) {
-        if let (Some(bar), Some(jobs), Some(ended)) =
-            (&self.bar, found["jobs"].as_u64(), found["ended"].as_u64())
-        {
+        let part = |of: &str, done: &str| found[of].as_u64().zip(found[done].as_u64());
+        let part = part("jobs", "ended").or(part("count", "done"));
+        if let (Some(bar), Some((all, done))) = (&self.bar, part) {
             if bar.length().is_none()
                 && let Ok(style) = ProgressStyle::with_template("{elapsed} {bar:24} {pos}/{len} {wide_msg}")
             {
                 bar.set_style(style);
             }
-            bar.set_length(jobs);
-            bar.set_position(ended);
+            bar.set_length(all);
+            bar.set_position(done);
         }
         self.tell((self.kind.words)(found));
     }
