@@ -15,6 +15,7 @@ mod group;
 mod job;
 mod key;
 mod list;
+mod listen;
 mod nouns;
 mod output;
 mod read;

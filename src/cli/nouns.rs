@@ -2,8 +2,8 @@
 
 use super::client::{Flags, Session};
 use super::{
-    Exit, Result, completion, delivery, doctor, endpoint, event, generate, group, job, key, receipt,
-    simulate, upstream, webhook,
+    Exit, Result, completion, delivery, doctor, endpoint, event, generate, group, job, key, listen,
+    receipt, simulate, upstream, webhook,
 };
 use crate::config::Given;
 
@@ -41,6 +41,7 @@ pub enum Command {
     Webhook(Noun<webhook::Verb>),
     /// API keys of the server.
     Key(Noun<key::Verb>),
+    Listen(listen::Args),
     Doctor(doctor::Args),
     /// What is outstanding at HeyGen, and whether anything is sent.
     Upstream(upstream::Args),
@@ -67,6 +68,7 @@ pub async fn run(command: Command, given: &Given) -> Result<Exit> {
         Command::Delivery(noun) => noun.run(given, delivery::run).await,
         Command::Webhook(noun) => noun.run(given, webhook::run).await,
         Command::Key(noun) => noun.run(given, key::run).await,
+        Command::Listen(args) => listen::run(args, given).await,
         Command::Doctor(args) => doctor::run(args, given).await,
         Command::Upstream(args) => upstream::run(args, given).await,
         Command::Simulate(args) => simulate::run(*args, given).await,

@@ -9,6 +9,7 @@ mod auth;
 mod deliveries;
 mod doctor;
 mod endpoints;
+mod events;
 mod groups;
 pub mod hook;
 mod input;
@@ -25,6 +26,7 @@ mod rotation;
 mod routes;
 mod rows;
 mod secrets;
+mod stream;
 mod upstream;
 mod videos;
 mod wait;
@@ -37,6 +39,7 @@ use axum::Router;
 
 pub use auth::new_key;
 pub use routes::{Doc, TABLE};
+pub use stream::MAX_STREAMS;
 
 use crate::clock::Clock;
 use crate::domain::address::Addresses;
@@ -65,6 +68,7 @@ pub struct Inner {
     secrets: secrets::Secrets,
     intake: intake::Intake,
     sampler: hook::Sampler,
+    streams: stream::Streams,
     /// Of the webhook door.
     outage: Outage,
 }
@@ -118,6 +122,7 @@ impl Http {
         Ok(Self(Arc::new(Inner {
             intake: intake::Intake::start(db.clone()),
             sampler: hook::Sampler::default(),
+            streams: stream::Streams::default(),
             outage: Outage::default(),
             secrets,
             db,
@@ -132,6 +137,11 @@ impl Http {
 
     pub fn router(&self) -> Router {
         routes::router(self.clone())
+    }
+
+    /// Ends the answers that have no end of their own, which a stop would wait for.
+    pub fn end_streams(&self) {
+        self.streams.end();
     }
 
     fn stamp(&self) -> Stamp {
