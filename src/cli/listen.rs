@@ -342,10 +342,9 @@ impl Listener {
             (Some(status), _) => format!("{status} in {} ms", came.took_ms),
             (None, error) => error.clone().unwrap_or_default(),
         };
-        let said = if came.is_taken() || came.answer.is_empty() { "" } else { &came.answer };
-        let room = usize::from(self.s.out.width);
-        let words = clean(&format!("{what} {said}"));
-        self.s.out.paint(&wrapped(words.trim(), room, INDENT), paint)
+        let is_mute = came.is_taken() || came.answer.is_empty();
+        let words = if is_mute { what } else { format!("{what}: {}", came.answer) };
+        self.s.out.paint(&wrapped(&clean(&words), self.s.out.width.into(), INDENT), paint)
     }
 }
 
@@ -362,5 +361,5 @@ async fn pressed(keys: &mut Option<Keys>) -> char {
 }
 
 fn cleaned(text: &str) -> String {
-    text.lines().map(|line| format!("  {}\n", clean(line))).collect()
+    text.lines().map(|line| format!("  {}", clean(line)).trim_end().to_owned() + "\n").collect()
 }

@@ -31,6 +31,7 @@ mod queue;
 mod receive;
 mod requests;
 mod rotation;
+mod stream;
 mod submit;
 mod tell;
 mod wishes;

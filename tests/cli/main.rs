@@ -6,6 +6,7 @@ mod commands;
 mod endpoints;
 mod flags;
 mod groups;
+mod listen;
 mod real;
 mod selftest;
 mod settings;
