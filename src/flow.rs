@@ -28,7 +28,7 @@ use crate::store::{Result, Tx, inbox, job, setting, task, upstream_limit};
 use publish::{publish, upstream_event};
 
 pub use adopt::{Fate, Terms, adopt, judge};
-pub use group::{NewGroup, Retried, cancel_some, retry_failed, submit_group};
+pub use group::{NewGroup, Retried, cancel_some, outlook, retry_failed, submit_group};
 pub use publish::{
     Enabled, add_endpoint, change_endpoint, disable_endpoint, enable_endpoint, remove_endpoint, test_endpoint,
 };
