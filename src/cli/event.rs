@@ -19,7 +19,9 @@ pub enum Verb {
         page: PageFlags,
     },
     /// One event, with what it says.
-    #[command(after_help = "Examples:\n  reelhook event show 120\n  reelhook event show evt_01… --json | jq .data")]
+    #[command(
+        after_help = "Examples:\n  reelhook event show 120\n  reelhook event show evt_01… --json | jq .data"
+    )]
     Show {
         /// Its number or its id; `event list` shows the one, the header webhook-id of a delivery is the other.
         #[arg(value_name = "NUMBER|ID")]

@@ -4,16 +4,16 @@
 //! while this machine sleeps, or while nobody listens at the receiver's address, waits.
 
 mod forward;
-mod keys;
 mod kept;
+mod keys;
 
 use std::time::Duration;
 
 use serde_json::Value;
 
 use self::forward::{Came, Parcel};
-use self::keys::Keys;
 use self::kept::{Kept, What};
+use self::keys::Keys;
 use super::client::{Flags, Session, is_retryable};
 use super::output::{Paint, clean, field, wrapped};
 use super::{CliError, Exit, Result};

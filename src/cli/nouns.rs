@@ -2,8 +2,8 @@
 
 use super::client::{Flags, Session};
 use super::{
-    Exit, Result, completion, delivery, doctor, endpoint, event, generate, group, job, key, listen,
-    receipt, simulate, upstream, webhook,
+    Exit, Result, completion, delivery, doctor, endpoint, event, generate, group, job, key, listen, receipt,
+    simulate, upstream, webhook,
 };
 use crate::config::Given;
 

@@ -27,7 +27,8 @@ pub fn parse_rfc3339(text: &str) -> Option<Millis> {
 pub fn parse_span(text: &str) -> Option<Millis> {
     let (mut rest, mut total) = (text, None);
     while !rest.is_empty() {
-        let (count, after) = rest.split_at(rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len());
+        let (count, after) =
+            rest.split_at(rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len());
         let letters = after.len() - after.trim_start_matches(|c: char| c.is_ascii_alphabetic()).len();
         let unit = match &after[..letters] {
             "ms" => 1,

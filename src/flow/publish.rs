@@ -21,12 +21,7 @@ pub(super) fn publish(tx: &mut Tx, events: &mut [Event], stamp: &Stamp) -> Resul
 
 /// One of upstream's own events, which is a receipt. It is of no job: what it says of one is told by
 /// that job's events.
-pub(super) fn upstream_event(
-    receipt_id: &str,
-    event_type: Option<&str>,
-    stamp: &Stamp,
-    nth: usize,
-) -> Event {
+pub(super) fn upstream_event(receipt_id: &str, event_type: Option<&str>, stamp: &Stamp, nth: usize) -> Event {
     Event {
         id: stamp.id(ids::EVENT, nth),
         event_type: upstream_type(event_type.unwrap_or("unnamed")),

@@ -38,8 +38,8 @@ pub async fn get(State(http): State<Http>, Path(id): Path<String>) -> Result<Res
         Err(_) => event::find(tx, &wanted),
     };
     let found = http.db.read(read).await?;
-    let found =
-        found.ok_or_else(|| Problem::saying(Kind::NotFound, format!("no event has the number or id {id}")))?;
+    let found = found
+        .ok_or_else(|| Problem::saying(Kind::NotFound, format!("no event has the number or id {id}")))?;
     Ok(axum::Json(event_json(&found)).into_response())
 }
 

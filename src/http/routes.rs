@@ -31,7 +31,17 @@ pub struct Doc {
 }
 
 const fn doc(method: &'static str, path: &'static str, summary: &'static str) -> Doc {
-    Doc { method, path, summary, query: &[], body: None, answer: (200, None), also: &[], keyed: true, linked: false }
+    Doc {
+        method,
+        path,
+        summary,
+        query: &[],
+        body: None,
+        answer: (200, None),
+        also: &[],
+        keyed: true,
+        linked: false,
+    }
 }
 
 const PAGE: [(&str, &str); 2] =
@@ -187,12 +197,20 @@ pub const TABLE: &[Doc] = &[
         answer: (200, Some("Stream")),
         also: &[(204, None)],
         linked: true,
-        ..doc("get", "/api/jobs/{id}/stream", "How a job stands, then its events as they happen, until it has ended.")
+        ..doc(
+            "get",
+            "/api/jobs/{id}/stream",
+            "How a job stands, then its events as they happen, until it has ended.",
+        )
     },
     Doc {
         body: Some("NewLink"),
         answer: (201, Some("Link")),
-        ..doc("post", "/api/jobs/{id}/link-token", "Make a token by which a browser may see this job for some minutes.")
+        ..doc(
+            "post",
+            "/api/jobs/{id}/link-token",
+            "Make a token by which a browser may see this job for some minutes.",
+        )
     },
     Doc {
         query: &RECEIPT_LIST,

@@ -68,11 +68,7 @@ impl Streams {
 }
 
 /// Everything that is published.
-pub async fn all(
-    State(http): State<Http>,
-    RawQuery(raw): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response> {
+pub async fn all(State(http): State<Http>, RawQuery(raw): RawQuery, headers: HeaderMap) -> Result<Response> {
     let asked = asked::read(raw.as_deref(), &headers, false, http.clock.now())?;
     answer(&http, asked, None, None).await
 }

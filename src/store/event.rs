@@ -105,7 +105,8 @@ pub fn number_before(tx: &mut Tx, at: Millis) -> Result<i64> {
     while low < high {
         let middle = low + (high - low) / 2 + 1;
         let sql = "SELECT number, created_at FROM event WHERE number >= ?1 ORDER BY number LIMIT 1";
-        let found = tx.one(sql, params![middle])?.map(|mut row| Ok((row.int(0)?, row.int(1)?))).transpose()?;
+        let found =
+            tx.one(sql, params![middle])?.map(|mut row| Ok((row.int(0)?, row.int(1)?))).transpose()?;
         match found {
             Some((number, made)) if made < at.saturating_sub(OUT_OF_ORDER) => low = number.min(high),
             _ => high = middle - 1,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
-use http::{Method, Request};
+use http::{HeaderMap, Method, Request};
 use reelhook::clock::Clock;
 use reelhook::domain::time::rfc3339;
 use reelhook::http::MAX_STREAMS;
@@ -59,9 +59,14 @@ impl Stream {
         Self(reading)
     }
 
+    pub fn headers(&self) -> &HeaderMap {
+        &self.0.headers
+    }
+
     /// The next line, `None` at the end.
     async fn line(&mut self) -> Option<String> {
-        let line = Clock::real().within(PATIENCE, self.0.line()).await.expect("a line in time").expect("no fault");
+        let line =
+            Clock::real().within(PATIENCE, self.0.line()).await.expect("a line in time").expect("no fault");
         line.map(|line| String::from_utf8(line.to_vec()).expect("text"))
     }
 
@@ -82,7 +87,7 @@ impl Stream {
     }
 
     /// Everything until it is told that all was told.
-    async fn until_live(&mut self) -> Vec<Value> {
+    pub async fn until_live(&mut self) -> Vec<Value> {
         let mut all = vec![];
         loop {
             let told = self.next().await.expect("a line");
@@ -122,9 +127,12 @@ async fn a_stream_begins_with_how_things_stand_and_goes_on(fresh: &Fresh) {
     app.register().await;
     app.submit("video", "before").await;
     let mut stream = Stream::open(&app, "/api/stream", &[]).await;
-    let head = &stream.0.headers;
+    let head = stream.headers();
     assert_eq!(head["content-type"], "text/event-stream");
-    assert_eq!((&head["cache-control"], &head["x-accel-buffering"]), (&"no-store".parse().unwrap(), &"no".parse().unwrap()));
+    assert_eq!(
+        (&head["cache-control"], &head["x-accel-buffering"]),
+        (&"no-store".parse().unwrap(), &"no".parse().unwrap())
+    );
     assert_eq!(stream.line().await.unwrap(), "retry: 3000");
     assert_eq!(stream.line().await.unwrap(), "id: 1");
     assert_eq!(stream.line().await.unwrap(), "event: snapshot");
@@ -132,7 +140,10 @@ async fn a_stream_begins_with_how_things_stand_and_goes_on(fresh: &Fresh) {
     let snapshot: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
     assert_eq!((&snapshot["position"], &snapshot["open_jobs"]["queued"]), (&json!(1), &json!(1)));
     assert_eq!(stream.line().await.unwrap(), "");
-    assert_eq!((stream.line().await.unwrap(), stream.line().await.unwrap()), ("id: 1".into(), "event: live".into()));
+    assert_eq!(
+        (stream.line().await.unwrap(), stream.line().await.unwrap()),
+        ("id: 1".into(), "event: live".into())
+    );
     stream.line().await;
     stream.line().await;
 
@@ -160,9 +171,11 @@ async fn lines_of_json_say_the_same(fresh: &Fresh) {
     app.register().await;
     app.submit("video", "one").await;
     app.advance_s(60).await;
-    for (path, headers) in [("/api/stream?since=all", &[LINES][..]), ("/api/stream?since=all&format=ndjson", &[])] {
+    for (path, headers) in
+        [("/api/stream?since=all", &[LINES][..]), ("/api/stream?since=all&format=ndjson", &[])]
+    {
         let mut stream = Stream::open(&app, path, headers).await;
-        assert_eq!(stream.0.headers["content-type"], "application/x-ndjson");
+        assert_eq!(stream.headers()["content-type"], "application/x-ndjson");
         let all = [vec![stream.expect("snapshot").await], stream.until_live().await].concat();
         assert_eq!(texts(&json!(all), "type"), ["snapshot", "job.queued", "job.processing", "job.completed"]);
         let page = app.get("/api/events").await.json();
@@ -216,7 +229,8 @@ async fn a_stream_begins_where_it_is_asked_to(fresh: &Fresh) {
     ] {
         assert_eq!(told(&app, query, &[LINES]).await, numbers, "{query}");
     }
-    for wrong in ["since=soon", "since=-1", "format=xml", "events=job.done", "kinds=film", "labels=x", "x=1"] {
+    for wrong in ["since=soon", "since=-1", "format=xml", "events=job.done", "kinds=film", "labels=x", "x=1"]
+    {
         let problem = app.get(&format!("/api/stream?{wrong}")).await;
         let name = wrong.split('=').next().unwrap();
         problem.problem(400, "invalid_parameter");
@@ -246,7 +260,11 @@ async fn a_position_that_is_not_there_is_told_as_a_gap(fresh: &Fresh) {
             assert_eq!(all.len(), 5 - since.parse::<usize>().unwrap());
         }
     }
-    assert_eq!(told(&app, "?since=all", &[LINES]).await, [3, 4, 5], "who asks for all there is misses nothing");
+    assert_eq!(
+        told(&app, "?since=all", &[LINES]).await,
+        [3, 4, 5],
+        "who asks for all there is misses nothing"
+    );
     app.leave_it();
 }
 
@@ -280,15 +298,22 @@ async fn heygens_own_events_are_told_as_they_came(fresh: &Fresh) {
     let secret = app.register().await;
     let id = app.submit("video", "ours").await;
     app.advance_s(60).await;
-    let body = "{ \"event_type\": \"odd\\n\\nid: 9\", \"event_data\": {\"video_id\": \"theirs\", \"n\": 1.50} }";
+    let body =
+        "{ \"event_type\": \"odd\\n\\nid: 9\", \"event_data\": {\"video_id\": \"theirs\", \"n\": 1.50} }";
     app.webhook(&[("signature", &signed(&secret, body.as_bytes()))], body).await.expect(200);
     app.settle().await;
     let mut stream = lines(&app, "?since=all&events=heygen.*").await;
     stream.expect("snapshot").await;
     let all = stream.until_live().await;
     assert_eq!(texts(&json!(all), "type"), ["heygen.avatar_video.success", "heygen.odd  id: 9"]);
-    assert_eq!(all[0]["data"]["event_data"]["callback_id"], id, "also that of a job of ours, endpoint or not");
-    assert_eq!(all[1]["data"], json!({"event_type": "odd\n\nid: 9", "event_data": {"video_id": "theirs", "n": 1.5}}));
+    assert_eq!(
+        all[0]["data"]["event_data"]["callback_id"], id,
+        "also that of a job of ours, endpoint or not"
+    );
+    assert_eq!(
+        all[1]["data"],
+        json!({"event_type": "odd\n\nid: 9", "event_data": {"video_id": "theirs", "n": 1.5}})
+    );
     for event in &all {
         let receipt = app.get(&format!("/api/receipts/{}", event["receipt_id"].as_str().unwrap())).await;
         let body: Value = serde_json::from_str(receipt.expect(200).json()["body"].as_str().unwrap()).unwrap();
@@ -316,7 +341,10 @@ async fn a_job_is_followed_to_its_end(fresh: &Fresh) {
     let job = stream.expect("snapshot").await["job"].clone();
     assert_eq!(job, app.job(&id).await, "the same object everywhere");
     let range = &job["expected"];
-    assert!(range["from"].as_str().unwrap() < range["to"].as_str().unwrap(), "when it is expected to end: {job}");
+    assert!(
+        range["from"].as_str().unwrap() < range["to"].as_str().unwrap(),
+        "when it is expected to end: {job}"
+    );
     stream.expect("live").await;
     app.advance_s(60).await;
     let end = stream.expect("job.completed").await;
@@ -448,14 +476,17 @@ async fn a_link_token_opens_one_job_for_some_minutes(fresh: &Fresh) {
     let url = |name: &str| made[name].as_str().unwrap().to_owned();
     let page = [("host", "reelhook.example.com"), ("origin", "https://app.example.com"), LINES];
     let mut stream = Stream::open(&app, &url("stream_url"), &page).await;
-    assert_eq!(stream.0.headers["access-control-allow-origin"], "*", "the page is the application's");
+    assert_eq!(stream.headers()["access-control-allow-origin"], "*", "the page is the application's");
     stream.expect("snapshot").await;
     stream.expect("live").await;
     app.settle().await;
     app.clock.advance(Duration::from_secs(1));
     stream.expect("job.processing").await;
     let shown = by_link(&app, &url("status_url")).await.expect(200);
-    assert_eq!((shown.json()["id"].clone(), shown.header("access-control-allow-origin")), (json!(id), Some("*")));
+    assert_eq!(
+        (shown.json()["id"].clone(), shown.header("access-control-allow-origin")),
+        (json!(id), Some("*"))
+    );
     by_link(&app, &format!("/api/videos/{id}?token={}", url("token"))).await.expect(200);
     by_link(&app, &format!("/api/jobs/{id}?wait=0&token={}", url("token"))).await.expect(202);
     // Nothing else, and nothing that changes anything.
@@ -498,7 +529,9 @@ async fn a_link_token_is_judged(fresh: &Fresh) {
             assert!(forged.len() < 9 || !answer.text().contains(&forged), "it is not repeated");
         }
     }
-    for (minutes, status) in [(json!(0), 422), (json!(1), 201), (json!(60), 201), (json!(61), 422), (json!("5"), 422)] {
+    for (minutes, status) in
+        [(json!(0), 422), (json!(1), 201), (json!(60), 201), (json!(61), 422), (json!("5"), 422)]
+    {
         app.post(&format!("/api/jobs/{id}/link-token"), &json!({"minutes": minutes})).await.expect(status);
     }
     app.post("/api/jobs/none/link-token", &json!({})).await.problem(404, "not_found");

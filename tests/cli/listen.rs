@@ -114,16 +114,23 @@ async fn an_event_reaches_the_receiver_signed_as_an_endpoint_would_get_it() {
     assert_eq!((&told["came"]["status"], &told["came"]["error"]), (&json!(200), &Value::Null));
 
     let environment = [("XDG_STATE_HOME", state.path().to_str().unwrap())];
-    let secret = run_in(&environment, &["listen", "--print-secret"], "").await.expect(0).out.trim().to_owned();
+    let secret =
+        run_in(&environment, &["listen", "--print-secret"], "").await.expect(0).out.trim().to_owned();
     let asked = receiver.asked();
     assert_eq!(asked.len(), 1, "not what was there before");
     let header = |name: &str| asked[0].header(name).unwrap_or_default().to_owned();
-    assert_eq!((asked[0].line(), header("webhook-id")), ("POST /hook".into(), told["event"]["id"].as_str().unwrap().into()));
+    assert_eq!(
+        (asked[0].line(), header("webhook-id")),
+        ("POST /hook".into(), told["event"]["id"].as_str().unwrap().into())
+    );
     let at = header("webhook-timestamp").parse::<i64>().unwrap() * 1_000;
     let secret = SigningSecret { secret, created_at: 0, ends_at: None };
     assert_eq!(header("webhook-signature"), sign(&[secret], &header("webhook-id"), at, &asked[0].body));
     let body = asked[0].json();
-    assert_eq!((&body["type"], &body["job_id"], &body["data"]), (&json!("job.held"), &json!(id), &told["event"]["data"]));
+    assert_eq!(
+        (&body["type"], &body["job_id"], &body["data"]),
+        (&json!("job.held"), &json!(id), &told["event"]["data"])
+    );
     assert_eq!((header("reelhook-job"), header("reelhook-attempt")), (id, "1".to_owned()));
     assert_eq!(listening.interrupt().await, 130);
 }
@@ -217,8 +224,18 @@ async fn a_lost_connection_is_told_and_made_again_from_where_it_was() {
     let answers = move |nth: usize, _: &Asked| match nth {
         0 => documents(&[mark("snapshot", 7), mark("live", 7), event(8)]),
         1 => (StatusCode::SERVICE_UNAVAILABLE, axum::Json(busy.clone())).into_response(),
-        2 => documents(&[mark("snapshot", 8), json!({"type": "keepalive"}), event(9), event(10), mark("live", 10)]),
-        3 => documents(&[mark("snapshot", 3), json!({"type": "gap", "position": 3, "asked": 10}), mark("live", 3)]),
+        2 => documents(&[
+            mark("snapshot", 8),
+            json!({"type": "keepalive"}),
+            event(9),
+            event(10),
+            mark("live", 10),
+        ]),
+        3 => documents(&[
+            mark("snapshot", 3),
+            json!({"type": "gap", "position": 3, "asked": 10}),
+            mark("live", 3),
+        ]),
         _ => {
             let problem = json!({"code": "unauthorized", "detail": "this API key was revoked"});
             (StatusCode::UNAUTHORIZED, axum::Json(problem)).into_response()
@@ -235,7 +252,8 @@ async fn a_lost_connection_is_told_and_made_again_from_where_it_was() {
     let asked: Vec<String> = server.asked().iter().map(|asked| asked.uri.to_string()).collect();
     assert_eq!(
         asked,
-        ["", "&since=8", "&since=8", "&since=10", "&since=3"].map(|since| format!("/api/stream?events=*{since}"))
+        ["", "&since=8", "&since=8", "&since=10", "&since=3"]
+            .map(|since| format!("/api/stream?events=*{since}"))
     );
 }
 
@@ -267,7 +285,8 @@ async fn one_event_is_shown_by_number_or_id() {
     let id = submit(&server).await;
     let event = server.run(&["event", "show", "1"]).await.expect(0).json();
     assert_eq!((&event["type"], &event["job_id"]), (&json!("job.held"), &json!(id)));
-    let by_id = server.run(&["event", "show", event["id"].as_str().unwrap(), "--output", "table"]).await.expect(0);
+    let by_id =
+        server.run(&["event", "show", event["id"].as_str().unwrap(), "--output", "table"]).await.expect(0);
     for part in ["job.held", "number", &id, "\"kind\": \"video_agent\""] {
         assert!(by_id.out.contains(part), "{part}: {}", by_id.out);
     }

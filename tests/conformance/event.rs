@@ -150,7 +150,7 @@ async fn a_time_is_found_though_moments_are_out_of_order(store: Store) {
     let before = |at| store.read(move |tx| event::number_before(tx, at));
     assert_eq!(before(NOW).await, 0);
     // One every ten seconds, each other one committed half a minute late.
-    let at = |n: u32| NOW + i64::from(n) * 10 * SECOND - if n % 2 == 0 { 30 * SECOND } else { 0 };
+    let at = |n: u32| NOW + i64::from(n) * 10 * SECOND - if n.is_multiple_of(2) { 30 * SECOND } else { 0 };
     let timed = |n: u32| Event { created_at: at(n), ..new(n, None) };
     append(&store, (0..300).map(timed).collect()).await;
     store.write(|tx| tx.execute("DELETE FROM event WHERE number < 20 OR number IN (90, 91)", &[])).await;

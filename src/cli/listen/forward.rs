@@ -80,7 +80,13 @@ impl Parcel {
     }
 
     /// Sends it. False when nothing was sent, because nobody is there.
-    pub async fn send(&mut self, to: &str, client: &net::Client, clock: &Clock, secret: &SigningSecret) -> bool {
+    pub async fn send(
+        &mut self,
+        to: &str,
+        client: &net::Client,
+        clock: &Clock,
+        secret: &SigningSecret,
+    ) -> bool {
         self.sent += 1;
         let call = net::Call {
             method: Method::POST,

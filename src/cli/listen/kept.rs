@@ -62,8 +62,7 @@ impl Kept {
         let Some(folder) = &self.folder else { return Ok(()) };
         let path = folder.join(what.file());
         let text = json!({"server": what.server, "forward_to": what.forward_to, "events": what.events, "position": position});
-        replace(&path, &text.to_string())
-            .map_err(|e| CliError::failure(format!("{}: {e}", path.display())))
+        replace(&path, &text.to_string()).map_err(|e| CliError::failure(format!("{}: {e}", path.display())))
     }
 }
 
