@@ -3,6 +3,7 @@
 
 mod canned;
 mod commands;
+mod demo;
 mod endpoints;
 mod flags;
 mod groups;
