@@ -14,6 +14,7 @@ mod door;
 mod ground;
 mod guard;
 mod kills;
+mod live;
 mod nodes;
 mod oracle;
 mod outcomes;
@@ -52,8 +53,10 @@ promises! {
     crate::receivers::etiquette_is_kept as b12_etiquette_is_kept,
     crate::door::poison_harms_nobody as b13_poison_harms_nobody,
     crate::replays::replays_are_safe as b14_replays_are_safe,
+    crate::live::streams_have_no_holes as b23_streams_have_no_holes,
     crate::door::rotation_loses_nothing as b25_rotation_loses_nothing,
     crate::receivers::rotation_loses_nothing as b25_outbound_rotation_loses_nothing,
+    crate::live::the_tunnel_loses_nothing as b26_the_tunnel_loses_nothing,
     crate::guard::nothing_inside_is_reached as b27_nothing_inside_is_reached,
     crate::door::drift_is_tolerated as b33_drift_is_tolerated,
     crate::callers::deploys_lose_nothing as b21_deploys_lose_nothing,

@@ -108,7 +108,8 @@ async fn dripping() -> String {
     url
 }
 
-fn resident_mb(server: &Server) -> f64 {
+/// Memory of the server's process.
+pub fn resident_mb(server: &Server) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<f64>().ok()).unwrap_or(0.0) / 1_024.0
