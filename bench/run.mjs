@@ -1,20 +1,14 @@
 // Measures reelhook beside Express receivers as tutorials write them, in interleaved runs, and
 // writes docs/performance.md. Started by scripts/bench; every server and the load are on loopback.
 import { execFileSync, spawn } from "node:child_process";
-import { cpus, totalmem, tmpdir } from "node:os";
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { cpus, totalmem } from "node:os";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { setTimeout } from "node:timers/promises";
+import { wayOut } from "./out.mjs";
+import { binary, freshDatabase, median, port, postgres, reelhook, rounds, scratch, seconds, secret, start, stop } from "./servers.mjs";
 
-const binary = process.env.REELHOOK_BINARY;
-const postgres = process.env.REELHOOK_TEST_POSTGRES;
-const rounds = Number(process.env.ROUNDS ?? 3);
-const seconds = Number(process.env.SECONDS ?? 8);
-const secret = "bench-secret";
 const warmup = 500;
-const port = 18055;
 const to = `http://127.0.0.1:${port}/webhooks/heygen`;
-const scratch = mkdtempSync(join(tmpdir(), "reelhook-bench-"));
 
 const express = (keep, extra = {}) => (dir) =>
   start("node", ["bench/express/server.mjs"], "ready", {
@@ -24,57 +18,16 @@ const express = (keep, extra = {}) => (dir) =>
     HEYGEN_WEBHOOK_SECRET: secret,
     ...extra,
   });
-const reelhook = (database) => (dir) =>
-  start(
-    binary,
-    ["serve", "--listen", `127.0.0.1:${port}`, "--database", database(dir), "--heygen-api-key", "bench",
-      "--heygen-url", "http://127.0.0.1:9", "--log", "info"],
-    "reelhook is ready",
-    { HEYGEN_WEBHOOK_SECRET: secret },
-  );
+const ours = (database) => (dir) => reelhook(database(dir), "http://127.0.0.1:9");
 
 const receivers = [
-  ["reelhook, SQLite", reelhook((dir) => join(dir, "bench.db"))],
+  ["reelhook, SQLite", ours((dir) => join(dir, "bench.db"))],
   ["Express, keeps nothing", express("nothing")],
   ["Express, SQLite FULL", express("sqlite")],
 ];
 if (postgres) {
-  receivers.push(["reelhook, PostgreSQL", reelhook(freshDatabase)]);
+  receivers.push(["reelhook, PostgreSQL", ours(freshDatabase)]);
   receivers.push(["Express, PostgreSQL", express("postgres", { DATABASE_URL: postgres })]);
-}
-
-let servers = 0;
-let databases = 0;
-function freshDatabase() {
-  databases += 1;
-  const name = `bench_${process.pid}_${databases}`;
-  execFileSync("psql", [postgres, "-qc", `CREATE DATABASE ${name}`]);
-  const url = new URL(postgres);
-  url.pathname = `/${name}`;
-  return url.toString();
-}
-
-// Resolves when the line that says so is out. What a server says goes to a file, as a service's does:
-// reading it here would take time from what is measured.
-async function start(command, args, ready, env) {
-  const path = process.env.PATH;
-  servers += 1;
-  const log = join(scratch, `${servers}.log`);
-  const out = openSync(log, "w");
-  const child = spawn(command, args, { env: { PATH: path, ...env }, stdio: ["ignore", out, out] });
-  closeSync(out);
-  const said = () => readFileSync(log, "utf8");
-  while (!said().includes(ready)) {
-    if (child.exitCode !== null) throw new Error(`${command} ended with ${child.exitCode}: ${said()}`);
-    await setTimeout(5);
-  }
-  return { child, said };
-}
-
-async function stop({ child }) {
-  const gone = new Promise((resolve) => child.on("exit", resolve));
-  child.kill("SIGTERM");
-  await gone;
 }
 
 async function load(args) {
@@ -111,7 +64,6 @@ async function measure(run, args) {
   }
 }
 
-const median = (all) => all.toSorted((a, b) => a - b)[Math.floor(all.length / 2)];
 const middle = (runs) => ({
   per_second: median(runs.map((r) => r.per_second)),
   p50: median(runs.map((r) => r.p50)),
@@ -136,7 +88,7 @@ async function footprint() {
   const memory = [];
   for (let round = 0; round < 5; round += 1) {
     const dir = mkdtempSync(join(scratch, "idle-"));
-    const server = await reelhook((d) => join(d, "bench.db"))(dir);
+    const server = await ours((d) => join(d, "bench.db"))(dir);
     ready.push(Number(/ready_ms=(\d+)/.exec(server.said())[1]));
     const status = readFileSync(`/proc/${server.child.pid}/status`, "utf8");
     memory.push(Number(/VmRSS:\s+(\d+) kB/.exec(status)[1]) / 1024);
@@ -149,35 +101,22 @@ const applied = () =>
   execFileSync("cargo", ["bench", "-q", "--bench", "apply"], { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] })
     .trim().split("\n").map((line) => JSON.parse(line));
 
-console.error("idle");
-const idle = await footprint();
-console.error("64 connections, as fast as they go");
-const full = await interleaved(["--connections", "64"]);
-console.error("1,000 a second");
-const steady = await interleaved(["--rate", "1000", "--connections", "64"]);
-console.error("receipts applied");
-const apply = applied();
-rmSync(scratch, { recursive: true, force: true });
-
 const number = (n) => Math.round(n).toLocaleString("en");
 const ms = (n) => n.toFixed(n < 10 ? 2 : 0);
-const ratio = (a, b) => (full.has(a) && full.has(b) ? (full.get(a).per_second / full.get(b).per_second).toFixed(1) : "-");
-const share = (name) => {
-  const { per_second, cpu } = full.get(name) ?? { per_second: NaN };
-  return `${Math.round((per_second * cpu) / 1e4 / cpus().length)} %`;
-};
 const table = (runs) => [...runs].map(([name, f]) => `| ${name} | ${number(f.per_second)} | ${ms(f.p50)} | ${ms(f.p99)} | ${Math.round(f.cpu)} |`).join("\n");
-const commit = execFileSync("git", ["rev-parse", "--short", "HEAD"], { encoding: "utf8" }).trim();
-writeFileSync("docs/performance.md", `# Performance
 
-Written by \`scripts/bench\`; do not edit. Medians of ${rounds} interleaved runs of ${seconds} s, commit ${commit},
-${new Date().toISOString().slice(0, 10)}, ${cpus().length} cores (${cpus()[0].model.trim()}), ${Math.round(totalmem() / 2 ** 30)} GiB,
-shared by server, database and load. Every reelhook answer comes after its commit is on disk (SQLite
-\`synchronous=FULL\`; PostgreSQL with its own durability settings); receipts are applied while more arrive. Every
-body is different and signed. Absolute figures belong to that machine; the ratios are what to hold on to.
-
-## Intake, 64 connections
-
+async function intake() {
+  console.error("64 connections, as fast as they go");
+  const full = await interleaved(["--connections", "64"]);
+  console.error("1,000 a second");
+  const steady = await interleaved(["--rate", "1000", "--connections", "64"]);
+  const ratio = (a, b) => (full.has(a) && full.has(b) ? (full.get(a).per_second / full.get(b).per_second).toFixed(1) : "-");
+  const share = (name) => {
+    const { per_second, cpu } = full.get(name) ?? { per_second: NaN };
+    return `${Math.round((per_second * cpu) / 1e4 / cpus().length)} %`;
+  };
+  return [
+    ["Intake, 64 connections", `\
 | receiver | per second | p50 ms | p99 ms | server's processor µs each |
 | --- | --- | --- | --- | --- |
 ${table(full)}
@@ -191,32 +130,70 @@ ${table(full)}
 What bounds it here is processor time: ${cpus().length} cores are shared by server, load and, where there is one, the
 database server, whose time is not in the last column. reelhook's time has in it that receipts are applied while
 more arrive: parsed, matched with their job, noted. On SQLite ${share("reelhook, SQLite")} of the machine is the server's,
-on PostgreSQL ${share("reelhook, PostgreSQL")}.
-
-## Intake at a steady 1,000 a second
-
+on PostgreSQL ${share("reelhook, PostgreSQL")}.`],
+    ["Intake at a steady 1,000 a second", `\
 Latency counts from when a message was due, so a receiver that falls behind cannot hide it. The goal for the
 slowest hundredth is 5 ms. It comes about while receipts are applied, which is a hundred short bursts a second:
 the processors are shared then by load, server and, with PostgreSQL, its processes.
 
 | receiver | per second | p50 ms | p99 ms | server's processor µs each |
 | --- | --- | --- | --- | --- |
-${table(steady)}
+${table(steady)}`],
+  ];
+}
 
-## Receipts applied
-
+async function apply() {
+  console.error("receipts applied");
+  const goals = { sqlite: "8,000", postgres: "4,000" };
+  return [["Receipts applied", `\
 A stored webhook is understood, its job moved and an event written: \`cargo bench --bench apply\`.
 
 | store | receipts | per second | goal |
 | --- | --- | --- | --- |
-${apply.map((a) => `| ${a.engine} | ${number(a.receipts)} | ${number(a.per_second)} | ${a.engine === "sqlite" ? "8,000" : "4,000"} |`).join("\n")}
+${applied().map((a) => `| ${a.engine} | ${number(a.receipts)} | ${number(a.per_second)} | ${goals[a.engine]} |`).join("\n")}`]];
+}
 
-## At rest
-
+async function rest() {
+  console.error("idle");
+  const idle = await footprint();
+  return [["At rest", `\
 | figure | measured | goal |
 | --- | --- | --- |
 | resident memory, idle | ${idle.memory.toFixed(1)} MiB | under 40 MB |
 | start to ready | ${idle.ready} ms | under 300 ms |
-| release binary | ${idle.binary.toFixed(1)} MiB | under 25 MB |
-`);
-console.error("docs/performance.md is written");
+| release binary | ${idle.binary.toFixed(1)} MiB | under 25 MB |`]];
+}
+
+const parts = { rest, intake, apply, out: wayOut };
+const wanted = process.env.PARTS ? process.env.PARTS.split(",") : Object.keys(parts);
+const strange = wanted.filter((name) => !(name in parts));
+if (strange.length > 0) {
+  console.error(`bench: no part is called ${strange.join(", ")}; PARTS may name ${Object.keys(parts).join(", ")}`);
+  process.exit(2);
+}
+
+// Each section says itself when and on what it was measured, so those of parts that are not run stay as
+// they are.
+const headings = ["Intake, 64 connections", "Intake at a steady 1,000 a second", "Receipts applied",
+  "From HeyGen's webhook to the application", "Deliveries a second", "One endpoint that hangs", "At rest"];
+const file = "docs/performance.md";
+const old = existsSync(file) ? readFileSync(file, "utf8").split(/^## /m).slice(1) : [];
+const sections = new Map(old.map((text) => [text.slice(0, text.indexOf("\n")), text.slice(text.indexOf("\n")).trim()]));
+const commit = execFileSync("git", ["describe", "--always", "--dirty", "--abbrev=7"], { encoding: "utf8" }).trim();
+const conditions = `*${rounds} interleaved runs of ${seconds} s, medians; commit ${commit}, ${new Date().toISOString().slice(0, 10)}, ${cpus().length} cores \
+(${cpus()[0].model.trim()}), ${Math.round(totalmem() / 2 ** 30)} GiB.*`;
+for (const [name, part] of Object.entries(parts)) {
+  if (!wanted.includes(name)) continue;
+  for (const [heading, text] of await part()) sections.set(heading, `${conditions}\n\n${text}`);
+}
+rmSync(scratch, { recursive: true, force: true });
+
+writeFileSync(file, `# Performance
+
+Written by \`scripts/bench\`; do not edit. Processors are shared by server, database, load and receivers. Every
+reelhook answer comes after its commit is on disk (SQLite \`synchronous=FULL\`; PostgreSQL with its own durability
+settings); receipts are applied while more arrive. Every body is different and signed. Absolute figures belong
+to that machine; the ratios are what to hold on to.
+
+${headings.filter((heading) => sections.has(heading)).map((heading) => `## ${heading}\n\n${sections.get(heading)}\n`).join("\n")}`);
+console.error(`${file} is written`);

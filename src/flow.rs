@@ -33,7 +33,7 @@ pub use dead_letter::{
     MOST_DROPPED, Revived, drop_dead, replay_delivery, replay_some, revive_delivery, start_replay,
     stop_replay, tell_dead,
 };
-pub use group::{NewGroup, Retried, cancel_some, retry_failed, submit_group};
+pub use group::{NewGroup, Retried, cancel_some, outlook, retry_failed, submit_group};
 pub use publish::{
     Enabled, add_endpoint, change_endpoint, disable_endpoint, enable_endpoint, remove_endpoint, test_endpoint,
 };

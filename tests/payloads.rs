@@ -242,7 +242,7 @@ fn may_complete(body: &Value, kind: Kind) -> bool {
         let own: &[&str] = match kind {
             Kind::Video | Kind::Template => &["avatar", "video"],
             Kind::VideoAgent => &["video", "agent"],
-            Kind::Translation => &["video", "translate"],
+            Kind::Translation | Kind::ProofreadVideo => &["video", "translate"],
             Kind::AiClipping => &["ai", "clipping"],
             Kind::Lipsync => &["no", "event"],
             // No event shows what they made.

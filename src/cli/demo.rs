@@ -1,10 +1,13 @@
-//! `reelhook demo`: server and HeyGen sandbox in one process, on a store of its own. A handful of
-//! jobs meet what happens in the field, and every step is told as it happens.
+//! `reelhook demo`: server, HeyGen sandbox and an application that is told, in one process, on a store
+//! of its own. A handful of jobs meet what happens in the field, and every step is told as it happens.
 //!
-//! It uses the server as anyone would, over its API; nothing of it is a shortcut.
+//! It uses the server as anyone would, over its API, and hears from it as anyone would, at an endpoint;
+//! nothing of it is a shortcut.
 
+mod line;
 mod narrator;
 mod play;
+mod receiver;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,8 +18,10 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use self::line::Line;
 use self::narrator::Narrator;
-use self::play::{Role, roles};
+use self::play::{RECEIVER_FAILS, Role, roles};
+use self::receiver::Receiver;
 use super::serve::stop_signal;
 use super::{CliError, Exit, Result};
 use crate::app::App;
@@ -36,7 +41,8 @@ pub struct Args {
     /// Where the server listens; another port is taken when this one is in use.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
     listen: SocketAddr,
-    /// End when every job has ended: 0 only if each ended as scripted and was charged for once.
+    /// End when every job has ended: 0 only if each ended as scripted, was charged for once, and the
+    /// application heard and verified every event of it.
     #[arg(long)]
     exit_when_done: bool,
 }
@@ -58,14 +64,17 @@ pub async fn run(args: Args) -> Result<Exit> {
     let stage = set_up(&args, dir.path(), told).await?;
     let narrator = Arc::new(Narrator::start(stage.app.clock.clone(), &stage.sandbox, stage.app.db.clone()));
     narrator.opening(&stage.base, &stage.upstream, dir.path());
-    let story = async { play_all(&stage, &narrator).await };
+    let (clock, teller) = (stage.app.clock.clone(), narrator.clone());
+    let receiver = Receiver::start(clock, teller, RECEIVER_FAILS).await;
+    let (receiver, address) = receiver.map_err(|e| CliError::failure(format!("no receiver: {e}")))?;
+    let story = async { play_all(&stage, &narrator, &receiver, &address).await };
     let verdict = tokio::select! {
         verdict = story => verdict?,
         _ = stop.wait_for(|stopped| *stopped) => {
             return end(stage, down, Exit::Interrupted).await;
         }
     };
-    narrator.closing(&stage.base, &verdict.lines, verdict.as_scripted);
+    narrator.closing(&stage.base, &verdict);
     if !args.exit_when_done {
         narrator.try_it(&stage.base, &verdict.example);
         let _ = stop.wait_for(|stopped| *stopped).await;
@@ -109,7 +118,7 @@ async fn set_up(args: &Args, dir: &Path, stop: watch::Receiver<bool>) -> Result<
         ("first-poll", "6"),
         ("poll-pause", "2"),
         ("drain", "2"),
-        // What the reader tries out listens on this machine.
+        // The receiver, and what the reader tries out, listen on this machine.
         ("allow-private", "127.0.0.0/8,::1"),
     ] {
         given.flags.insert(name.to_owned(), value.to_owned());
@@ -128,16 +137,22 @@ fn address(listener: &TcpListener) -> Result<String> {
     Ok(format!("http://{at}"))
 }
 
+/// How the play went.
 struct Verdict {
-    lines: Vec<narrator::Line>,
+    lines: Vec<Line>,
+    /// Events the application was to hear.
+    events: usize,
     as_scripted: bool,
     /// A job to look at.
     example: String,
 }
 
-async fn play_all(stage: &Stage, narrator: &Arc<Narrator>) -> Result<Verdict> {
+async fn play_all(stage: &Stage, narrator: &Narrator, receiver: &Receiver, address: &str) -> Result<Verdict> {
     call(stage, "POST", "/api/webhooks", None).await?;
     narrator.registered();
+    let endpoint = add_receiver(stage, address).await?;
+    receiver.trust(endpoint["secret"].as_str().unwrap_or_default());
+    narrator.added(address);
     let mut cast: Vec<(Role, String)> = vec![];
     for role in roles() {
         let body = json!({
@@ -153,19 +168,44 @@ async fn play_all(stage: &Stage, narrator: &Arc<Narrator>) -> Result<Verdict> {
         cast.push((role, id));
     }
     narrator.submitted();
-    let mut lines = vec![];
-    let charges = |id: &str| -> usize {
-        let all = stage.sandbox.charges();
-        all.iter().filter(|(client, _)| client.split('/').next() == Some(id)).map(|(_, n)| n).sum()
-    };
+    let mut ended = vec![];
     for (role, id) in &cast {
         let job = wait_for(stage, id).await?;
-        lines.push(narrator::Line::judge(role, &job, charges(id)));
+        let events = call(stage, "GET", &format!("/api/jobs/{id}/events?limit=200"), None).await?;
+        ended.push((role, job, events));
     }
+    let events: Vec<&str> = ended.iter().flat_map(|(_, _, events)| texts(events, "id")).collect();
+    // What has not come by then is missing in the table.
+    let _ = stage.app.clock.within(LONGEST, receiver.takes(&events)).await;
     narrator.settle().await;
-    let as_scripted = lines.iter().all(|line| line.as_scripted) && stage.sandbox.tally().paid_twice == 0;
+    let ledger = stage.sandbox.ledger();
+    let lines = ended.iter().map(|(role, job, events)| {
+        let told = receiver.told(job["id"].as_str().unwrap_or_default());
+        Line::judge(role, job, &texts(events, "id"), &ledger, &told)
+    });
+    let lines: Vec<_> = lines.collect();
+    let as_scripted = lines.iter().all(|line| line.as_scripted)
+        && receiver.as_scripted()
+        && stage.sandbox.tally().paid_twice == 0;
     let example = cast.first().map(|(_, id)| id.clone()).unwrap_or_default();
-    Ok(Verdict { lines, as_scripted, example })
+    Ok(Verdict { lines, events: events.len(), as_scripted, example })
+}
+
+/// Has the application told, and that of an earlier demo on the same store no more.
+async fn add_receiver(stage: &Stage, address: &str) -> Result<Value> {
+    const DESCRIPTION: &str = "the demo's application";
+    let all = call(stage, "GET", "/api/endpoints", None).await?;
+    for old in all["data"].as_array().into_iter().flatten().filter(|e| e["description"] == DESCRIPTION) {
+        let path = format!("/api/endpoints/{}", old["id"].as_str().unwrap_or_default());
+        call(stage, "DELETE", &path, None).await?;
+    }
+    let wishes = json!({"url": address, "description": DESCRIPTION, "events": ["job.*"]});
+    call(stage, "POST", "/api/endpoints", Some(&wishes)).await
+}
+
+/// This field of each in a page.
+fn texts<'a>(page: &'a Value, name: &str) -> Vec<&'a str> {
+    page["data"].as_array().into_iter().flatten().filter_map(|one| one[name].as_str()).collect()
 }
 
 /// The job when it has ended; the wait is the server's.
@@ -193,6 +233,9 @@ async fn call(stage: &Stage, method: &str, path: &str, body: Option<&Value>) -> 
         max_body_bytes: 4 << 20,
     };
     let answer = stage.api.call(request).await.map_err(|e| CliError::failure(e.to_string()))?;
+    if answer.body.is_empty() && answer.status.is_success() {
+        return Ok(Value::Null);
+    }
     let value: Value = serde_json::from_slice(&answer.body).map_err(|e| CliError::failure(e.to_string()))?;
     if answer.status.is_success() { Ok(value) } else { Err(CliError { exit: Exit::Failure, problem: value }) }
 }

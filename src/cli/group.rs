@@ -105,6 +105,7 @@ async fn retry_failed(s: &Session, id: &str, how: &Again) -> Result<Exit> {
 
 /// Prints a new group, or waits for its end first.
 pub async fn finish(s: &Session, group: Value, wait: &wait::Wait) -> Result<Exit> {
+    note_outlook(s, &group);
     match group["id"].as_str() {
         Some(id) if wait.wait => {
             let id = id.to_owned();
@@ -114,6 +115,13 @@ pub async fn finish(s: &Session, group: Value, wait: &wait::Wait) -> Result<Exit
             print(s, &group);
             Ok(Exit::Ok)
         }
+    }
+}
+
+/// What a submit, or its dry run, warns of.
+pub fn note_outlook(s: &Session, answer: &Value) {
+    if let Some(hint) = answer["outlook"]["hint"].as_str() {
+        s.out.note(hint);
     }
 }
 

@@ -34,10 +34,12 @@ pub enum Kind {
     VoiceClone,
     /// Translated subtitles, to be corrected before the video is translated.
     Proofread,
+    /// The video spoken with the subtitles of a proofread: a translation like any other from then on.
+    ProofreadVideo,
 }
 
 impl Kind {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Video,
         Self::VideoAgent,
         Self::Translation,
@@ -48,6 +50,7 @@ impl Kind {
         Self::Avatar,
         Self::VoiceClone,
         Self::Proofread,
+        Self::ProofreadVideo,
     ];
 
     pub fn name(self) -> &'static str {
@@ -62,6 +65,7 @@ impl Kind {
             Self::Avatar => "avatar",
             Self::VoiceClone => "voice_clone",
             Self::Proofread => "proofread",
+            Self::ProofreadVideo => "proofread_video",
         }
     }
 
@@ -77,9 +81,14 @@ impl Kind {
             Self::VoiceClone => 2 * MINUTE,
             Self::Video | Self::Template | Self::BackgroundRemoval | Self::Avatar => 5 * MINUTE,
             Self::Lipsync | Self::Proofread => 10 * MINUTE,
-            Self::Translation | Self::AiClipping => 15 * MINUTE,
+            Self::Translation | Self::ProofreadVideo | Self::AiClipping => 15 * MINUTE,
             Self::VideoAgent => 30 * MINUTE,
         }
+    }
+
+    /// Whether upstream makes a translation of it, however it began.
+    pub fn is_translation(self) -> bool {
+        matches!(self, Self::Translation | Self::ProofreadVideo)
     }
 
     /// Whether a file is what it is for. The others end with a thing that upstream keeps under the
@@ -253,7 +262,7 @@ impl Output {
         match kind {
             Kind::Video | Kind::VideoAgent | Kind::Template | Kind::Lipsync => self.video_url.is_some(),
             // It may be made as sound alone.
-            Kind::Translation => self.video_url.is_some() || self.audio_url.is_some(),
+            Kind::Translation | Kind::ProofreadVideo => self.video_url.is_some() || self.audio_url.is_some(),
             Kind::AiClipping => !self.clips.is_empty(),
             Kind::BackgroundRemoval => !self.layers.is_empty(),
             Kind::Avatar | Kind::VoiceClone | Kind::Proofread => false,

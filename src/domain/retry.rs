@@ -1,5 +1,7 @@
 //! When to try again, and when to ask. Pure schedules; jitter comes in as a factor around 1.
 
+use std::num::IntErrorKind;
+
 use super::time::{HOUR, MINUTE, Millis, SECOND};
 
 /// Attempts of a task whose trouble is ours (store down, bug), before it is a dead letter.
@@ -26,6 +28,8 @@ pub fn parse_retry_after(text: &str, now: Millis) -> Option<Millis> {
     let text = text.trim();
     match text.parse::<Millis>() {
         Ok(seconds) => Some(seconds.saturating_mul(SECOND)),
+        // More than a number can hold is still a wish to wait.
+        Err(e) if *e.kind() == IntErrorKind::PosOverflow => Some(Millis::MAX),
         Err(_) => http_date(text).map(|at| at.saturating_sub(now)),
     }
 }
@@ -60,6 +64,25 @@ mod tests {
         assert_eq!(submit_backoff(1, 1.0), 2_000);
         assert_eq!(submit_backoff(99, 1.0), 60_000);
         assert_eq!(backoff(i64::MIN, 1.0), 1_000);
+    }
+
+    #[test]
+    fn a_wish_to_wait_is_understood_however_long() {
+        let now = 784_111_777_000;
+        let wishes = [
+            ("120", Some(120_000)),
+            (" 0 ", Some(0)),
+            ("9223372036854775807", Some(Millis::MAX)),
+            ("9223372036854775808", Some(Millis::MAX)),
+            ("Sun, 06 Nov 1994 08:49:47 GMT", Some(10_000)),
+            ("Sun, 06 Nov 1994 08:49:27 GMT", Some(-10_000)),
+            ("soon", None),
+            ("1.5", None),
+            ("", None),
+        ];
+        for (text, pause) in wishes {
+            assert_eq!(parse_retry_after(text, now), pause, "{text}");
+        }
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! Signs what we send as Standard Webhooks say (specification 1.0.0): HMAC-SHA256 over id, time and
-//! body, in base64, one signature for each live signing secret.
+//! body, in base64, one signature for each live signing secret. And judges such a signature, as a
+//! receiver does.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
+use subtle::ConstantTimeEq;
 
-use super::time::{DAY, Millis};
+use super::time::{DAY, MINUTE, Millis, SECOND};
 
 /// How a secret is known for what it is.
 const PREFIX: &str = "whsec_";
@@ -16,6 +18,8 @@ pub const OVERLAP: Millis = DAY;
 pub const MAX_OVERLAP: Millis = 7 * DAY;
 /// Secrets of an endpoint that sign at once; of more, the oldest ends.
 pub const MAX_LIVE: usize = 3;
+/// A receiver takes no time that is further from its own, either way.
+pub const TOLERANCE: Millis = 5 * MINUTE;
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SigningSecret {
@@ -83,6 +87,28 @@ pub fn timestamp(at: Millis) -> String {
     at.div_euclid(1_000).to_string()
 }
 
+/// What a receiver with this secret makes of a delivery, or why it refuses it. `header` gives a
+/// header's value by lower-case name.
+pub fn verify<'h>(
+    secret: &SigningSecret,
+    header: impl Fn(&str) -> Option<&'h str>,
+    body: &[u8],
+    now: Millis,
+) -> Result<(), &'static str> {
+    let all = (header("webhook-id"), header("webhook-timestamp"), header("webhook-signature"));
+    let (Some(id), Some(at), Some(signatures)) = all else { return Err("a header is missing") };
+    let at = at.parse::<i64>().map_err(|_| "the time is no number")?.saturating_mul(SECOND);
+    if now.abs_diff(at) > TOLERANCE.unsigned_abs() {
+        return Err("the time is too far from now");
+    }
+    let expected = mac(&secret.key(), id, at, body);
+    let right = |one: &str| {
+        let claimed = one.strip_prefix("v1,").and_then(|text| STANDARD.decode(text).ok());
+        claimed.is_some_and(|claimed| expected.ct_eq(&claimed).into())
+    };
+    if signatures.split(' ').any(right) { Ok(()) } else { Err("no signature is made with this secret") }
+}
+
 fn mac(key: &[u8], id: &str, at: Millis, body: &[u8]) -> [u8; 32] {
     // HMAC takes a key of any length; the error type exists only for other MACs.
     let mut mac =
@@ -110,6 +136,43 @@ mod tests {
         let secrets = [secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")];
         let signed = sign(&secrets, "msg_p5jXN8AQM9LWM0D4loKWxJek", NOW, br#"{"test": 2432232314}"#);
         assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+
+    #[test]
+    fn a_receiver_takes_what_is_signed_and_nothing_else() {
+        let (old, new) = (secret("whsec_QQ=="), secret("whsec_Qg=="));
+        let signed = sign(&[old.clone(), new.clone()], "evt_1", NOW, b"body");
+        let judge = |with: &SigningSecret, [id, at, signed]: [&str; 3], body: &[u8], now| {
+            let headers = [("webhook-id", id), ("webhook-timestamp", at), ("webhook-signature", signed)];
+            let header = |name: &str| {
+                headers.into_iter().find(|(n, value)| *n == name && !value.is_empty()).map(|(_, value)| value)
+            };
+            verify(with, header, body, now).err()
+        };
+        let at = timestamp(NOW);
+        let right = ["evt_1", &at, &signed];
+        assert_eq!(judge(&old, right, b"body", NOW), None);
+        assert_eq!(judge(&new, right, b"body", NOW), None, "either, while both are live");
+        let unsigned = Some("no signature is made with this secret");
+        assert_eq!(judge(&secret("whsec_Qw=="), right, b"body", NOW), unsigned);
+        assert_eq!(judge(&new, right, b"bodY", NOW), unsigned);
+        assert_eq!(judge(&new, ["evt_2", &at, &signed], b"body", NOW), unsigned);
+        assert_eq!(judge(&new, ["evt_1", &timestamp(NOW + 1_000), &signed], b"body", NOW), unsigned);
+        for bad in ["v1", "v1,", "v1,!", "v2,QQ==", &signed.replace("v1", "v1a")] {
+            assert_eq!(judge(&new, ["evt_1", &at, bad], b"body", NOW), unsigned, "{bad}");
+        }
+        let missing = Some("a header is missing");
+        for nth in 0..3 {
+            let mut headers = right;
+            headers[nth] = "";
+            assert_eq!(judge(&new, headers, b"body", NOW), missing);
+        }
+        assert_eq!(judge(&new, ["evt_1", "now", &signed], b"body", NOW), Some("the time is no number"));
+        let far = Some("the time is too far from now");
+        for (off, judged) in [(0, None), (TOLERANCE, None), (TOLERANCE + 1, far)] {
+            assert_eq!(judge(&new, right, b"body", NOW + off), judged);
+            assert_eq!(judge(&new, right, b"body", NOW - off), judged);
+        }
     }
 
     #[test]

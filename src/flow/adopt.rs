@@ -112,6 +112,9 @@ pub(super) fn nameless(tx: &mut Tx, kind: Kind) -> Result<Vec<Millis>> {
             [State::Submitting, State::Unknown, State::Processing].map(|state| (Kind::VideoAgent, state)),
         );
     }
+    if kind == Kind::Translation {
+        asked.extend([State::Submitting, State::Unknown].map(|state| (Kind::ProofreadVideo, state)));
+    }
     let mut begun = vec![];
     for (kind, state) in asked {
         let filter = job::Filter { kind: Some(kind), state: Some(state), ..job::Filter::default() };

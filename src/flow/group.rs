@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 use super::submit::{begin, first_state, remember};
 use super::{Key, Loaded, NewJob, Polls, Slot, Stamp, Submitted, find_first, find_learned, publish};
 use crate::domain::event::{Event, GROUP_FINISHED};
-use crate::domain::group::{Counts, Group, group_json};
+use crate::domain::group::{Counts, Group, Outlook, group_json};
+use crate::domain::history::{Learned, Usual};
 use crate::domain::ids;
 use crate::domain::job::{FoundBy, Job, Kind, State};
 use crate::domain::step::Input;
 use crate::domain::time::Millis;
-use crate::store::{Result, Tx, group, job};
+use crate::store::{Result, Tx, group, job, upstream_limit};
 
 /// A group to be; every job of it was checked by whoever made it.
 #[derive(Debug, Clone)]
@@ -54,7 +55,9 @@ fn submit_answering(
     let jobs: Vec<Job> = new.jobs.iter().enumerate().map(in_group).collect();
     let mut counts = Counts::default();
     jobs.iter().for_each(|job| counts.add(job.state, 1));
-    let answer = answer(group_json(&made, &counts)).to_string();
+    let mut shown = group_json(&made, &counts);
+    shown["outlook"] = outlook(tx, &new.jobs, &learned, stamp.now)?.json();
+    let answer = answer(shown).to_string();
     if let Some(first) = remember(tx, key, &made.id, &answer, stamp)? {
         return Ok(first);
     }
@@ -63,6 +66,16 @@ fn submit_answering(
         jobs.iter().zip(&new.jobs).map(|(job, new)| (job, &*new.request)).collect();
     begin(tx, &requests, stamp)?;
     Ok(Submitted::New { id: made.id, answer })
+}
+
+/// What to expect of jobs that are submitted now.
+pub fn outlook(tx: &mut Tx, jobs: &[NewJob], learned: &Learned, now: Millis) -> Result<Outlook> {
+    let usual = |job: &NewJob| learned.get(job.kind.name()).copied().unwrap_or(Usual::of_kind(job.kind));
+    let usual: Vec<Usual> = jobs.iter().map(usual).collect();
+    let queued = job::count_open(tx)?.into_iter().find(|(state, _)| *state == State::Queued);
+    let deadline_at = jobs.iter().map(|job| job.deadline_at).min().unwrap_or(now);
+    let slots = upstream_limit::get(tx)?.slots;
+    Ok(Outlook::of(&usual, queued.map_or(0, |(_, n)| n), slots, deadline_at.saturating_sub(now)))
 }
 
 /// Takes jobs that ended off their groups, in the order of the groups. Of the last job of a group, the

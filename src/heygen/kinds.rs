@@ -87,6 +87,10 @@ pub fn route(kind: Kind) -> Route {
             events: &["proofread_creation"],
             ..TRANSLATION
         },
+        // What comes of it is a translation (docs/heygen.md, Creating).
+        Kind::ProofreadVideo => {
+            Route { create: "/v3/video-translations/proofreads/{proofread_id}/generate", ..TRANSLATION }
+        }
         // No event of its own is known (docs/heygen.md, Events): only its callback tells of its end.
         Kind::Lipsync => Route {
             create: "/v3/lipsyncs",
@@ -271,6 +275,7 @@ pub fn example(kind: Kind) -> Value {
         Kind::Proofread => {
             json!({"title": "Talk", "video": video(), "output_languages": ["Spanish (Spain)"]})
         }
+        Kind::ProofreadVideo => json!({"proofread_id": "prf_1", "captions": true}),
     }
 }
 

@@ -141,6 +141,9 @@ const PROOFREAD: &[Rule] = &[
     Needs("title", ANY_TEXT),
 ];
 
+/// How `captions` is written is not documented, so it is let through.
+const PROOFREAD_VIDEO: &[Rule] = &[May("translate_audio_only", Switch)];
+
 const LIPSYNC: &[Rule] = &[Needs("video", LINK), Needs("audio", LINK), MODE, DYNAMIC_DURATION];
 
 const AI_CLIPPING: &[Rule] = &[
@@ -182,6 +185,7 @@ pub fn of(kind: Kind) -> &'static [Rule] {
         Kind::Avatar => AVATAR,
         Kind::VoiceClone => VOICE_CLONE,
         Kind::Proofread => PROOFREAD,
+        Kind::ProofreadVideo => PROOFREAD_VIDEO,
     }
 }
 

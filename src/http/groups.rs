@@ -74,7 +74,12 @@ fn taken_in(http: &Http, made: &Submitted, kinds: &[JobKind]) {
 }
 
 async fn show_dry(http: &Http, new: &NewGroup) -> Result<Value> {
-    let limit = http.db.read(upstream_limit::get).await?;
+    let (asked, now) = (new.clone(), http.clock.now());
+    let read = move |tx: &mut Tx| {
+        let learned = flow::find_learned(tx)?;
+        Ok((upstream_limit::get(tx)?, flow::outlook(tx, &asked.jobs, &learned, now)?))
+    };
+    let (limit, outlook) = http.db.read(read).await?;
     let first = match new.jobs.first() {
         Some(job) => input::dry_run(http, job).await?,
         None => Value::Null,
@@ -84,6 +89,7 @@ async fn show_dry(http: &Http, new: &NewGroup) -> Result<Value> {
         // HeyGen tells the price of nothing before it has made it.
         "cost": null,
         "balance": balance_json(&limit),
+        "outlook": outlook.json(),
         "first": first,
     }))
 }

@@ -1,6 +1,6 @@
 //! Sends what is due to one target: an endpoint, or a place jobs name. One run holds one target and
 //! sends it several deliveries at once, each on its own; so a target that hangs holds up no other,
-//! and one delivery no next one.
+//! and one delivery no next one. What came of some is written while more are sent.
 //!
 //! A target nobody answers at is left alone for a while: its own task is what waits, and the attempts
 //! of that task are the breaker's memory. Then it is tried with one delivery before there are more.
@@ -11,6 +11,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method};
 use tokio::task::{JoinError, JoinSet};
 
@@ -28,8 +30,11 @@ use crate::flow::{self, Stamp};
 use crate::net::{self, Call};
 use crate::store::{self, Tx, delivery, endpoint, task};
 
-/// Deliveries of one target that are under way at once.
+/// Deliveries of one target that are sent at once.
 const AT_ONCE: usize = 8;
+/// Of which it is not on disk yet what came of them, those being sent included: after a crash, so many
+/// may be sent again.
+const UNRECORDED: usize = 32;
 /// The whole exchange.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// Of an answer's body no more is read.
@@ -53,7 +58,7 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
         return work.conclude(End::of(task, Outcome::Dead { cause, why })).await;
     };
     let begun_at = work.clock.now();
-    let mut run = Run {
+    let run = Run {
         work,
         task,
         target,
@@ -62,13 +67,15 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
         closed: false,
         sending: JoinSet::new(),
         under_way: HashSet::new(),
+        ended: Ended::default(),
+        recording: None,
+        is_ending: false,
         taken: 0,
         slow: 0,
         after: None,
         why: String::new(),
     };
-    run.send_all().await?;
-    run.end().await
+    run.send_all().await
 }
 
 /// A delivery that was given up and is wanted after all goes the way of all others.
@@ -98,7 +105,35 @@ struct Tried {
 }
 
 /// A delivery as an attempt left it, and for what it was given up, if it was.
-type Ended = (Delivery, Option<(Cause, String)>);
+type Record = (Delivery, Option<(Cause, String)>);
+
+/// Attempts that have ended and are to be recorded together.
+#[derive(Default)]
+struct Ended {
+    records: Vec<Record>,
+    taken: bool,
+    wants_no_more: Option<&'static str>,
+}
+
+/// What a record of attempts found.
+enum Found {
+    /// The lease was lost, and nothing is written.
+    Lost,
+    /// More is to be sent, or the endpoint to be disabled.
+    GoOn { overdue: bool },
+    /// The task is settled.
+    Over,
+}
+
+/// How a run leaves its task.
+struct Leave {
+    /// It would send what is due by now.
+    may_go_on: bool,
+    /// What waits for the target waits on.
+    closed: bool,
+    /// Nobody is there, or wants to be left alone.
+    put_off: Option<Outcome>,
+}
 
 struct Run<'a> {
     work: &'a Work,
@@ -109,7 +144,12 @@ struct Run<'a> {
     /// Nothing may be sent to it any more.
     closed: bool,
     sending: JoinSet<Tried>,
+    /// Those being sent, and those of which it is not on disk yet how it went.
     under_way: HashSet<String>,
+    ended: Ended,
+    recording: Option<BoxFuture<'static, store::Result<(Found, Vec<String>, Option<&'static str>)>>>,
+    /// What is being recorded settles the task, too.
+    is_ending: bool,
     taken: usize,
     /// Since the last that was taken: those that found nobody there, or too much to do.
     slow: usize,
@@ -119,13 +159,16 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn send_all(&mut self) -> store::Result<()> {
+    async fn send_all(mut self) -> store::Result<()> {
         let clock = self.work.clock.clone();
         loop {
             // Armed before looking: what happens in between rings it.
             let mut bell = self.work.db.bell.arm();
             if self.room() > 0 {
                 self.begin().await?;
+            }
+            if self.recording.is_none() && (self.sending.is_empty() || !self.ended.records.is_empty()) {
+                self.record();
             }
             let has_room = self.room() > 0;
             let news = async {
@@ -138,10 +181,10 @@ impl Run<'_> {
             };
             tokio::select! {
                 biased;
-                done = self.sending.join_next() => match done {
-                    Some(done) => self.take(done).await?,
-                    None => return Ok(()),
+                recorded = written(&mut self.recording) => if self.recorded(recorded?).await? {
+                    return Ok(());
                 },
+                Some(done) = self.sending.join_next() => self.take(done)?,
                 () = news => {}
             }
         }
@@ -150,46 +193,43 @@ impl Run<'_> {
     /// How many more may be under way.
     fn room(&self) -> usize {
         let time_is_up = self.work.clock.now() >= self.begun_at + BEGIN_FOR;
-        if self.closed || time_is_up || self.after.is_some() || self.slow >= NOBODY_THERE {
+        let left_alone = self.after.is_some() || self.slow >= NOBODY_THERE;
+        if self.closed || self.is_ending || time_is_up || left_alone {
             return 0;
         }
         let probing = self.task.attempt > 1 && self.taken == 0;
-        (if probing { 1 } else { AT_ONCE }).saturating_sub(self.sending.len())
+        let at_once = if probing { 1 } else { AT_ONCE };
+        at_once.saturating_sub(self.sending.len()).min(UNRECORDED.saturating_sub(self.under_way.len()))
     }
 
     /// Looks for what is due and begins to send as much of it as there is room for.
     async fn begin(&mut self) -> store::Result<()> {
-        let (target, now) = (self.target.clone(), self.work.clock.now());
-        // Those under way are still due.
-        let most = i64::try_from(AT_ONCE + self.under_way.len()).unwrap_or(1);
-        let configured = self.work.webhook_secrets.clone();
-        let seen = self.work.db.read(move |tx| look(tx, &target, now, most, &configured)).await?;
-        let Look { endpoint, parcels, closed } = seen;
+        let (target, now, room) = (self.target.clone(), self.work.clock.now(), self.room());
+        let (under_way, configured) = (self.under_way.clone(), self.work.webhook_secrets.clone());
+        let look = move |tx: &mut Tx| look(tx, &target, now, room, &under_way, &configured);
+        let Look { endpoint, parcels, closed } = self.work.db.read(look).await?;
         self.endpoint = endpoint;
         self.closed = closed;
-        let room = self.room();
-        let fresh = parcels.into_iter().filter(|p| !self.under_way.contains(&p.delivery.id));
-        for parcel in fresh.take(room).collect::<Vec<_>>() {
+        for parcel in parcels {
             self.under_way.insert(parcel.delivery.id.clone());
             self.sending.spawn(send(self.work.clone(), parcel));
         }
         Ok(())
     }
 
-    /// Records this one and all others that have ended by now.
-    async fn take(&mut self, done: Result<Tried, JoinError>) -> store::Result<()> {
-        let mut ended = vec![done];
-        ended.extend(std::iter::from_fn(|| self.sending.try_join_next()));
-        let (m, now) = (self.work.metrics.clone(), self.work.clock.now());
-        let (mut records, mut disable_for, mut taken) = (vec![], None, 0);
-        for done in ended {
+    /// Takes this one in and all others that have ended by now.
+    fn take(&mut self, done: Result<Tried, JoinError>) -> store::Result<()> {
+        let mut all = vec![done];
+        all.extend(std::iter::from_fn(|| self.sending.try_join_next()));
+        let (m, now) = (&self.work.metrics, self.work.clock.now());
+        for done in all {
             let Tried { mut delivery, attempt, meaning, wants_no_more, cause } =
                 done.map_err(|e| store::Error::Bug(format!("an attempt ended badly: {e}")))?;
-            self.under_way.remove(&delivery.id);
             m.count(&m.delivery_attempts, meaning.name());
             match &meaning {
                 Meaning::Taken => {
-                    (taken, self.slow) = (taken + 1, 0);
+                    self.taken += 1;
+                    (self.ended.taken, self.slow) = (true, 0);
                     m.told(delivery.created_at, now);
                 }
                 Meaning::Slow { after } => {
@@ -199,78 +239,70 @@ impl Run<'_> {
                 }
                 _ => {}
             }
-            disable_for = disable_for.or(wants_no_more);
+            self.ended.wants_no_more = self.ended.wants_no_more.or(wants_no_more);
             let given_up = delivery.take(attempt, &meaning, self.work.jitter(), now);
             if let Some(why) = &given_up {
                 let (id, target) = (&delivery.id, self.target.name());
                 tracing::warn!(delivery_id = %id, target, event_type = %delivery.event_type, why, "delivery given up");
             }
-            records.push((delivery, given_up.map(|why| (cause, why))));
-        }
-        self.taken += taken;
-        let overdue = self.record(records, taken > 0, now).await?;
-        let long = || format!("every attempt failed for {} days", DISABLE_AFTER / DAY);
-        if let Some(why) = disable_for.map(str::to_owned).or(overdue.then(long)) {
-            self.disable(&why).await?;
+            self.ended.records.push((delivery, given_up.map(|why| (cause, why))));
         }
         Ok(())
     }
 
-    /// What became of some deliveries, and of their endpoint by it. Whether it has failed for too long.
-    async fn record(&mut self, records: Vec<Ended>, taken: bool, now: Millis) -> store::Result<bool> {
-        let (task, target, stamp) = (self.task.clone(), self.target.clone(), self.work.stamp());
-        let is_news = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_news(taken, now));
-        let is_test = matches!(target, Target::Test(_));
+    /// Begins to write what became of those that have ended; and when no other is being sent, and nothing
+    /// more is due, how the task is left.
+    fn record(&mut self) {
+        let Ended { records, taken, wants_no_more } = std::mem::take(&mut self.ended);
+        let leave = (self.sending.is_empty() && wants_no_more.is_none()).then(|| self.leave());
+        self.is_ending = leave.is_some();
+        let (work, stamp, lease_until) = (self.work.clone(), self.work.stamp(), self.task.lease_until);
+        let (task, target) = (self.task.clone(), self.target.clone());
+        let is_news = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_news(taken, stamp.now));
+        let ids: Vec<String> = records.iter().map(|(delivery, _)| delivery.id.clone()).collect();
         let write = move |tx: &mut Tx| {
-            if !task::is_held(tx, &task)? {
-                return Ok(None);
-            }
-            let id = target.endpoint_id();
-            let (mut overdue, mut dead) = (false, vec![]);
-            if records.iter().any(|(_, given_up)| given_up.is_some()) {
-                // Somebody may be told of it, and who publishes goes before endpoints.
-                endpoint::lock_publishing(tx)?;
-            }
-            // The endpoint before its deliveries, as everywhere.
-            if let Some(mut found) =
-                id.filter(|_| is_news || is_test).map(|id| endpoint::lock(tx, id)).transpose()?.flatten()
-            {
-                match (is_test, taken) {
-                    (false, taken) => overdue = found.fared(taken, now),
-                    (true, true) => {
-                        found.details.tested_at = Some(now);
-                        // It is there again, so what was put off need not wait.
-                        task::apply(tx, &found.id, TaskOp::Hasten(TaskKind::Deliver, now))?;
-                    }
-                    (true, false) => {}
+            if !records.is_empty() {
+                if !task::is_held(tx, &task)? {
+                    return Ok(Found::Lost);
                 }
-                endpoint::put(tx, &found)?;
-            }
-            let is_gone = id.map(|id| endpoint::find(tx, id)).transpose()?.is_some_and(|e| e.is_none());
-            for (delivery, given_up) in &records {
-                let mut delivery = delivery.clone();
-                if is_gone && delivery.due_at.take().is_some() {
-                    delivery.dead_at = Some(now);
-                }
-                delivery::put(tx, &delivery)?;
-                if let Some((cause, why)) = given_up.as_ref().filter(|_| !is_test && !is_gone) {
-                    let attempt = delivery.attempt;
-                    task::bury(tx, TaskKind::Deliver, &delivery.id, attempt, (cause, why), now)?;
-                    // To tell of the end of what tells of ends would never end.
-                    dead.extend((delivery.event_type != DEAD_LETTER_ADDED).then(|| cause.clone()));
+                if put(tx, &target, &records, (is_news, taken), &stamp)? {
+                    return Ok(Found::GoOn { overdue: true });
                 }
             }
-            flow::tell_dead(tx, &dead, &stamp)?;
-            Ok(Some(overdue))
+            leave.as_ref().map_or(Ok(Found::GoOn { overdue: false }), |leave| {
+                leave.settle(tx, &task, &target, stamp.now)
+            })
         };
-        let recorded = self.work.record(self.task.lease_until, write).await?;
-        self.work.fail.at(Point::RunStored).await;
-        let Some(overdue) = recorded else {
-            self.work.metrics.stale_finishes.inc();
-            self.closed = true;
-            return Ok(false);
+        let written = async move {
+            let found = work.record(lease_until, write).await?;
+            work.fail.at(Point::RunStored).await;
+            Ok((found, ids, wants_no_more))
         };
-        Ok(overdue)
+        self.recording = Some(written.boxed());
+    }
+
+    /// Whether the run is over by it.
+    async fn recorded(
+        &mut self,
+        (found, ids, wants_no_more): (Found, Vec<String>, Option<&'static str>),
+    ) -> store::Result<bool> {
+        (self.recording, self.is_ending) = (None, false);
+        for id in ids {
+            self.under_way.remove(&id);
+        }
+        let overdue = match found {
+            Found::Lost => {
+                self.work.metrics.stale_finishes.inc();
+                return Ok(true);
+            }
+            Found::Over => return Ok(true),
+            Found::GoOn { overdue } => overdue,
+        };
+        let long = || format!("every attempt failed for {} days", DISABLE_AFTER / DAY);
+        if let Some(why) = wants_no_more.map(str::to_owned).or(overdue.then(long)) {
+            self.disable(&why).await?;
+        }
+        Ok(false)
     }
 
     async fn disable(&mut self, why: &str) -> store::Result<()> {
@@ -284,34 +316,92 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The task is gone, or due when the next delivery is; or later, when nobody is there.
-    async fn end(self) -> store::Result<()> {
-        let now = self.work.clock.now();
+    fn leave(&self) -> Leave {
         let nobody_there = self.slow >= NOBODY_THERE || (self.slow > 0 && self.taken == 0);
         let left_alone = !self.closed && (nobody_there || self.after.is_some());
         let times = if self.taken == 0 { self.task.attempt } else { 1 };
         let pause = breaker_pause(times, self.after, self.work.jitter());
-        let Self { work, task, target, closed, why, .. } = self;
-        let lease_until = task.lease_until;
-        let write = move |tx: &mut Tx| {
-            // From here to the commit nobody can make something due and find the task still there.
-            if !task::hold(tx, &task)? {
-                return Ok(false);
+        let at = self.work.clock.now() + pause;
+        let put_off = left_alone.then(|| Outcome::Retry { at, why: self.why.clone() });
+        Leave { may_go_on: self.room() > 0, closed: self.closed, put_off }
+    }
+}
+
+/// Waits for what is being written; for ever when nothing is.
+async fn written<T>(recording: &mut Option<BoxFuture<'static, T>>) -> T {
+    match recording {
+        Some(recording) => recording.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What became of some deliveries, and of their endpoint by it. Whether it has failed for too long.
+fn put(
+    tx: &mut Tx,
+    target: &Target,
+    records: &[Record],
+    (is_news, taken): (bool, bool),
+    stamp: &Stamp,
+) -> store::Result<bool> {
+    let (is_test, now) = (matches!(target, Target::Test(_)), stamp.now);
+    let id = target.endpoint_id();
+    let (mut overdue, mut dead) = (false, vec![]);
+    if records.iter().any(|(_, given_up)| given_up.is_some()) {
+        // Somebody may be told of it, and who publishes goes before endpoints.
+        endpoint::lock_publishing(tx)?;
+    }
+    // The endpoint before its deliveries, as everywhere.
+    if let Some(mut found) =
+        id.filter(|_| is_news || is_test).map(|id| endpoint::lock(tx, id)).transpose()?.flatten()
+    {
+        match (is_test, taken) {
+            (false, taken) => overdue = found.fared(taken, now),
+            (true, true) => {
+                found.details.tested_at = Some(now);
+                // It is there again, so what was put off need not wait.
+                task::apply(tx, &found.id, TaskOp::Hasten(TaskKind::Deliver, now))?;
             }
-            let next = delivery::next_due(tx, &target)?.filter(|_| !closed);
-            if left_alone && next.is_some() {
-                return task::settle(tx, &task, &Outcome::Retry { at: now + pause, why: why.clone() }, now);
-            }
-            task::settle(tx, &task, &Outcome::Done, now)?;
-            if let Some(next) = next {
-                task::wake(tx, TaskKind::Deliver, &[&task.subject], next)?;
-            }
-            Ok(true)
-        };
-        if !work.record(lease_until, write).await? {
-            work.metrics.stale_finishes.inc();
+            (true, false) => {}
         }
-        Ok(())
+        endpoint::put(tx, &found)?;
+    }
+    let is_gone = id.map(|id| endpoint::find(tx, id)).transpose()?.is_some_and(|e| e.is_none());
+    for (delivery, given_up) in records {
+        let mut delivery = delivery.clone();
+        if is_gone && delivery.due_at.take().is_some() {
+            delivery.dead_at = Some(now);
+        }
+        delivery::put(tx, &delivery)?;
+        if let Some((cause, why)) = given_up.as_ref().filter(|_| !is_test && !is_gone) {
+            task::bury(tx, TaskKind::Deliver, &delivery.id, delivery.attempt, (cause, why), now)?;
+            // To tell of the end of what tells of ends would never end.
+            dead.extend((delivery.event_type != DEAD_LETTER_ADDED).then(|| cause.clone()));
+        }
+    }
+    flow::tell_dead(tx, &dead, stamp)?;
+    Ok(overdue)
+}
+
+impl Leave {
+    /// The task is gone, or due when the next delivery is; or later, when nobody is there.
+    fn settle(&self, tx: &mut Tx, task: &Claimed, target: &Target, now: Millis) -> store::Result<Found> {
+        // From here to the commit nobody can make something due and find the task still there.
+        if !task::hold(tx, task)? {
+            return Ok(Found::Lost);
+        }
+        let next = delivery::next_due(tx, target)?.filter(|_| !self.closed);
+        if self.may_go_on && next.is_some_and(|at| at <= now) {
+            return Ok(Found::GoOn { overdue: false });
+        }
+        if let Some(outcome) = self.put_off.as_ref().filter(|_| next.is_some()) {
+            task::settle(tx, task, outcome, now)?;
+            return Ok(Found::Over);
+        }
+        task::settle(tx, task, &Outcome::Done, now)?;
+        if let Some(next) = next {
+            task::wake(tx, TaskKind::Deliver, &[&task.subject], next)?;
+        }
+        Ok(Found::Over)
     }
 }
 

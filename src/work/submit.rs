@@ -5,7 +5,7 @@
 //! only while it surely does. A crash at any line leaves a state from which the next owner goes on here.
 
 use super::{End, Lesson, Work};
-use crate::domain::job::{Job, Kind};
+use crate::domain::job::Job;
 use crate::domain::limit::Answer;
 use crate::domain::pause::Reason;
 use crate::domain::retry::submit_backoff;
@@ -197,7 +197,7 @@ async fn search(work: &Work, job: &Job) -> Result<Option<Created>, Fault> {
 /// The lists of translations echo the callback id; those of videos do not, and a title alone could
 /// be another's, so videos are confirmed by the event log only.
 async fn search_list(work: &Work, job: &Job) -> Result<Option<Created>, Fault> {
-    let list = kinds::route(job.kind).list.filter(|_| job.kind == Kind::Translation);
+    let list = kinds::route(job.kind).list.filter(|_| job.kind.is_translation());
     let Some(list) = list else { return Ok(None) };
     let mut token = None;
     for _ in 0..SEARCH_PAGES {

@@ -336,6 +336,11 @@ async fn a_dry_run_counts_and_keeps_nothing(fresh: &Fresh) {
     assert_eq!((&dry["jobs"], &dry["cost"]), (&json!(2), &Value::Null));
     assert_eq!(dry["first"]["body"]["script"], "Hello N0.");
     assert_eq!((&dry["first"]["method"], &dry["first"]["path"]), (&json!("POST"), &json!("/v3/videos")));
+    assert_eq!(dry["outlook"]["hint"], Value::Null);
+    let mut soon = sheet(&["a", "b"]);
+    soon["template"]["deadline"] = json!(reelhook::domain::time::rfc3339(app.now() + 60_000));
+    let dry = app.post("/api/groups?dry_run=true", &soon).await.expect(200).json();
+    assert!(dry["outlook"]["hint"].as_str().unwrap().contains("a deadline is in 1 min"), "{dry}");
     nothing_was_made(&app).await;
     app.post("/api/groups?dry_run=true", &sheet(&["a", ""])).await.problem(422, "invalid_request");
 }

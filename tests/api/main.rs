@@ -31,6 +31,8 @@ mod queue;
 mod receive;
 mod requests;
 mod rotation;
+#[path = "../support/signed.rs"]
+mod signed;
 mod submit;
 mod tell;
 mod wishes;

@@ -30,7 +30,8 @@ pub async fn a_full_disk_is_survived() {
     let place = Path::new(&ground.database).with_file_name("disk");
     fs::create_dir(&place).unwrap();
     let setup = ground.setup();
-    let Some(program) = mounting(&place, &setup.program).await else {
+    let mount = format!("mount -t tmpfs -o size={SIZE} tmpfs '{}'", place.display());
+    let Some(program) = mounting(&mount, &place, &setup.program).await else {
         // Not through the test's own output, which is shown only when it fails.
         let _ = writeln!(
             std::io::stderr(),
@@ -97,12 +98,11 @@ pub async fn a_full_disk_is_survived() {
     server.kill().await;
 }
 
-/// What starts the program where only it sees a file system of its own at `place`, and stays the same
-/// process; none where this is not permitted.
-async fn mounting(place: &Path, program: &Path) -> Option<PathBuf> {
-    let mount = format!("mount -t tmpfs -o size={SIZE} tmpfs '{}'", place.display());
+/// What starts the program where only it sees what `mount` mounts, and stays the same process; none where
+/// this is not permitted. It is a script beside `place`.
+pub async fn mounting(mount: &str, place: &Path, program: &Path) -> Option<PathBuf> {
     for how in ["-m", "-Urm"] {
-        let tried = Command::new("unshare").args([how, "sh", "-c", &mount]).output().await;
+        let tried = Command::new("unshare").args([how, "sh", "-c", mount]).output().await;
         if tried.is_ok_and(|tried| tried.status.success()) {
             let script = place.with_extension("sh");
             let inside = format!("exec unshare {how} sh -c \"{mount} && exec \\\"\\$@\\\"\" sh");

@@ -67,7 +67,7 @@ impl Ground {
             .unwrap();
         let (sandbox, client) = (shared.sandbox.clone(), Client(shared.setup.client.clone()));
         let told = std::fs::File::create(directory.path().join("told.jsonl")).unwrap();
-        let application = Application::start(told).await;
+        let application = Application::start("127.0.0.1", told).await;
         Self { engine, sandbox, client, seed, database, application, shared, _directory: directory }
     }
 
@@ -99,7 +99,13 @@ impl Ground {
 
     /// Takes a job in; `words` are for the sandbox. Its id.
     pub async fn submit(&self, key: &str, words: &str) -> String {
-        let body = json!({"kind": "video_agent", "request": {"prompt": words}});
+        self.submit_with(key, words, json!({})).await
+    }
+
+    /// The same, with more to say of the job.
+    pub async fn submit_with(&self, key: &str, words: &str, mut body: Value) -> String {
+        body["kind"] = json!("video_agent");
+        body["request"] = json!({"prompt": words});
         let job = self.client.insist("POST", "/api/jobs", Some(key), Some(&body)).await;
         job["id"].as_str().unwrap().to_owned()
     }

@@ -6,16 +6,23 @@
 //! a time; restarts wait for readiness. `INJECTIONS` (20), `KILLS` (12) and `SEED` choose how many and
 //! which; `scripts/kill` runs the long form. With more than 20, dead nodes' leases are waited for, too.
 
+#[path = "../support/addresses.rs"]
+mod addresses;
 mod callers;
 mod disk;
 mod door;
 mod ground;
+mod guard;
 mod kills;
 mod nodes;
 mod oracle;
 mod outcomes;
 mod postgres;
+mod receivers;
+mod replays;
 mod server;
+#[path = "../support/signed.rs"]
+mod signed;
 mod told;
 
 /// Stamps out the promises, once per engine.
@@ -41,8 +48,13 @@ promises! {
     crate::outcomes::a_gap_is_healed as b09_a_gap_is_healed,
     crate::outcomes::upstream_trouble_is_ridden_out as b10_upstream_trouble_is_ridden_out,
     crate::door::forged_events_never_act as b07_forged_events_never_act,
+    crate::receivers::bad_ones_hurt_nobody as b11_bad_receivers_hurt_nobody,
+    crate::receivers::etiquette_is_kept as b12_etiquette_is_kept,
     crate::door::poison_harms_nobody as b13_poison_harms_nobody,
+    crate::replays::replays_are_safe as b14_replays_are_safe,
     crate::door::rotation_loses_nothing as b25_rotation_loses_nothing,
+    crate::receivers::rotation_loses_nothing as b25_outbound_rotation_loses_nothing,
+    crate::guard::nothing_inside_is_reached as b27_nothing_inside_is_reached,
     crate::door::drift_is_tolerated as b33_drift_is_tolerated,
     crate::callers::deploys_lose_nothing as b21_deploys_lose_nothing,
     crate::callers::one_key_one_effect as b34_one_key_one_effect,

@@ -256,7 +256,7 @@ async fn ends(ground: &Ground, jobs: &[String]) -> (usize, Vec<f64>) {
     (ended.iter().filter(|job| !has_ended(job)).count(), lags)
 }
 
-fn percentile(sorted: &[f64], percent: usize) -> f64 {
+pub fn percentile(sorted: &[f64], percent: usize) -> f64 {
     sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).copied().unwrap_or(0.0)
 }
 

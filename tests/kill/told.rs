@@ -1,32 +1,82 @@
-//! The application behind the server under test: it hears how jobs ended, outside of that process,
-//! and keeps what it heard on disk before it answers.
+//! The application behind the server under test: it hears at as many paths as a row wants, outside of that
+//! process, keeps what it heard on disk before it answers, and answers as the row says.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::routing::post;
-use http::StatusCode;
-use reelhook::clock::Clock;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use http::{HeaderMap, HeaderName, StatusCode, Uri};
+use reelhook::clock::{Clock, Millis};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::ground::PATIENCE;
 use crate::server::Client;
+use crate::signed;
 
-/// Ids and bodies of the events that told of each job's end.
-type Ends = HashMap<String, HashSet<(String, Bytes)>>;
+/// Where the ends of jobs are told.
+const ENDS: &str = "/ends";
+/// What an endless answer claims to be long, and the bytes it is made of.
+const ENDLESS: u64 = 1 << 30;
+const CHUNK: usize = 16 << 10;
+
+/// How one path answers one call.
+#[derive(Clone)]
+pub enum Manner {
+    Status(u16),
+    With(u16, HeaderName, String),
+    /// 200, after so long.
+    Late(Millis),
+    /// 200 and a gigabyte.
+    Endless,
+}
+
+#[derive(Clone)]
+pub struct Heard {
+    pub at: Millis,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Heard {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("JSON")
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        signed::header(&self.headers, name)
+    }
+
+    pub fn is_signed_with(&self, secret: &str) -> bool {
+        signed::signed_with(&self.headers, &self.body, secret) == 1
+    }
+}
+
+#[derive(Default)]
+struct Inner {
+    heard: HashMap<String, Vec<Heard>>,
+    manners: HashMap<String, VecDeque<Manner>>,
+    /// Ids and bodies of the events that told of each job's end.
+    ends: HashMap<String, HashSet<(String, Bytes)>>,
+    repeated: usize,
+}
 
 #[derive(Clone)]
 pub struct Application {
-    url: String,
-    inner: Arc<Mutex<(File, Ends, usize)>>,
-    /// Jobs of which an end was told.
+    /// Address and port.
+    pub authority: String,
+    ledger: Arc<Ledger>,
+    inner: Arc<Mutex<Inner>>,
+    /// Of endless answers: the most bytes one caller was ready for.
+    pub longest: Arc<AtomicU64>,
     count: watch::Sender<usize>,
 }
 
@@ -40,45 +90,156 @@ pub struct Told {
 }
 
 impl Application {
-    pub async fn start(ledger: File) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/", listener.local_addr().unwrap());
-        let inner = Arc::new(Mutex::new((ledger, Ends::new(), 0)));
-        let made = Self { url, inner, count: watch::Sender::new(0) };
-        let router = Router::new().route("/", post(hear)).with_state(made.clone());
+    /// At an address of this machine.
+    pub async fn start(ip: &str, ledger: File) -> Self {
+        let listener = TcpListener::bind((ip, 0)).await.unwrap();
+        let authority = listener.local_addr().unwrap().to_string();
+        let ledger =
+            Arc::new(Ledger { file: ledger, dirty: AtomicBool::new(false), syncing: Mutex::new(()) });
+        let made = Self {
+            authority,
+            ledger,
+            inner: Arc::default(),
+            longest: Arc::default(),
+            count: watch::Sender::new(0),
+        };
+        let router = Router::new().fallback(hear).with_state(made.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         made
     }
 
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.authority)
+    }
+
     /// Has itself told of the ends of jobs.
     pub async fn register(&self, client: &Client) {
-        let wishes = json!({"url": self.url, "events": ["job.completed", "job.failed", "job.canceled"]});
-        client.insist("POST", "/api/endpoints", None, Some(&wishes)).await;
+        self.add(client, ENDS, json!({"events": ["job.completed", "job.failed", "job.canceled"]})).await;
+    }
+
+    /// Adds an endpoint at one of its paths. The endpoint's id and its signing secret.
+    pub async fn add(&self, client: &Client, path: &str, wishes: Value) -> (String, String) {
+        add(client, &self.url(path), wishes).await
+    }
+
+    /// How a path answers its next calls, and all others as the last of them. Else it answers 200.
+    pub fn answer(&self, path: &str, manners: &[Manner]) {
+        let mut inner = self.inner.lock().unwrap();
+        inner.manners.insert(path.to_owned(), manners.iter().cloned().collect());
+    }
+
+    pub fn heard(&self, path: &str) -> Vec<Heard> {
+        self.inner.lock().unwrap().heard.get(path).cloned().unwrap_or_default()
+    }
+
+    /// Waits until what a path heard is as wanted. False when it is not within `PATIENCE`.
+    pub async fn until(&self, path: &str, wanted: impl Fn(&[Heard]) -> bool) -> bool {
+        self.wait_for(|inner| wanted(inner.heard.get(path).map_or(&[], Vec::as_slice))).await
+    }
+
+    /// The same, until it was called so often.
+    pub async fn hears(&self, path: &str, calls: usize) -> bool {
+        self.until(path, |heard| heard.len() >= calls).await
+    }
+
+    async fn wait_for(&self, is_so: impl Fn(&Inner) -> bool) -> bool {
+        let mut count = self.count.subscribe();
+        let so = count.wait_for(|_| is_so(&self.inner.lock().unwrap()));
+        Clock::real().within(PATIENCE, so).await.is_some()
     }
 
     /// Waits until the end of each of these jobs was told, then says how.
     pub async fn compare(&self, jobs: &[String]) -> Told {
-        let mut count = self.count.subscribe();
-        let all = count.wait_for(|told| *told >= jobs.len());
         // What is missing after that is counted as lost.
-        let _ = Clock::real().within(PATIENCE, all).await;
+        self.wait_for(|inner| inner.ends.len() >= jobs.len()).await;
         let inner = self.inner.lock().unwrap();
-        let (ends, repeated) = (&inner.1, inner.2);
-        let lost = jobs.iter().filter(|id| !ends.contains_key(*id)).count();
-        let different = ends.values().map(|told| told.len() - 1).sum();
-        Told { lost, different, repeated }
+        let lost = jobs.iter().filter(|id| !inner.ends.contains_key(*id)).count();
+        let different = inner.ends.values().map(|told| told.len() - 1).sum();
+        Told { lost, different, repeated: inner.repeated }
+    }
+
+    /// A gigabyte, counted as it is taken.
+    fn endless(&self) -> Response {
+        let longest = self.longest.clone();
+        let chunks = stream::unfold(0, move |sent| {
+            let longest = longest.clone();
+            async move {
+                longest.fetch_max(sent, Ordering::Relaxed);
+                let next = (sent < ENDLESS).then(|| Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; CHUNK])));
+                next.map(|chunk| (chunk, sent + CHUNK as u64))
+            }
+        });
+        ([("content-length", ENDLESS.to_string())], Body::from_stream(chunks)).into_response()
     }
 }
 
-async fn hear(State(app): State<Application>, body: Bytes) -> StatusCode {
-    let event: Value = serde_json::from_slice(&body).unwrap();
-    let text = |name: &str| event[name].as_str().unwrap().to_owned();
-    let mut inner = app.inner.lock().unwrap();
-    let (ledger, ends, repeated) = &mut *inner;
-    ledger.write_all(&[&body[..], b"\n"].concat()).and_then(|()| ledger.sync_data()).unwrap();
-    if !ends.entry(text("job_id")).or_default().insert((text("id"), body.clone())) {
-        *repeated += 1;
+/// Adds an endpoint at this address; its id and its signing secret.
+pub async fn add(client: &Client, url: &str, mut wishes: Value) -> (String, String) {
+    wishes["url"] = json!(url);
+    let made = client.insist("POST", "/api/endpoints", None, Some(&wishes)).await;
+    let text = |name: &str| made[name].as_str().unwrap().to_owned();
+    (text("id"), text("secret"))
+}
+
+async fn hear(State(app): State<Application>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    let (path, at) = (uri.path().to_owned(), Clock::real().now());
+    let line = json!({
+        "at": at,
+        "path": path,
+        "webhook_id": signed::header(&headers, "webhook-id"),
+        "body": String::from_utf8_lossy(&body),
+    });
+    app.ledger.append(&line);
+    let ledger = app.ledger.clone();
+    tokio::task::spawn_blocking(move || ledger.sync()).await.unwrap();
+    let manner = {
+        let mut inner = app.inner.lock().unwrap();
+        if path == ENDS {
+            let event: Value = serde_json::from_slice(&body).unwrap();
+            let text = |name: &str| event[name].as_str().unwrap().to_owned();
+            if !inner.ends.entry(text("job_id")).or_default().insert((text("id"), body.clone())) {
+                inner.repeated += 1;
+            }
+        }
+        let next = inner.manners.get_mut(&path).and_then(|manners| match manners.len() {
+            0 | 1 => manners.front().cloned(),
+            _ => manners.pop_front(),
+        });
+        inner.heard.entry(path).or_default().push(Heard { at, headers, body });
+        next
+    };
+    app.count.send_modify(|n| *n += 1);
+    let status = |code: u16| StatusCode::from_u16(code).unwrap();
+    match manner {
+        None => StatusCode::OK.into_response(),
+        Some(Manner::Status(code)) => status(code).into_response(),
+        Some(Manner::With(code, name, value)) => (status(code), [(name, value)]).into_response(),
+        Some(Manner::Late(by)) => {
+            Clock::real().sleep_until(at + by).await;
+            StatusCode::OK.into_response()
+        }
+        Some(Manner::Endless) => app.endless(),
     }
-    app.count.send_replace(ends.len());
-    StatusCode::OK
+}
+
+/// What was heard, one JSON object a line.
+struct Ledger {
+    file: File,
+    dirty: AtomicBool,
+    /// Held while syncing: who waits for it also waits for the sync that covers his own line.
+    syncing: Mutex<()>,
+}
+
+impl Ledger {
+    fn append(&self, line: &Value) {
+        (&self.file).write_all(format!("{line}\n").as_bytes()).unwrap();
+        self.dirty.store(true, Ordering::SeqCst);
+    }
+
+    fn sync(&self) {
+        let _turn = self.syncing.lock().unwrap();
+        if self.dirty.swap(false, Ordering::SeqCst) {
+            self.file.sync_data().unwrap();
+        }
+    }
 }

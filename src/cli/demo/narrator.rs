@@ -1,5 +1,6 @@
-//! Tells the demo: a line for what the sandbox does, a line for how each job ends, as they happen.
-//! It only listens; what it reads is the sandbox's ledger and reelhook's event log.
+//! Tells the demo: a line for what the sandbox does, for how each job ends, and for what the application
+//! makes of it, as they happen. It only listens; what it reads is the sandbox's ledger and reelhook's
+//! event log.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -10,9 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::Verdict;
 use super::play::Role;
+use super::receiver;
 use crate::cli::output::{terminal_width, wrapped};
 use crate::clock::{Clock, Millis};
+use crate::domain::job_json::has_ended;
 use crate::heygen::sandbox::{Entry, Fault, Sandbox, What};
 use crate::store::{Db, event};
 
@@ -20,6 +24,7 @@ const GREEN: &str = "32";
 const RED: &str = "31";
 const YELLOW: &str = "33";
 const BLUE: &str = "36";
+const MAGENTA: &str = "35";
 const DIM: &str = "2";
 const BOLD: &str = "1";
 
@@ -46,24 +51,6 @@ struct Known {
     /// The last event told.
     position: i64,
     webhooks: HashMap<String, u32>,
-}
-
-/// How one job ended, against how it should.
-pub struct Line {
-    pub name: &'static str,
-    pub state: String,
-    pub found_by: String,
-    pub charges: usize,
-    pub as_scripted: bool,
-}
-
-impl Line {
-    pub fn judge(role: &Role, job: &Value, charges: usize) -> Self {
-        let text = |name: &str| job[name].as_str().unwrap_or("-").to_owned();
-        let (state, found_by) = (text("state"), text("found_by"));
-        let as_scripted = state == role.state && found_by == role.found_by && charges == 1;
-        Self { name: role.name, state, found_by, charges, as_scripted }
-    }
 }
 
 impl Narrator {
@@ -116,31 +103,58 @@ impl Narrator {
         self.teller.line("reelhook", GREEN, "", "registered at HeyGen; its secret is kept");
     }
 
+    pub fn added(&self, receiver: &str) {
+        self.teller.line("app", MAGENTA, "", &format!("listens at {receiver}; its secret is kept"));
+    }
+
+    /// The application heard something, and this is what it made of it.
+    pub async fn told(&self, event: &Value, verdict: &receiver::Verdict) {
+        // What it heard of is told before.
+        self.settle().await;
+        let t = &self.teller;
+        let (event_type, data) = (event["type"].as_str().unwrap_or("-"), &event["data"]);
+        let (color, what) = match verdict {
+            // Told already; only of ends a line is worth it.
+            receiver::Verdict::Taken { .. } if !has_ended(data) => return,
+            receiver::Verdict::Taken { after_failure: false } => (MAGENTA, "signature right: took it"),
+            receiver::Verdict::Taken { after_failure: true } => (MAGENTA, "again, the same id: took it"),
+            receiver::Verdict::Known => (MAGENTA, "again, known by its id: dropped it"),
+            receiver::Verdict::Fails => (RED, "answered 500, as applications do"),
+            receiver::Verdict::Refused(why) => (RED, *why),
+        };
+        let name = data["callback_id"].as_str().unwrap_or_default();
+        t.line("app", color, name, &format!("{event_type}, {what}"));
+    }
+
     pub fn submitted(&self) {
         self.teller.line("reelhook", GREEN, "", "each was on disk before HeyGen heard of it");
     }
 
-    pub fn closing(&self, base: &str, lines: &[Line], as_scripted: bool) {
+    pub(super) fn closing(&self, base: &str, verdict: &Verdict) {
         let t = &self.teller;
-        say(&format!(
-            "\n  {}",
-            t.paint(BOLD, "job            ended       found by    charged   as scripted")
-        ));
-        for line in lines {
+        let head = "job          ended     found by  paid  submitted  rendered  heard   told  ok";
+        say(&format!("\n  {}", t.paint(BOLD, head)));
+        for line in &verdict.lines {
             let color = if line.state == "completed" { GREEN } else { YELLOW };
+            let [submitted, rendered, heard, told] =
+                line.times.map(|at| at.map_or("-".to_owned(), |at| t.since_start(at)));
             say(&format!(
-                "  {:<14} {} {:<11} {:<9} {}",
+                "  {:<12} {} {:<9} {:<5} {submitted:>9} {rendered:>9} {heard:>6} {told:>6}  {}",
                 line.name,
-                t.paint(color, &format!("{:<11}", line.state)),
+                t.paint(color, &format!("{:<9}", line.state)),
                 line.found_by,
                 format!("{}x", line.charges),
                 if line.as_scripted { t.paint(GREEN, "yes") } else { t.paint(RED, "NO") },
             ));
         }
-        say(&match as_scripted {
-            true => format!("\n  {}", t.paint(GREEN, "Every job ended once, and was paid for once.")),
-            false => format!("\n  {} See {base}/api/events.", t.paint(RED, "Something is not as scripted.")),
-        });
+        let end = if verdict.as_scripted {
+            let told = format!("{} events, each verified by its signature and taken once.", verdict.events);
+            let jobs = "Every job ended once, was paid for once, and your application was told:";
+            t.paint(GREEN, &wrapped(&format!("{jobs} {told}"), t.width, 2))
+        } else {
+            format!("{} See {base}/api/events.", t.paint(RED, "Something is not as scripted."))
+        };
+        say(&format!("\n  {end}"));
     }
 
     pub fn try_it(&self, base: &str, example: &str) {
@@ -155,6 +169,7 @@ impl Narrator {
                      \"avatar_id\":\"a\",\"script\":\"Hi\",\"title\":\"Mine\"}}}}'"
                 ),
             ),
+            ("what your application was told", format!("curl {base}/api/deliveries")),
             ("webhooks as they arrived", format!("curl {base}/api/receipts")),
             ("whether all is well", format!("curl {base}/api/doctor")),
         ] {
@@ -175,10 +190,14 @@ impl Teller {
     }
 
     fn line(&self, who: &str, color: &str, job: &str, what: &str) {
-        let ms = self.clock.now().saturating_sub(self.began);
-        let time = self.paint(DIM, &format!("{:>4}.{}s", ms / 1_000, ms % 1_000 / 100));
+        let time = self.paint(DIM, &format!("{:>7}", self.since_start(self.clock.now())));
         let what = wrapped(what, self.width, TEXT_AT);
         say(&format!("{time}  {}  {job:<13} {what}", self.paint(color, &format!("{who:<8}"))));
+    }
+
+    fn since_start(&self, at: Millis) -> String {
+        let ms = at.saturating_sub(self.began);
+        format!("{}.{}s", ms / 1_000, ms % 1_000 / 100)
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
@@ -241,6 +260,7 @@ impl Teller {
                 };
                 heygen(callback_id, BLUE, what);
             }
+            What::Ended { callback_id, .. } => heygen(callback_id, BLUE, "rendered"),
             What::Replayed { callback_id, .. } => {
                 heygen(callback_id, BLUE, "same key again: its first answer, no charge");
             }

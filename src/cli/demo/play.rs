@@ -13,6 +13,9 @@ pub struct Role {
     pub found_by: &'static str,
 }
 
+/// The name of the job whose end the receiver fails to take the first time.
+pub const RECEIVER_FAILS: &str = "app-fails";
+
 pub fn roles() -> Vec<Role> {
     let avatar = |title: &str| json!({"type": "avatar", "avatar_id": "Abigail_standing", "title": title, "script": "Hello from reelhook."});
     vec![
@@ -57,6 +60,14 @@ pub fn roles() -> Vec<Role> {
             kind: "video",
             request: avatar("Forged #forged"),
             story: "a stranger says it failed",
+            state: "completed",
+            found_by: "webhook",
+        },
+        Role {
+            name: RECEIVER_FAILS,
+            kind: "video",
+            request: avatar("Receiver fails"),
+            story: "your application fails to take the news",
             state: "completed",
             found_by: "webhook",
         },

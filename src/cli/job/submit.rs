@@ -228,6 +228,7 @@ async fn dry_run(s: &Session, path: Path<'_>, body: &Value) -> Result<Exit> {
             "{jobs} jobs, of which this is the first; what they cost HeyGen does not tell before"
         ));
     }
+    group::note_outlook(s, &would);
     s.out.note("nothing was sent");
     Ok(Exit::Ok)
 }

@@ -283,6 +283,7 @@ impl Sandbox {
             }),
             Kind::Translation => json!({ "video_translation_ids": ids }),
             Kind::Proofread => json!({ "proofread_ids": ids, "status": "processing" }),
+            Kind::ProofreadVideo => json!({ "video_translation_id": job.id, "status": "pending" }),
             Kind::Lipsync => json!({ "lipsync_id": job.id }),
             Kind::VoiceClone => json!({ "voice_clone_id": job.id }),
             Kind::Avatar => json!({ "avatar_group": null, "avatar_item": resource() }),

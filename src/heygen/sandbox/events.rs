@@ -127,7 +127,7 @@ impl Sandbox {
         };
         let url = link(File::Video);
         let data = match job.kind {
-            Kind::Translation => json!({
+            Kind::Translation | Kind::ProofreadVideo => json!({
                 "video_translate_id": job.id,
                 "url": url,
                 "output_language": job.language,
@@ -159,7 +159,7 @@ impl Sandbox {
     fn failure(&self, job: &Job) -> (String, Value) {
         let message = job.failure().map_or("The video could not be rendered.", |f| f.message);
         let data = match job.kind {
-            Kind::Translation => json!({
+            Kind::Translation | Kind::ProofreadVideo => json!({
                 "video_translate_id": job.id,
                 "message": message,
                 "output_language": job.language,

@@ -31,7 +31,8 @@ impl Phase {
             (Phase::Processing, Kind::VideoAgent) => "generating",
             (_, Kind::Avatar | Kind::VoiceClone | Kind::Proofread) => "processing",
             (Phase::Pending, _) => "pending",
-            (Phase::Processing, Kind::Translation | Kind::Lipsync | Kind::AiClipping) => "running",
+            (Phase::Processing, Kind::Lipsync | Kind::AiClipping) => "running",
+            (Phase::Processing, kind) if kind.is_translation() => "running",
             (Phase::Processing, _) => "processing",
         }
     }
@@ -132,7 +133,7 @@ impl Job {
         match self.kind {
             Kind::Video | Kind::Template => self.as_video(links, now),
             Kind::VideoAgent => self.as_session(now),
-            Kind::Translation | Kind::Lipsync => self.as_translation(links, now),
+            Kind::Translation | Kind::ProofreadVideo | Kind::Lipsync => self.as_translation(links, now),
             Kind::AiClipping => self.as_clipping(links, now, |file| Some(links.live(&self.id, file, now))),
             Kind::BackgroundRemoval => self.as_removal(links, now),
             Kind::Avatar | Kind::VoiceClone | Kind::Proofread => self.as_thing(now),

@@ -213,7 +213,7 @@ async fn list_videos(State(sandbox): State<Sandbox>, RawQuery(query): RawQuery) 
 async fn list_translations(State(sandbox): State<Sandbox>, RawQuery(query): RawQuery) -> Shown {
     let query = Query::parse(query.as_deref());
     let show = |job: &Job| job.shown(sandbox.links(), sandbox.now());
-    list(&sandbox, &query, |job| job.kind == Kind::Translation, show)
+    list(&sandbox, &query, |job| job.kind.is_translation(), show)
 }
 
 fn list(
@@ -241,7 +241,7 @@ async fn video_statuses(State(sandbox): State<Sandbox>, RawQuery(query): RawQuer
 
 async fn translation_statuses(State(sandbox): State<Sandbox>, RawQuery(query): RawQuery) -> Shown {
     let query = Query::parse(query.as_deref());
-    statuses(&sandbox, &query, "video_translation_ids", |job, _| job.kind == Kind::Translation)
+    statuses(&sandbox, &query, "video_translation_ids", |job, _| job.kind.is_translation())
 }
 
 async fn lipsync_statuses(State(sandbox): State<Sandbox>, RawQuery(query): RawQuery) -> Shown {

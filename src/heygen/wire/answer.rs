@@ -98,7 +98,7 @@ fn read_status_fields(kind: Kind, root: &Fields, found_by: FoundBy) -> Result<Ob
 /// its video does.
 fn finished(kind: Kind, part: &Fields) -> Says {
     let mut output = loose::files(part);
-    if kind == Kind::Translation {
+    if kind.is_translation() {
         output.audio_url = first(part, &["audio_url"], loose::link);
     }
     // The only file there is, and it was paid for.

@@ -72,12 +72,12 @@ const RUNNING: &[&str] = &[
 
 impl Family {
     pub fn role(self, kind: Kind) -> Role {
-        use Kind::{Avatar, Lipsync, Proofread, Template, Translation, Video, VideoAgent};
+        use Kind::{Avatar, Lipsync, Proofread, ProofreadVideo, Template, Translation, Video, VideoAgent};
         match (self, kind) {
-            (Self::Generic, Video | VideoAgent | Template | Translation | Lipsync)
+            (Self::Generic, Video | VideoAgent | Template | Translation | ProofreadVideo | Lipsync)
             | (Self::AvatarVideo, Video | Template)
             | (Self::VideoAgent, VideoAgent)
-            | (Self::VideoTranslate, Translation)
+            | (Self::VideoTranslate, Translation | ProofreadVideo)
             | (Self::AiClipping, Kind::AiClipping)
             | (Self::ProofreadCreation, Proofread)
             | (Self::InstantAvatar | Self::PhotoAvatarGeneration, Avatar) => Role::Outcome,

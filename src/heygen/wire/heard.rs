@@ -218,9 +218,11 @@ impl Heard {
     }
 
     /// What to adopt when no job of ours is meant: only what is surely about one kind. A video made
-    /// of a template looks like any other.
+    /// of a template looks like any other, and so does a translation made of a proofread.
     pub fn stranger(&self) -> Option<Stranger> {
-        let is_its = |kind: &Kind| *kind != Kind::Template && self.family.role(*kind) == Role::Outcome;
+        let is_its = |kind: &Kind| {
+            !matches!(kind, Kind::Template | Kind::ProofreadVideo) && self.family.role(*kind) == Role::Outcome
+        };
         let mut kinds = Kind::ALL.into_iter().filter(is_its);
         let (kind, None) = (kinds.next()?, kinds.next()) else { return None };
         let (upstream_id, _) = self.references_for(kind);
@@ -257,7 +259,7 @@ impl Heard {
 
     fn output(&self, kind: Kind) -> Output {
         // Only translations are made as sound alone; elsewhere `audio_url` is an input.
-        let audio_url = self.audio_url.clone().filter(|_| kind == Kind::Translation);
+        let audio_url = self.audio_url.clone().filter(|_| kind.is_translation());
         Output { audio_url, ..self.files.clone() }
     }
 
@@ -292,7 +294,7 @@ impl Heard {
         match kind {
             Kind::Video | Kind::Template => (video.or(own), None),
             Kind::VideoAgent => (self.named.session.clone(), video),
-            Kind::Translation => (self.named.translation.clone().or(own), None),
+            Kind::Translation | Kind::ProofreadVideo => (self.named.translation.clone().or(own), None),
             _ => (own, None),
         }
     }

@@ -10,16 +10,19 @@ pub fn schemas() -> [(&'static str, Value); 6] {
     let dry_run = json!({
         "jobs": {"type": "integer"},
         "cost": {"type": "null", "description": "HeyGen tells the price of nothing before it has made it."},
-        "balance": balance(), "first": reference("DryRun")});
+        "balance": balance(), "outlook": outlook(), "first": reference("DryRun")});
     let canceled = json!({
         "group": reference("Group"), "canceled": {"type": "integer"},
         "not_canceled": {"type": "integer", "description": "Jobs that go on, because HeyGen has them."}});
     let retried = json!({
         "group": reference("Group"),
         "left": {"type": "array", "items": text(), "description": "Failed jobs that HeyGen may have charged for, which `accept_second_charge` would retry."}});
+    // Only whoever submits it is told what to expect.
+    let mut all = whole(group());
+    all["properties"]["outlook"] = outlook();
     [
         ("NewGroup", new_group()),
-        ("Group", whole(group())),
+        ("Group", all),
         ("GroupPage", page_of("Group")),
         ("GroupDryRun", whole(dry_run)),
         ("CanceledGroup", whole(canceled)),
@@ -38,6 +41,14 @@ fn group() -> Value {
         "retry_of": {"type": ["string", "null"], "description": "The group whose failed jobs these try again."},
         "status_url": text(), "jobs_url": text(), "cancel_url": maybe("string"), "retry_failed_url": maybe("string"),
     })
+}
+
+fn outlook() -> Value {
+    whole(json!({
+        "from_s": {"type": "integer", "description": "Seconds until all have ended if all goes well, at what HeyGen takes at once now and behind what is queued already."},
+        "to_s": {"type": "integer", "description": "The same, when all take long."},
+        "hint": {"type": ["string", "null"], "description": "What to do when a deadline comes before that."},
+    }))
 }
 
 fn new_group() -> Value {

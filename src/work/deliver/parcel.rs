@@ -2,7 +2,7 @@
 //! what was stored with the event, so an attempt differs from the one before only by its time,
 //! its number and its signatures.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -37,12 +37,14 @@ pub(super) struct Look {
     pub closed: bool,
 }
 
-/// At most `most` of what is due. `configured` are webhook secrets that are not in the store.
+/// At most `most` of what is due and not under way. `configured` are webhook secrets that are not in the
+/// store.
 pub(super) fn look(
     tx: &mut Tx,
     target: &Target,
     now: Millis,
-    most: i64,
+    most: usize,
+    under_way: &HashSet<String>,
     configured: &[String],
 ) -> Result<Look> {
     let endpoint = target.endpoint_id().map(|id| endpoint::find(tx, id)).transpose()?.flatten();
@@ -54,7 +56,11 @@ pub(super) fn look(
     if closed {
         return Ok(Look { endpoint, parcels: vec![], closed });
     }
-    let due = delivery::list_due(tx, target, now, most)?;
+    // Those under way are still due.
+    let all = i64::try_from(most + under_way.len()).unwrap_or(1);
+    let mut due = delivery::list_due(tx, target, now, all)?;
+    due.retain(|delivery| !under_way.contains(&delivery.id));
+    due.truncate(most);
     let events = event::find_many(tx, &due.iter().map(|d| d.event_number).collect::<Vec<_>>())?;
     let raw = endpoint.as_ref().is_some_and(|e| e.details.format == Format::Heygen);
     let receipts = if raw { receipts(tx, &events, now, configured)? } else { HashMap::new() };

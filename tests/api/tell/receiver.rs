@@ -8,15 +8,12 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, StatusCode, Uri};
 use serde_json::{Value, json};
-use sha2::Sha256;
 use tokio::sync::watch;
 
 use crate::app::TestApp;
+use crate::signed;
 
 /// What one path of it answers to the next call.
 #[derive(Clone)]
@@ -40,7 +37,7 @@ pub struct Heard {
 
 impl Heard {
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
+        signed::header(&self.headers, name)
     }
 
     pub fn json(&self) -> Value {
@@ -53,12 +50,7 @@ impl Heard {
 
     /// How many of its signatures are made with this secret, as the specification has it.
     pub fn signed_with(&self, secret: &str) -> usize {
-        let key = STANDARD.decode(secret.strip_prefix("whsec_").expect("a secret")).expect("base64");
-        let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("a key");
-        mac.update(format!("{}.{}.", self.header("webhook-id"), self.header("webhook-timestamp")).as_bytes());
-        mac.update(&self.body);
-        let expected = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
-        self.header("webhook-signature").split(' ').filter(|signature| *signature == expected).count()
+        signed::signed_with(&self.headers, &self.body, secret)
     }
 }
 

@@ -71,7 +71,7 @@ async fn a_translation_is_one_job_per_language() {
 
 /// Where the id stands in the answer, where it is asked for, and the words of its course: by hand, as
 /// HeyGen documents them, so that the table of kinds is held against something.
-const COURSES: [(Kind, &str, &str, [&str; 3]); 10] = [
+const COURSES: [(Kind, &str, &str, [&str; 3]); 11] = [
     (Kind::Video, "/video_id", "/v3/videos/", ["pending", "processing", "completed"]),
     (Kind::VideoAgent, "/session_id", "/v3/video-agents/", ["thinking", "generating", "completed"]),
     (
@@ -91,6 +91,12 @@ const COURSES: [(Kind, &str, &str, [&str; 3]); 10] = [
         "/proofread_ids/0",
         "/v3/video-translations/proofreads/",
         ["processing", "processing", "completed"],
+    ),
+    (
+        Kind::ProofreadVideo,
+        "/video_translation_id",
+        "/v3/video-translations/",
+        ["pending", "running", "completed"],
     ),
 ];
 

@@ -170,6 +170,9 @@ async fn refused(rig: &Rig, kind: Kind, request: &Fields) -> Option<String> {
     if kind == Kind::Template {
         request.insert("template_id".to_owned(), json!("t"));
     }
+    if kind == Kind::ProofreadVideo {
+        request.insert("proofread_id".to_owned(), json!("p"));
+    }
     // A key of its own: the stored answer must not stand for another body.
     let sent = kinds::outgoing(kind, request, "job_1", &rig.sandbox.new_id(), None);
     let (status, answer) = rig.post(&sent.path, Value::Object(sent.body)).await;

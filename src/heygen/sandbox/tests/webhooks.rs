@@ -51,7 +51,7 @@ async fn each_kind_is_told_of_where_heygen_tells_of_it() {
     let told = |kind| match kind {
         Kind::Video | Kind::Template => ("avatar_video.success", true, true),
         Kind::VideoAgent => ("video_agent.success", true, true),
-        Kind::Translation => ("video_translate.success", true, true),
+        Kind::Translation | Kind::ProofreadVideo => ("video_translate.success", true, true),
         Kind::AiClipping => ("ai_clipping.success", true, true),
         Kind::Proofread => ("proofread_creation.success", true, false),
         Kind::Avatar => ("photo_avatar_generation.success", true, false),
