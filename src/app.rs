@@ -109,7 +109,12 @@ impl App {
             let _ = stop.wait_for(|stopped| *stopped).await;
         };
         let router = self.router().into_make_service_with_connect_info::<SocketAddr>();
-        let serving = axum::serve(listener, router).with_graceful_shutdown(told(stop.clone()));
+        let (stopping, http) = (told(stop.clone()), self.http.clone());
+        let last_call = async move {
+            stopping.await;
+            http.end_streams();
+        };
+        let serving = axum::serve(listener, router).with_graceful_shutdown(last_call);
         let overdue = async {
             told(stop).await;
             self.clock.sleep(drain).await;

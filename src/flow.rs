@@ -26,7 +26,7 @@ use crate::domain::task::{Claimed, Lane, Outcome, TaskKind, TaskOp};
 use crate::domain::time::Millis;
 use crate::store::{Result, Tx, inbox, job, setting, task, upstream_limit};
 
-use publish::{Echo, publish, upstream_event};
+use publish::{publish, upstream_event};
 
 pub use adopt::{Fate, Terms, adopt, judge};
 pub use dead_letter::{
@@ -183,7 +183,7 @@ pub fn conclude_many(
         }
     }
     store(tx, &slots, stamp, &mut events)?;
-    publish(tx, &mut events, &[], stamp)?;
+    publish(tx, &mut events, stamp)?;
     Ok((slots.into_iter().map(|slot| slot.job).collect(), lost))
 }
 
@@ -258,21 +258,12 @@ pub struct Hearing {
     pub upstream_ids: Vec<String>,
     /// What it says of a job of the given kind.
     pub observe: Box<dyn Fn(Kind) -> Observation + Send + Sync>,
-    /// The body, to be published when the receipt waits for its job, or when an endpoint wants
-    /// HeyGen's own events; only of a signed one, and once.
-    pub publish: Option<Vec<u8>>,
+    /// Whether the receipt is published as it is: only a signed one, and once.
+    pub publish: bool,
     /// What to adopt if it belongs to no job of ours.
     pub stranger: Option<(Stranger, Terms)>,
     /// In place of all that: why the receipt says nothing usable.
     pub unusable: Option<String>,
-}
-
-impl Hearing {
-    /// The receipt itself as an event, of a signed one, once.
-    fn echo(&self) -> Option<Echo<'_>> {
-        let (receipt_id, event_type) = (&*self.receipt_id, self.event_type.as_deref());
-        self.publish.as_deref().map(|body| Echo { receipt_id, event_type, body })
-    }
 }
 
 /// How many of a batch did what.
@@ -307,8 +298,12 @@ pub fn observe_many(tx: &mut Tx, batch: &[Heard], stamp: &Stamp) -> Result<Appli
     done.counts.lease_lost = lost.len();
     let mut jobs = Loaded::load(tx, &live)?;
     let mut events = vec![];
-    let mut echoes = vec![];
     let mut notes = vec![];
+    let published: Vec<(&str, Option<&str>)> = live
+        .iter()
+        .filter(|hearing| hearing.publish)
+        .map(|hearing| (hearing.receipt_id.as_str(), hearing.event_type.as_deref()))
+        .collect();
     // Strangers last: another receipt of the batch may be what tells whose they are.
     let (known, strange): (Vec<&Hearing>, Vec<&Hearing>) =
         live.into_iter().partition(|h| h.unusable.is_some() || jobs.find(h).is_some());
@@ -324,15 +319,13 @@ pub fn observe_many(tx: &mut Tx, batch: &[Heard], stamp: &Stamp) -> Result<Appli
         if let Some(why) = &hearing.unusable {
             done.counts.unusable += 1;
             note.meaning = Some(why.clone());
-            echoes.extend(hearing.echo());
         } else if let Some(at) = jobs.find(hearing) {
             let moved = jobs.slots[at].take_in(hearing, &mut note, stamp, &mut events);
             jobs.learn(at);
-            echoes.extend(hearing.echo());
             if moved { done.counts.moved += 1 } else { done.counts.nothing_new += 1 }
         } else {
             done.counts.parked += 1;
-            park(hearing, &mut note, stamp, &mut events);
+            park(hearing, &mut note);
             done.strangers.push((
                 note.parked_under.clone().unwrap_or_default(),
                 note.event_type.clone().unwrap_or_default(),
@@ -344,18 +337,18 @@ pub fn observe_many(tx: &mut Tx, batch: &[Heard], stamp: &Stamp) -> Result<Appli
     let notes: Vec<(&str, &Note)> = notes.iter().map(|(id, note)| (*id, note)).collect();
     inbox::annotate(tx, &notes)?;
     done.ended = jobs.write(tx, stamp, &mut events)?;
-    publish(tx, &mut events, &echoes, stamp)?;
+    for (receipt_id, event_type) in published {
+        events.push(upstream_event(receipt_id, event_type, stamp, events.len()));
+    }
+    publish(tx, &mut events, stamp)?;
     Ok(done)
 }
 
-/// Waits under the upstream ids it names, two at most, for the job that will have one of them;
-/// meanwhile it is published as it is.
-fn park(hearing: &Hearing, note: &mut Note, stamp: &Stamp, events: &mut Vec<Event>) {
+/// Waits under the upstream ids it names, two at most, for the job that will have one of them.
+fn park(hearing: &Hearing, note: &mut Note) {
     note.parked_under = hearing.upstream_ids.first().cloned();
     note.parked_also = hearing.upstream_ids.get(1).cloned();
     note.meaning = Some("no job of ours has this id yet; kept, and published as it is".to_owned());
-    let known = hearing.echo().map(|echo| upstream_event(&echo, stamp, events.len()));
-    events.extend(known);
 }
 
 /// The jobs a batch is about, changed in memory and written once.
@@ -493,7 +486,7 @@ fn record(tx: &mut Tx, before: &Job, change: Change, stamp: &Stamp) -> Result<Jo
     let mut slot = Slot::new(before.clone());
     slot.follow(change, stamp, &mut events);
     store(tx, std::slice::from_ref(&slot), stamp, &mut events)?;
-    publish(tx, &mut events, &[], stamp)?;
+    publish(tx, &mut events, stamp)?;
     slot.job.version += 1;
     Ok(slot.job)
 }

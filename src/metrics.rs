@@ -53,6 +53,7 @@ pub struct Metrics {
     pub delivery_attempts: Counts,
     pub notify_lag_seconds: Histogram,
     pub dead_letters: Family<GivenUp, Gauge<i64, AtomicI64>>,
+    pub stream_clients: Gauge<i64, AtomicI64>,
     pub tasks_claimed: Counts,
     pub tasks_due: Gauges,
     pub stale_finishes: Counter,
@@ -83,6 +84,7 @@ impl Metrics {
             // 5 ms to 87 min; a delivery that takes days is in the last.
             notify_lag_seconds: Histogram::new(exponential_buckets(0.005, 2.0, 21)),
             dead_letters: Family::default(),
+            stream_clients: Gauge::default(),
             tasks_claimed: Counts::default(),
             tasks_due: Gauges::default(),
             stale_finishes: Counter::default(),
@@ -114,6 +116,7 @@ impl Metrics {
             m.upstream_slots.clone(),
         );
         r.register("submission_paused", "1 while nothing is sent, by reason", m.submission_paused.clone());
+        r.register("stream_clients", "Readers of the event stream now", m.stream_clients.clone());
         r.register("delivery_attempts", "Attempts to deliver, by outcome", m.delivery_attempts.clone());
         r.register("notify_lag_seconds", "From event to delivery", m.notify_lag_seconds.clone());
         r.register("dead_letters", "Tasks given up and kept, by task and reason", m.dead_letters.clone());

@@ -114,15 +114,27 @@ impl Client {
     /// As `call`, for an answer whose head says all: of its body only the beginning is kept, and
     /// little time is given to it.
     pub async fn tell(&self, call: Call) -> Result<Answer, Fault> {
-        let (timeout, most) = (call.timeout, call.max_body_bytes);
-        let request = self.request(call)?;
-        let head = self.clock.within(timeout, self.inner.request(request)).await;
-        let head = head.ok_or_else(|| nothing_within(timeout))?.map_err(|e| sort(&e))?;
-        let (parts, body) = head.into_parts();
+        let most = call.max_body_bytes;
+        let (parts, body) = self.head(call).await?.into_parts();
         let mut start = BytesMut::new();
         // What is missing of it, for whatever reason, is not missed.
         let _ = self.clock.within(BODY_PATIENCE, read_start(body, most, &mut start)).await;
         Ok(Answer { status: parts.status, headers: parts.headers, body: start.freeze() })
+    }
+
+    /// As `call`, for an answer that is read as it comes. Its time is for the head alone, and its size for
+    /// a line, or for what an answer that is no success has to say.
+    pub async fn open(&self, call: Call) -> Result<Reading, Fault> {
+        let most = call.max_body_bytes;
+        let (parts, body) = self.head(call).await?.into_parts();
+        Ok(Reading { status: parts.status, headers: parts.headers, body, read: BytesMut::new(), most })
+    }
+
+    async fn head(&self, call: Call) -> Result<http::Response<hyper::body::Incoming>, Fault> {
+        let timeout = call.timeout;
+        let request = self.request(call)?;
+        let head = self.clock.within(timeout, self.inner.request(request)).await;
+        head.ok_or_else(|| nothing_within(timeout))?.map_err(|e| sort(&e))
     }
 
     fn request(&self, call: Call) -> Result<Request<Full<Bytes>>, Fault> {
@@ -138,6 +150,46 @@ impl Client {
         *request.uri_mut() = uri;
         *request.headers_mut() = call.headers;
         Ok(request)
+    }
+}
+
+/// An answer whose body is still coming.
+pub struct Reading {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    body: hyper::body::Incoming,
+    read: BytesMut,
+    most: usize,
+}
+
+impl Reading {
+    /// The next line, without its end; `None` at the end of the body. What was read of a line is kept when
+    /// this is given up.
+    pub async fn line(&mut self) -> Result<Option<Bytes>, Fault> {
+        loop {
+            if let Some(end) = self.read.iter().position(|b| *b == b'\n') {
+                let line = self.read.split_to(end + 1);
+                return Ok(Some(line.freeze().slice(..end)));
+            }
+            if self.read.len() > self.most {
+                return Err(Fault::NoAnswer(format!("a line longer than {} bytes", self.most)));
+            }
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Err(e)) => return Err(Fault::NoAnswer(format!("it broke off: {}", causes(&e)))),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.read.extend_from_slice(&data);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The whole answer, of one that ends soon.
+    pub async fn whole(self) -> Result<Answer, Fault> {
+        let body = read_capped(self.body, self.most).await?;
+        Ok(Answer { status: self.status, headers: self.headers, body })
     }
 }
 

@@ -15,6 +15,8 @@ use crate::net;
 
 pub const DEFAULT_URL: &str = "http://127.0.0.1:8000";
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// What is told a line at a time.
+const LINES: &str = "application/x-ndjson";
 /// A page of 200 jobs with the largest metadata is below this.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
@@ -103,9 +105,14 @@ impl Api {
         url.into()
     }
 
+    /// Where the server is.
+    pub fn server(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
+    }
+
     /// The address of a webhook door of the server.
     pub fn door(&self, path: &str) -> String {
-        format!("{}{path}", self.base.as_str().trim_end_matches('/'))
+        format!("{}{path}", self.server())
     }
 
     pub async fn get(&self, path: Path<'_>, query: Query<'_>) -> Result<Value> {
@@ -156,22 +163,57 @@ impl Api {
         more: &[(&'static str, &str)],
         timeout: Duration,
     ) -> Result<Value> {
+        let call = self.prepared(method, path, query, body, more, timeout)?;
+        let url = call.url.clone();
+        match self.client.call(call).await {
+            Ok(answer) => read(&self.base, &url, &answer),
+            Err(fault) => Err(self.fault(&fault)),
+        }
+    }
+
+    /// An answer that comes a line at a time, each of JSON, for as long as the server has something to tell.
+    pub async fn follow(&self, path: Path<'_>, query: Query<'_>) -> Result<net::Reading> {
+        let call = self.prepared(Method::GET, path, query, None, &[("accept", LINES)], TIMEOUT)?;
+        let url = call.url.clone();
+        let reading = self.client.open(call).await.map_err(|fault| self.fault(&fault))?;
+        let kind = reading.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+        if reading.status.is_success() && kind == Some(LINES) {
+            return Ok(reading);
+        }
+        if reading.status.is_success() {
+            let answer = net::Answer { status: reading.status, headers: reading.headers, body: Bytes::new() };
+            return Err(not_ours(&self.base, &url, &answer));
+        }
+        let answer = reading.whole().await.map_err(|fault| self.fault(&fault))?;
+        Err(read(&self.base, &url, &answer).err().unwrap_or_else(|| not_ours(&self.base, &url, &answer)))
+    }
+
+    fn prepared(
+        &self,
+        method: Method,
+        path: Path,
+        query: Query,
+        body: Option<&Value>,
+        more: &[(&'static str, &str)],
+        timeout: Duration,
+    ) -> Result<net::Call> {
         if path.iter().any(|word| word.trim().is_empty()) {
             return Err(CliError::usage("an id must not be empty"));
         }
-        let url = self.url(path, query);
-        let call = net::Call {
+        Ok(net::Call {
             method,
-            url: url.clone(),
+            url: self.url(path, query),
             headers: self.headers(more)?,
             body: body.map_or(Bytes::new(), |b| Bytes::from(b.to_string())),
             timeout,
             max_body_bytes: MAX_ANSWER_BYTES,
-        };
-        match self.client.call(call).await {
-            Ok(answer) => read(&self.base, &url, &answer),
-            Err(net::Fault::NotSent(why)) => Err(self.nobody(&why)),
-            Err(net::Fault::NoAnswer(why)) => Err(no_answer(&self.base, &why)),
+        })
+    }
+
+    fn fault(&self, fault: &net::Fault) -> CliError {
+        match fault {
+            net::Fault::NotSent(why) => self.nobody(why),
+            net::Fault::NoAnswer(why) => no_answer(&self.base, why),
         }
     }
 
@@ -195,7 +237,7 @@ impl Api {
     }
 
     fn nobody(&self, why: &str) -> CliError {
-        let at = self.base.as_str().trim_end_matches('/');
+        let at = self.server();
         let why = if why.contains("Connection refused") { "connection refused" } else { why };
         let hint = if is_default(&self.base) {
             "start it with `reelhook serve`, or try `reelhook demo`; is it elsewhere, set REELHOOK_URL or --url"

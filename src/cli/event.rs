@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::client::Session;
 use super::list::{self, PageFlags};
-use super::output::{Fit, Paint, Shown, cell, field, painted};
+use super::output::{Fit, Output, Paint, Shown, cell, clean, field, painted};
 use super::units::age;
 use super::{Exit, Result};
 
@@ -18,11 +18,40 @@ pub enum Verb {
         #[command(flatten)]
         page: PageFlags,
     },
+    /// One event, with what it says.
+    #[command(
+        after_help = "Examples:\n  reelhook event show 120\n  reelhook event show evt_01… --json | jq .data"
+    )]
+    Show {
+        /// Its number or its id; `event list` shows the one, the header webhook-id of a delivery is the other.
+        #[arg(value_name = "NUMBER|ID")]
+        id: String,
+    },
 }
 
 pub async fn run(s: &Session, verb: Verb) -> Result<Exit> {
-    let Verb::List { page } = verb;
-    list::run(s, &["events"], vec![], &page, |rows| table(s, rows)).await
+    match verb {
+        Verb::List { page } => list::run(s, &["events"], vec![], &page, |rows| table(s, rows)).await,
+        Verb::Show { id } => {
+            let event = s.api.get(&["events", &id], &[]).await?;
+            s.out.answer(&event, |out| self::page(out, &event));
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+fn page(out: &Output, event: &Value) -> String {
+    let mut text = format!("{}\n", out.paint(&field(event, "type"), Paint::Bold));
+    text += &out.pairs(&[
+        ("number", field(event, "number")),
+        ("id", field(event, "id")),
+        ("published", field(event, "created_at")),
+        ("job", field(event, "job_id")),
+        ("receipt", field(event, "receipt_id")),
+        ("about", told(&event["data"])),
+    ]);
+    let data = format!("{:#}", event["data"]);
+    text + "\n" + &data.lines().map(|line| format!("  {}\n", clean(line))).collect::<String>()
 }
 
 pub fn table(s: &Session, events: &[Value]) -> String {

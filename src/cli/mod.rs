@@ -17,6 +17,7 @@ mod group;
 mod job;
 mod key;
 mod list;
+mod listen;
 mod nouns;
 mod output;
 mod read;

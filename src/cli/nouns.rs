@@ -3,7 +3,7 @@
 use super::client::{Flags, Session};
 use super::{
     Exit, Result, audit, completion, dead_letter, delivery, doctor, endpoint, event, generate, group, job,
-    key, receipt, replay, simulate, upstream, webhook,
+    key, listen, receipt, replay, simulate, upstream, webhook,
 };
 use crate::config::Given;
 
@@ -47,6 +47,7 @@ pub enum Command {
     Webhook(Noun<webhook::Verb>),
     /// API keys of the server.
     Key(Noun<key::Verb>),
+    Listen(listen::Args),
     Doctor(doctor::Args),
     /// What is outstanding at HeyGen, and whether anything is sent.
     Upstream(upstream::Args),
@@ -76,6 +77,7 @@ pub async fn run(command: Command, given: &Given) -> Result<Exit> {
         Command::Audit(noun) => noun.run(given, audit::run).await,
         Command::Webhook(noun) => noun.run(given, webhook::run).await,
         Command::Key(noun) => noun.run(given, key::run).await,
+        Command::Listen(args) => listen::run(args, given).await,
         Command::Doctor(args) => doctor::run(args, given).await,
         Command::Upstream(args) => upstream::run(args, given).await,
         Command::Simulate(args) => simulate::run(*args, given).await,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::domain::time::{DAY, HOUR, MINUTE, Millis, SECOND, parse_rfc3339, rfc3339};
+use crate::domain::time::{DAY, HOUR, MINUTE, Millis, SECOND, parse_rfc3339, parse_span, rfc3339};
 
 /// `90`, `90s`, `20m`, `2h`, `7d`, `250ms`, and sums of them such as `1h30m`.
 pub fn span(text: &str) -> Result<Duration, String> {
@@ -11,25 +11,8 @@ pub fn span(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse::<u64>() {
         return Ok(Duration::from_secs(seconds));
     }
-    let (mut rest, mut total) = (text, Duration::ZERO);
-    while !rest.is_empty() {
-        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let count: u64 = rest[..digits].parse().map_err(|_| wrong())?;
-        rest = &rest[digits..];
-        let letters = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_alphabetic()).len();
-        let unit_ms = match &rest[..letters] {
-            "ms" => 1,
-            "s" => SECOND.unsigned_abs(),
-            "m" | "min" => MINUTE.unsigned_abs(),
-            "h" => HOUR.unsigned_abs(),
-            "d" => DAY.unsigned_abs(),
-            _ => return Err(wrong()),
-        };
-        let part = count.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(wrong)?;
-        total = total.checked_add(part).ok_or_else(wrong)?;
-        rest = &rest[letters..];
-    }
-    if text.is_empty() { Err(wrong()) } else { Ok(total) }
+    let ms = parse_span(text).and_then(|ms| u64::try_from(ms).ok());
+    ms.map(Duration::from_millis).ok_or_else(wrong)
 }
 
 /// A span in which something can happen.

@@ -89,11 +89,6 @@ impl Filter {
             None => event_type == pattern,
         })
     }
-
-    /// Whether any event of HeyGen's own is wanted.
-    pub fn wants_upstream(&self) -> bool {
-        self.events.iter().any(|pattern| is_upstream(pattern))
-    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -1,5 +1,7 @@
 //! Events: the facts we publish. Their names are a promise and never change meaning.
 
+use serde_json::Value;
+
 use super::time::Millis;
 
 /// What happened to a job.
@@ -69,6 +71,11 @@ pub fn is_upstream(event_type: &str) -> bool {
     event_type.starts_with(UPSTREAM)
 }
 
+/// The `data` of one of upstream's own: what its receipt says, as JSON; null where that is none.
+pub fn upstream_data(body: &[u8]) -> String {
+    serde_json::from_slice::<Value>(body).unwrap_or_default().to_string()
+}
+
 /// An event as it is stored: its body is frozen when it is recorded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Event {
@@ -80,7 +87,7 @@ pub struct Event {
     /// Position among the events of its job, from 1; 0 for an event of no job.
     pub job_sequence: i64,
     pub created_at: Millis,
-    /// The JSON published as `data`.
+    /// The JSON published as `data`. Of one of upstream's own it is empty until it is stored.
     pub data: String,
     /// Of one of upstream's own: the receipt that has its bytes.
     pub receipt_id: Option<String>,

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::job::Kind;
 use super::time::{Millis, SECOND};
 
-/// Events that are looked at for completed jobs, the latest: two or three belong to a job.
-pub const LOOKED_AT: i64 = 3_000;
+/// Events that are looked at for completed jobs, the latest: three or four belong to a job.
+pub const LOOKED_AT: i64 = 4_000;
 /// From so few nothing is learned.
 const ENOUGH: usize = 10;
 /// Our own clock of a job ticks this coarsely: a poll or a webhook tells of an end, not the end itself.

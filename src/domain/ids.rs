@@ -31,6 +31,12 @@ pub fn has_shape(prefix: &str, text: &str) -> bool {
         .is_some_and(|rest| rest.len() == LENGTH && rest.bytes().all(|b| b.is_ascii_alphanumeric()))
 }
 
+/// When an id with this prefix was made.
+pub fn time_of(prefix: &str, text: &str) -> Option<Millis> {
+    let made = ulid::Ulid::from_string(text.strip_prefix(prefix)?).ok()?;
+    i64::try_from(made.timestamp_ms()).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,5 +49,7 @@ mod tests {
         assert!(has_shape(JOB, &early));
         assert!(!has_shape(EVENT, &early));
         assert!(!has_shape(JOB, "job_short"));
+        assert_eq!(time_of(JOB, &late), Some(1_001));
+        assert_eq!((time_of(EVENT, &late), time_of(JOB, "job_short")), (None, None));
     }
 }

@@ -48,6 +48,7 @@ pub fn job_json(job: &Job) -> Value {
         "waiting": null,
         "status_url": path,
         "events_url": format!("{path}/events"),
+        "stream_url": format!("{path}/stream"),
         "receipts_url": format!("{path}/receipts"),
         "result_url": has_video.then(|| format!("/api/videos/{}", job.id)),
         "approve_url": link(is_held, "approve"),

@@ -23,6 +23,28 @@ pub fn parse_rfc3339(text: &str) -> Option<Millis> {
     text.parse::<jiff::Timestamp>().ok().map(|at| at.as_millisecond())
 }
 
+/// Reads a span such as `90s`, `20m`, `2h`, `7d`, `250ms`, and sums of them such as `1h30m`.
+pub fn parse_span(text: &str) -> Option<Millis> {
+    let (mut rest, mut total) = (text, None);
+    while !rest.is_empty() {
+        let (count, after) =
+            rest.split_at(rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len());
+        let letters = after.len() - after.trim_start_matches(|c: char| c.is_ascii_alphabetic()).len();
+        let unit = match &after[..letters] {
+            "ms" => 1,
+            "s" => SECOND,
+            "m" | "min" => MINUTE,
+            "h" => HOUR,
+            "d" => DAY,
+            _ => return None,
+        };
+        let part = count.parse::<Millis>().ok()?.checked_mul(unit)?;
+        total = Some(total.map_or(Some(part), |sum: Millis| sum.checked_add(part))?);
+        rest = &after[letters..];
+    }
+    total
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,5 +56,14 @@ mod tests {
         assert_eq!(parse_rfc3339(&text), Some(1_795_255_200_123));
         assert_eq!(parse_rfc3339("2026-11-21T11:00:00.123+01:00"), Some(1_795_255_200_123));
         assert_eq!(parse_rfc3339("tomorrow"), None);
+    }
+
+    #[test]
+    fn a_span_has_units_and_may_be_a_sum() {
+        assert_eq!(parse_span("1h30m"), Some(90 * MINUTE));
+        assert_eq!((parse_span("250ms"), parse_span("7d")), (Some(250), Some(7 * DAY)));
+        for wrong in ["", "90", "h", "2x", "2 h", "-1s", "99999999999999999d", "1.5h"] {
+            assert_eq!(parse_span(wrong), None, "{wrong}");
+        }
     }
 }

@@ -91,7 +91,7 @@ pub fn adopt(
         *fate = if *fate == Fate::New { Fate::Adopted(job) } else { Fate::Known(job) };
     }
     jobs.write(tx, stamp, &mut events)?;
-    publish(tx, &mut events, &[], stamp)?;
+    publish(tx, &mut events, stamp)?;
     Ok(fates)
 }
 

@@ -38,7 +38,7 @@ pub fn tell_dead(tx: &mut Tx, causes: &[Cause], stamp: &Stamp) -> Result<()> {
             ..Event::default()
         }));
     }
-    publish(tx, &mut events, &[], stamp)
+    publish(tx, &mut events, stamp)
 }
 
 /// Begins to make due what fits the filter now. `None` when too many replays run already.

@@ -116,7 +116,7 @@ pub fn cancel_some(tx: &mut Tx, group_id: &str, most: i64, stamp: &Stamp) -> Res
         slot.take(Input::Cancel, stamp, &mut events);
     }
     let canceled = jobs.write(tx, stamp, &mut events)?.len();
-    publish(tx, &mut events, &[], stamp)?;
+    publish(tx, &mut events, stamp)?;
     Ok(canceled)
 }
 

@@ -3,8 +3,6 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
-
 use super::Stamp;
 use crate::domain::dead_letter::Filter as DeadLetters;
 use crate::domain::delivery::{Delivery, Target, deliveries};
@@ -14,39 +12,22 @@ use crate::domain::ids;
 use crate::domain::task::{TaskKind, TaskOp};
 use crate::store::{Result, Tx, dead_letter, delivery, endpoint, event, task};
 
-/// A signed receipt of a job of ours: an event only if an endpoint wants HeyGen's own.
-pub(super) struct Echo<'a> {
-    pub receipt_id: &'a str,
-    pub event_type: Option<&'a str>,
-    pub body: &'a [u8],
-}
-
 /// The one way by which events are stored. To be called last in a transaction.
-pub(super) fn publish(tx: &mut Tx, events: &mut [Event], echoes: &[Echo], stamp: &Stamp) -> Result<()> {
+pub(super) fn publish(tx: &mut Tx, events: &mut [Event], stamp: &Stamp) -> Result<()> {
     let any = event::insert_many(tx, events)?;
-    let any = any || (events.is_empty() && !echoes.is_empty() && endpoint::any_live(tx)?);
     let live = if any { endpoint::list_live(tx)? } else { vec![] };
-    let mut all: Vec<Delivery> =
-        events.iter().flat_map(|event| deliveries(event, &live, stamp.now)).collect();
-    if live.iter().any(|endpoint| endpoint.details.filter.wants_upstream()) {
-        let of_echo = |(nth, echo): (usize, &Echo)| upstream_event(echo, stamp, events.len() + nth);
-        let mut heard: Vec<Event> = echoes.iter().enumerate().map(of_echo).collect();
-        event::insert_many(tx, &mut heard)?;
-        all.extend(heard.iter().flat_map(|event| deliveries(event, &live, stamp.now)));
-    }
-    send(tx, &mut all, stamp)
+    let all = events.iter().flat_map(|event| deliveries(event, &live, stamp.now));
+    send(tx, &mut all.collect::<Vec<_>>(), stamp)
 }
 
-/// One of upstream's own events, published as it is. It is of no job: what it says of one is told by
+/// One of upstream's own events, which is a receipt. It is of no job: what it says of one is told by
 /// that job's events.
-pub(super) fn upstream_event(echo: &Echo, stamp: &Stamp, nth: usize) -> Event {
-    let data: Value = serde_json::from_slice(echo.body).unwrap_or(Value::Null);
+pub(super) fn upstream_event(receipt_id: &str, event_type: Option<&str>, stamp: &Stamp, nth: usize) -> Event {
     Event {
         id: stamp.id(ids::EVENT, nth),
-        event_type: upstream_type(echo.event_type.unwrap_or("unnamed")),
+        event_type: upstream_type(event_type.unwrap_or("unnamed")),
         created_at: stamp.now,
-        data: data.to_string(),
-        receipt_id: Some(echo.receipt_id.to_owned()),
+        receipt_id: Some(receipt_id.to_owned()),
         ..Event::default()
     }
 }
@@ -80,7 +61,7 @@ pub fn disable_endpoint(tx: &mut Tx, id: &str, why: &str, stamp: &Stamp) -> Resu
         data: found.json(stamp.now).to_string(),
         ..Event::default()
     };
-    publish(tx, &mut [told], &[], stamp)?;
+    publish(tx, &mut [told], stamp)?;
     Ok(Some(found))
 }
 

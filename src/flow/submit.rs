@@ -84,7 +84,7 @@ pub(super) fn begin(tx: &mut Tx, jobs: &[(&Job, &str)], stamp: &Stamp) -> Result
         let event = if job.state == State::Held { EventType::Held } else { EventType::Queued };
         job_event(job, event, stamp, nth)
     };
-    publish(tx, &mut jobs.iter().enumerate().map(first).collect::<Vec<_>>(), &[], stamp)
+    publish(tx, &mut jobs.iter().enumerate().map(first).collect::<Vec<_>>(), stamp)
 }
 
 /// What a key stands for already. To be asked before anything else of a request is judged: a time

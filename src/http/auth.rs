@@ -1,14 +1,16 @@
-//! Who may use the API: whoever has a live API key; while there is none, this machine alone.
+//! Who may use the API: whoever has a live API key; while there is none, this machine alone. A few routes of one job
+//! open to a link token of that job, too.
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, Uri, header};
 use sha2::{Digest, Sha256};
 
 use super::Http;
 use super::peer::is_local;
 use super::problem::{Kind, Problem, Result};
+use crate::domain::address::NoEntry;
 use crate::domain::time::{MINUTE, Millis};
 use crate::store::{Tx, api_key};
 
@@ -62,6 +64,48 @@ pub async fn require(State(http): State<Http>, mut request: Request, next: Next)
         }
         Err(problem) => problem.into_response(),
     }
+}
+
+/// The job is seen by a link token, until then.
+#[derive(Debug, Clone, Copy)]
+pub struct Link {
+    pub until: Millis,
+}
+
+/// As `require`, where a link token in the query does as well; it is taken out of the query.
+pub async fn require_or_link(State(http): State<Http>, mut request: Request, next: Next) -> Response {
+    let Some((token, rest)) = link_token(request.uri()) else {
+        return require(State(http), request, next).await;
+    };
+    let job_id = request.uri().path().split('/').nth(3).unwrap_or_default();
+    let opened = http.addresses.opens(&token, job_id, http.clock.now());
+    let mut response = match (opened, rest) {
+        (Ok(until), Some(rest)) => {
+            *request.uri_mut() = rest;
+            request.extensions_mut().insert(Link { until });
+            next.run(request).await
+        }
+        (Err(NoEntry::Expired), _) => Problem::new(Kind::LinkExpired).into_response(),
+        (Err(NoEntry::OfAnother), _) => Problem::new(Kind::LinkOfAnother).into_response(),
+        _ => Problem::new(Kind::BadLink).into_response(),
+    };
+    // The page that has the token is the application's, and no cookie of ours opens anything.
+    let anybody = HeaderValue::from_static("*");
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, anybody);
+    response
+}
+
+/// The token of a query, and the address without it.
+fn link_token(uri: &Uri) -> Option<(String, Option<Uri>)> {
+    let pairs = || url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    let (_, token) = pairs().find(|(name, _)| name == "token")?;
+    let mut rest = url::form_urlencoded::Serializer::new(String::new());
+    rest.extend_pairs(pairs().filter(|(name, _)| name != "token"));
+    let rest = match rest.finish() {
+        none if none.is_empty() => uri.path().to_owned(),
+        query => format!("{}?{query}", uri.path()),
+    };
+    Some((token.into_owned(), rest.parse().ok()))
 }
 
 async fn check(http: &Http, bearer: Result<Option<String>>, local: bool) -> Result<Caller> {

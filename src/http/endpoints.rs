@@ -100,15 +100,7 @@ pub async fn rotate(State(http): State<Http>, Path(id): Path<String>, body: Body
 }
 
 fn overlap(fields: &mut Fields) -> Millis {
-    let Some(value) = fields.take("overlap_s") else { return OVERLAP };
-    let most = MAX_OVERLAP / SECOND;
-    value.as_i64().filter(|s| (0..=most).contains(s)).map_or_else(
-        || {
-            fields.wrong("overlap_s", format!("must be a whole number of seconds from 0 to {most}"));
-            OVERLAP
-        },
-        |seconds| seconds * SECOND,
-    )
+    fields.whole("overlap_s", 0, MAX_OVERLAP / SECOND).map_or(OVERLAP, |seconds| seconds * SECOND)
 }
 
 fn with_secret(endpoint: &Endpoint, secret: &SigningSecret, now: Millis) -> Value {
@@ -261,8 +253,8 @@ fn listed(
     Some(texts)
 }
 
-/// What events an endpoint may ask for: a type, or all of a family.
-fn pattern(text: &str) -> std::result::Result<(), String> {
+/// What events an endpoint, or whoever reads a stream, may ask for: a type, or all of a family.
+pub fn pattern(text: &str) -> std::result::Result<(), String> {
     let family = text.strip_suffix(".*");
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._".contains(c);
     let shaped = text.len() <= MAX_PATTERN_CHARS && family.unwrap_or(text).chars().all(plain);

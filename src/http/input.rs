@@ -109,6 +109,14 @@ impl Fields {
         }
     }
 
+    pub fn whole(&mut self, name: &'static str, least: i64, most: i64) -> Option<i64> {
+        let number = self.take(name)?.as_i64().filter(|n| (least..=most).contains(n));
+        if number.is_none() {
+            self.wrong(name, format!("must be a whole number from {least} to {most}"));
+        }
+        number
+    }
+
     pub fn texts(&mut self, name: &'static str) -> Option<Vec<String>> {
         let text =
             |v: &Value| v.as_str().filter(|t| (1..=MAX_LISTED_CHARS).contains(&t.len())).map(str::to_owned);

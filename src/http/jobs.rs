@@ -8,23 +8,24 @@ use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::auth::Caller;
+use super::auth::{Caller, Link};
 use super::input::MAX_BODY_BYTES;
 use super::problem::{Kind, Problem, Result, field};
 use super::query::{Query, page};
 use super::upstream::{live_json, waits_for};
-use super::{Http, groups, input, receipts, wait};
+use super::{Http, events, groups, input, receipts, wait};
+use crate::domain::address::{LINK_LIFE, MAX_LINK_LIFE};
 use crate::domain::ids;
 use crate::domain::job::{Job, Kind as JobKind, State as JobState};
 use crate::domain::limit::Limit;
 use crate::domain::step::{Input, Refused};
-use crate::domain::time::rfc3339;
+use crate::domain::time::{MINUTE, rfc3339};
 use crate::fail::Point;
 use crate::flow::{self, Changed, Key, NewGroup, NewJob, Submitted};
-use crate::store::{Tx, event, job, upstream_limit};
+use crate::store::{Tx, job, upstream_limit};
 
 /// A hint for those who poll instead of waiting.
 pub const POLL_AGAIN_S: u32 = 5;
@@ -222,12 +223,16 @@ pub async fn get(
     State(http): State<Http>,
     Path(id): Path<String>,
     RawQuery(raw): RawQuery,
+    link: Option<Extension<Link>>,
     headers: HeaderMap,
 ) -> Result<Response> {
     let wait = wait::asked(Query::parse(raw.as_deref()), &headers)?;
     let mut found = find(&http, &id).await?;
     if let Some(wait) = wait {
         found = wait_for_end(&http, &found.id, wait).await?;
+    }
+    if link.is_some() {
+        found.details.notify_url = None;
     }
     let mut response = show(&http, &found).await?;
     // Who asked to wait is told by the status whether it was for the end.
@@ -245,6 +250,23 @@ pub async fn get(
 fn is_known(headers: &HeaderMap, tag: &str) -> bool {
     let all = headers.get_all(header::IF_NONE_MATCH).into_iter().filter_map(|v| v.to_str().ok());
     all.flat_map(|list| list.split(',')).map(str::trim).any(|t| t == "*" || t.trim_start_matches("W/") == tag)
+}
+
+/// A token by which a browser may see this job, and nothing else, for some minutes.
+pub async fn link_token(State(http): State<Http>, Path(id): Path<String>, body: Body) -> Result<Response> {
+    let mut fields = input::Fields::new(input::object(&input::read(body).await?, true)?);
+    let minutes = fields.whole("minutes", 1, MAX_LINK_LIFE / MINUTE).unwrap_or(LINK_LIFE / MINUTE);
+    fields.finish()?;
+    let id = find(&http, &id).await?.id;
+    let (token, until) = http.addresses.link_token(&id, http.clock.now() + minutes * MINUTE);
+    let made = json!({
+        "token": token,
+        "job_id": id,
+        "expires_at": rfc3339(until),
+        "status_url": format!("/api/jobs/{id}?token={token}"),
+        "stream_url": format!("/api/jobs/{id}/stream?token={token}"),
+    });
+    Ok((StatusCode::CREATED, axum::Json(made)).into_response())
 }
 
 /// The job as it is now, with the tag of this view of it.
@@ -293,36 +315,8 @@ pub async fn events(
     Path(id): Path<String>,
     RawQuery(raw): RawQuery,
 ) -> Result<Response> {
-    let mut query = Query::parse(raw.as_deref());
-    let limit = query.limit();
-    let after = query.position();
-    query.finish()?;
     let job = find(&http, &id).await?;
-    let path = format!("/api/jobs/{}/events", job.id);
-    let read = move |tx: &mut Tx| event::list(tx, Some(&job.id), after, limit + 1);
-    let events = http.db.read(read).await?;
-    Ok(page(&path, raw.as_deref(), events, limit, |e| e.number.to_string(), event_json))
-}
-
-pub async fn all_events(State(http): State<Http>, RawQuery(raw): RawQuery) -> Result<Response> {
-    let mut query = Query::parse(raw.as_deref());
-    let limit = query.limit();
-    let after = query.position();
-    query.finish()?;
-    let events = http.db.read(move |tx| event::list(tx, None, after, limit + 1)).await?;
-    Ok(page("/api/events", raw.as_deref(), events, limit, |e| e.number.to_string(), event_json))
-}
-
-fn event_json(e: &crate::domain::event::Event) -> Value {
-    serde_json::json!({
-        "number": e.number,
-        "id": e.id,
-        "type": e.event_type,
-        "job_id": e.job_id,
-        "job_sequence": e.job_sequence,
-        "created_at": rfc3339(e.created_at),
-        "data": serde_json::from_str::<Value>(&e.data).unwrap_or(Value::Null),
-    })
+    events::list_page(&http, format!("/api/jobs/{}/events", job.id), Some(job.id), raw.as_deref()).await
 }
 
 pub async fn receipts_of(

@@ -11,6 +11,7 @@ mod dead_letters;
 mod deliveries;
 mod doctor;
 mod endpoints;
+mod events;
 mod groups;
 pub mod hook;
 mod input;
@@ -27,6 +28,7 @@ mod rotation;
 mod routes;
 mod rows;
 mod secrets;
+mod stream;
 mod upstream;
 mod videos;
 mod wait;
@@ -39,6 +41,7 @@ use axum::Router;
 
 pub use auth::new_key;
 pub use routes::{Doc, TABLE};
+pub use stream::MAX_STREAMS;
 
 use crate::clock::Clock;
 use crate::domain::address::Addresses;
@@ -67,6 +70,7 @@ pub struct Inner {
     secrets: secrets::Secrets,
     intake: intake::Intake,
     sampler: hook::Sampler,
+    streams: stream::Streams,
     /// Of the webhook door.
     outage: Outage,
 }
@@ -120,6 +124,7 @@ impl Http {
         Ok(Self(Arc::new(Inner {
             intake: intake::Intake::start(db.clone()),
             sampler: hook::Sampler::default(),
+            streams: stream::Streams::default(),
             outage: Outage::default(),
             secrets,
             db,
@@ -134,6 +139,11 @@ impl Http {
 
     pub fn router(&self) -> Router {
         routes::router(self.clone())
+    }
+
+    /// Ends the answers that have no end of their own, which a stop would wait for.
+    pub fn end_streams(&self) {
+        self.streams.end();
     }
 
     fn stamp(&self) -> Stamp {

@@ -4,6 +4,7 @@
 mod dead_letters;
 mod groups;
 mod outbound;
+mod stream;
 
 use serde_json::{Map, Value, json};
 
@@ -30,7 +31,10 @@ pub fn document() -> Value {
         },
         "paths": paths,
         "components": {
-            "securitySchemes": {"api_key": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "api_key": {"type": "http", "scheme": "bearer"},
+                "link_token": {"type": "apiKey", "in": "query", "name": "token", "description": "Of one job, from POST /api/jobs/{id}/link-token."},
+            },
             "schemas": schemas(),
         },
     })
@@ -68,7 +72,11 @@ fn operation(doc: &Doc) -> Value {
         "operationId": operation_id(doc),
         "parameters": parameters,
         "responses": responses,
-        "security": if doc.keyed { json!([{"api_key": []}]) } else { json!([]) },
+        "security": match (doc.keyed, doc.linked) {
+            (false, _) => json!([]),
+            (true, false) => json!([{"api_key": []}]),
+            (true, true) => json!([{"api_key": []}, {"link_token": []}]),
+        },
     });
     if let Some(name) = doc.body {
         operation["requestBody"] = json!({
@@ -87,6 +95,9 @@ fn operation(doc: &Doc) -> Value {
 
 fn success(status: u16, schema: Option<&str>) -> Value {
     match schema {
+        Some("Stream") => json!({"description": "Success", "content": {
+            "text/event-stream": {"schema": reference("Stream")},
+            "application/x-ndjson": {"schema": reference("Stream")}}}),
         Some(name) => {
             json!({"description": "Success", "content": {"application/json": {"schema": reference(name)}}})
         }
@@ -146,9 +157,13 @@ fn page_of(name: &str) -> Value {
 
 fn schemas() -> Value {
     let mut all = inbound();
-    for (name, schema) in
-        groups::schemas().into_iter().chain(outbound::schemas()).chain(dead_letters::schemas())
-    {
+    let parts = [
+        groups::schemas().to_vec(),
+        outbound::schemas().to_vec(),
+        dead_letters::schemas().to_vec(),
+        stream::schemas().to_vec(),
+    ];
+    for (name, schema) in parts.into_iter().flatten() {
         all[name] = schema;
     }
     all
@@ -326,6 +341,7 @@ fn job() -> Value {
             "waiting": waiting("What holds all queued jobs up, and until when. Null in events, and in the answer to a submit."),
             "status_url": text(),
             "events_url": text(),
+            "stream_url": text(),
             "receipts_url": text(),
             "result_url": {"type": ["string", "null"], "description": "Of a job that has a video: the small object with its link."},
             "approve_url": link("it is held"),
@@ -432,6 +448,7 @@ fn event() -> Value {
     json!({
         "number": {"type": "integer"}, "id": text(), "type": text(), "job_id": maybe("string"),
         "job_sequence": {"type": "integer"}, "created_at": time(),
+        "receipt_id": {"type": ["string", "null"], "description": "Of `heygen.*`: the receipt it is."},
         "data": {"description": "The job as it was then; of `group.finished` the group; of `heygen.*` what HeyGen sent."},
     })
 }

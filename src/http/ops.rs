@@ -73,6 +73,7 @@ pub async fn metrics(State(http): State<Http>) -> Result<Response> {
     let (due, open, in_use, limit, dead) = http.db.read(read).await?;
     http.metrics.set(&http.metrics.upstream_slots, "in_use", in_use);
     http.metrics.set(&http.metrics.upstream_slots, "bound", limit.bound(now));
+    http.metrics.stream_clients.set(i64::try_from(http.streams.open()).unwrap_or(i64::MAX));
     for reason in Reason::ALL {
         let is_it = limit.pause.as_ref().is_some_and(|pause| pause.reason == *reason);
         http.metrics.set(&http.metrics.submission_paused, reason.name(), i64::from(is_it));

@@ -69,6 +69,12 @@ problems! {
         "Use a new key for a new request; the same key and body give the first answer again.",
     Unauthorized "unauthorized" 401 false "An API key is needed"
         "Send `Authorization: Bearer KEY`; the command line takes it from REELHOOK_API_KEY. `reelhook key create` makes one, `serve --bootstrap` the first.",
+    BadLink "invalid_link_token" 401 false "The link token is not one of ours"
+        "Ask for a new one with POST /api/jobs/{id}/link-token.",
+    LinkExpired "link_token_expired" 401 false "The link token has expired"
+        "Ask for a new one with POST /api/jobs/{id}/link-token; it lives for minutes.",
+    LinkOfAnother "link_token_of_another_job" 403 false "The link token is for another job"
+        "A link token shows one job: ask for one of this job with POST /api/jobs/{id}/link-token.",
     BadSignature "bad_signature" 401 false "The webhook is not signed with a live webhook secret"
         "To try this address, use `reelhook simulate`, which signs. On a laptop, `serve --accept-unsigned` takes unsigned ones as hints. If HeyGen sent it, run `reelhook doctor`.",
     UnknownAddress "unknown_webhook_address" 401 false "This webhook address belongs to no job"
@@ -119,6 +125,8 @@ problems! {
         "`detail` has HeyGen's own words. `reelhook doctor` checks the key and the connection.",
     Busy "busy" 503 true "Too much is waiting to be stored"
         "Try again after the seconds in `Retry-After`.",
+    TooManyStreams "too_many_streams" 503 true "As many streams are open as may be"
+        "256 may be open at a node at once. Close one, or try again after the seconds in `Retry-After`; GET /api/events needs none.",
     StoreDown "store_unavailable" 503 true "The database is not available"
         "Nothing was stored. Try again after the seconds in `Retry-After`; check disk space and the database.",
     DiskFull "disk_full" 503 true "The disk of the database is full"

@@ -7,8 +7,8 @@ use axum::routing::{MethodRouter, any, delete, get, patch, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
-    Http, adopt, answer, audit, auth, dead_letters, deliveries, doctor, endpoints, groups, hook, jobs, keys,
-    ops, query, receipts, upstream, videos, webhooks,
+    Http, adopt, answer, audit, auth, dead_letters, deliveries, doctor, endpoints, events, groups, hook,
+    jobs, keys, ops, query, receipts, stream, upstream, videos, webhooks,
 };
 
 /// A route as the API description shows it.
@@ -26,10 +26,22 @@ pub struct Doc {
     pub also: &'static [(u16, Option<&'static str>)],
     /// Whether an API key is needed.
     pub keyed: bool,
+    /// Whether a link token of the job does as well.
+    pub linked: bool,
 }
 
 const fn doc(method: &'static str, path: &'static str, summary: &'static str) -> Doc {
-    Doc { method, path, summary, query: &[], body: None, answer: (200, None), also: &[], keyed: true }
+    Doc {
+        method,
+        path,
+        summary,
+        query: &[],
+        body: None,
+        answer: (200, None),
+        also: &[],
+        keyed: true,
+        linked: false,
+    }
 }
 
 const PAGE: [(&str, &str); 2] =
@@ -85,6 +97,25 @@ const DEAD_LETTER_LIST: [(&str, &str); 7] =
     [PAGE[0], PAGE[1], DEAD_LETTERS[0], DEAD_LETTERS[1], DEAD_LETTERS[2], DEAD_LETTERS[3], DEAD_LETTERS[4]];
 const DRY_RUN: [(&str, &str); 1] =
     [("dry_run", "`true`: do nothing; answer 200 with how many fit, by their causes.")];
+const SINCE: (&str, &str) = (
+    "since",
+    "Begin behind the event of this number, with what was published at this RFC 3339 time, a span such as `10m` ago, or with `all` that is kept; by default with what is published from now on. The header `Last-Event-ID`, which browsers send when they come back, goes before it.",
+);
+const FORMAT: (&str, &str) = (
+    "format",
+    "`sse` or `ndjson`: server-sent events, or the same as one JSON document a line, which `Accept: application/x-ndjson` asks for, too.",
+);
+const STREAM: [(&str, &str); 5] = [
+    SINCE,
+    FORMAT,
+    (
+        "events",
+        "Only these, with commas: types such as job.completed, families such as job.* and heygen.*, or `*` for all but HeyGen's own; that is the default.",
+    ),
+    ("kinds", "Only events of jobs of these kinds, with commas."),
+    ("labels", "Only events of jobs with all of these labels, as NAME:VALUE with commas."),
+];
+const JOB_STREAM: [(&str, &str); 2] = [SINCE, FORMAT];
 const TEST_WAIT: [(&str, &str); 1] = [("wait", "Seconds to wait for the receiver's answer, 0 to 60.")];
 
 /// Everything under `/api` and beside it, but for the webhook door, whose addresses are in `hook`.
@@ -105,6 +136,7 @@ pub const TABLE: &[Doc] = &[
         query: &WAIT,
         answer: (200, Some("Job")),
         also: &[(202, Some("Job")), (304, None)],
+        linked: true,
         ..doc("get", "/api/jobs/{id}", "One job, by reelhook's id or HeyGen's.")
     },
     Doc {
@@ -172,18 +204,45 @@ pub const TABLE: &[Doc] = &[
         ..doc("get", "/api/jobs/{id}/events", "What was published about a job, oldest first.")
     },
     Doc {
+        query: &JOB_STREAM,
+        answer: (200, Some("Stream")),
+        also: &[(204, None)],
+        linked: true,
+        ..doc(
+            "get",
+            "/api/jobs/{id}/stream",
+            "How a job stands, then its events as they happen, until it has ended.",
+        )
+    },
+    Doc {
+        body: Some("NewLink"),
+        answer: (201, Some("Link")),
+        ..doc(
+            "post",
+            "/api/jobs/{id}/link-token",
+            "Make a token by which a browser may see this job for some minutes.",
+        )
+    },
+    Doc {
         query: &RECEIPT_LIST,
         answer: (200, Some("ReceiptPage")),
         ..doc("get", "/api/jobs/{id}/receipts", "The webhooks that concerned a job, newest first.")
     },
     Doc {
         answer: (200, Some("Video")),
+        linked: true,
         ..doc("get", "/api/videos/{id}", "The small status object a player polls.")
     },
     Doc {
         query: &PAGE,
         answer: (200, Some("EventPage")),
         ..doc("get", "/api/events", "The whole event log, oldest first.")
+    },
+    Doc { answer: (200, Some("Event")), ..doc("get", "/api/events/{id}", "One event, by its number or id.") },
+    Doc {
+        query: &STREAM,
+        answer: (200, Some("Stream")),
+        ..doc("get", "/api/stream", "The event log as it grows.")
     },
     Doc {
         query: &RECEIPT_LIST,
@@ -365,9 +424,13 @@ fn handler(method: &str, path: &str) -> Option<MethodRouter<Http>> {
         ("post", "/api/jobs/{id}/approve") => post(jobs::approve),
         ("post", "/api/jobs/{id}/reject") => post(jobs::reject),
         ("get", "/api/jobs/{id}/events") => get(jobs::events),
+        ("get", "/api/jobs/{id}/stream") => get(stream::of_job),
+        ("post", "/api/jobs/{id}/link-token") => post(jobs::link_token),
         ("get", "/api/jobs/{id}/receipts") => get(jobs::receipts_of),
         ("get", "/api/videos/{id}") => get(videos::get),
-        ("get", "/api/events") => get(jobs::all_events),
+        ("get", "/api/events") => get(events::list),
+        ("get", "/api/events/{id}") => get(events::get),
+        ("get", "/api/stream") => get(stream::all),
         ("get", "/api/receipts") => get(receipts::list),
         ("get", "/api/receipts/{id}") => get(receipts::get),
         ("get", "/api/endpoints") => get(endpoints::list),
@@ -412,7 +475,7 @@ fn handler(method: &str, path: &str) -> Option<MethodRouter<Http>> {
 }
 
 pub fn router(http: Http) -> Router {
-    let mut keyed = Router::new();
+    let (mut keyed, mut linked) = (Router::new(), Router::new());
     let mut open = Router::new().route("/", get(ops::root));
     for doc in TABLE {
         // A test calls every route of the table, so a missing handler is found there.
@@ -420,10 +483,15 @@ pub fn router(http: Http) -> Router {
         let takes_none = doc.keyed && doc.query.is_empty();
         let handler =
             if takes_none { handler.route_layer(middleware::from_fn(query::none)) } else { handler };
-        let side = if doc.keyed { &mut keyed } else { &mut open };
+        let side = match (doc.keyed, doc.linked) {
+            (false, _) => &mut open,
+            (true, false) => &mut keyed,
+            (true, true) => &mut linked,
+        };
         *side = std::mem::take(side).route(doc.path, handler);
     }
     let keyed = keyed.layer(middleware::from_fn_with_state(http.clone(), auth::require));
+    let linked = linked.layer(middleware::from_fn_with_state(http.clone(), auth::require_or_link));
     for path in hook::PATHS {
         let door = post(hook::receive).get(hook::probe).options(hook::probe);
         open = open.route(path, door);
@@ -431,6 +499,7 @@ pub fn router(http: Http) -> Router {
     let own = post(hook::receive_for_job).get(hook::probe).options(hook::probe);
     open = open.route(hook::JOB_PATH, own);
     open.merge(keyed)
+        .merge(linked)
         .method_not_allowed_fallback(ops::wrong_method)
         .fallback(any(ops::no_route))
         .layer(CatchPanicLayer::custom(ops::panicked))

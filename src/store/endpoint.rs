@@ -82,12 +82,6 @@ pub fn list_live(tx: &mut Tx) -> Result<Vec<Endpoint>> {
     tx.query(&sql, &[])?.into_iter().map(read).collect()
 }
 
-/// Whether there is a live one.
-pub fn any_live(tx: &mut Tx) -> Result<bool> {
-    let row = tx.one("SELECT endpoints FROM counter WHERE name = 'event'", &[])?;
-    row.map_or(Ok(false), |mut r| Ok(r.int(0)? > 0))
-}
-
 fn text(endpoint: &Endpoint) -> String {
     // Texts and numbers under plain names: writing them cannot fail.
     serde_json::to_string(&endpoint.details).unwrap_or_default()

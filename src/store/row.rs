@@ -104,8 +104,13 @@ impl Row {
     }
 
     pub fn bytes(&mut self, column: usize) -> Result<Vec<u8>> {
+        self.opt_bytes(column)?.ok_or_else(|| Self::lie(column, "null"))
+    }
+
+    pub fn opt_bytes(&mut self, column: usize) -> Result<Option<Vec<u8>>> {
         match self.take(column)? {
-            Value::Bytes(v) => Ok(v),
+            Value::Null => Ok(None),
+            Value::Bytes(v) => Ok(Some(v)),
             _ => Err(Self::lie(column, "not bytes")),
         }
     }

@@ -73,7 +73,6 @@ fn hear(receipt: Receipt, adoption: Option<Terms>) -> Hearing {
             job_id: at_own_address.clone().or_else(|| heard.job_id().map(str::to_owned)),
             upstream_ids: if at_own_address.is_some() { vec![] } else { heard.upstream_ids.clone() },
             observe: Box::new(hint),
-            publish: None,
             ..blank(id)
         },
         Ok(heard) => signed(receipt, heard, adoption),
@@ -90,7 +89,7 @@ fn hear(receipt: Receipt, adoption: Option<Terms>) -> Hearing {
             let is_heygens = matches!(receipt.verdict, Verdict::Signed | Verdict::Logged);
             Hearing {
                 event_type: why.event_type().map(str::to_owned),
-                publish: (is_event && is_heygens).then_some(receipt.body),
+                publish: is_event && is_heygens,
                 ..nothing(id, &why.to_string())
             }
         }
@@ -105,7 +104,7 @@ fn signed(receipt: Receipt, heard: Heard, adoption: Option<Terms>) -> Hearing {
         job_id: heard.job_id().map(str::to_owned).or(receipt.job_address),
         upstream_ids: heard.upstream_ids.clone(),
         stranger: adoption.and_then(|terms| Some((to_adopt(&heard)?, terms))),
-        publish: first_time.then_some(receipt.body),
+        publish: first_time,
         observe: Box::new(move |kind| heard.observe(kind, found_by)),
         ..blank(receipt.id)
     }
@@ -123,7 +122,7 @@ fn blank(receipt_id: String) -> Hearing {
         job_id: None,
         upstream_ids: vec![],
         observe: Box::new(|_| observation(Says::Hint)),
-        publish: None,
+        publish: false,
         stranger: None,
         unusable: None,
     }

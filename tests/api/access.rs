@@ -166,7 +166,9 @@ async fn every_route_of_the_table_answers_and_the_description_lists_it(fresh: &F
         let operation = &description["paths"][doc.path][doc.method];
         assert!(operation["summary"].is_string(), "{} {} is not listed", doc.method, doc.path);
         listed += 1;
-        let answer = app.call(&doc.method.to_uppercase(), &doc.path.replace("{id}", "x"), &[], "").await;
+        // A stream has no end to wait for.
+        let method = if doc.path == "/api/stream" { "HEAD".to_owned() } else { doc.method.to_uppercase() };
+        let answer = app.call(&method, &doc.path.replace("{id}", "x"), &[], "").await;
         let is_problem = answer.header("content-type") == Some("application/problem+json");
         let code =
             if is_problem { answer.json()["code"].as_str().unwrap().to_owned() } else { String::new() };

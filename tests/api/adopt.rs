@@ -207,7 +207,7 @@ async fn strangers_of_webhooks_are_adopted_by_setting(fresh: &Fresh) {
     assert_eq!((&job["state"], &job["found_by"]), (&json!("completed"), &json!("webhook")));
     assert_eq!(job["adopted"], json!(true));
     let types = texts(&app.get("/api/events").await.json()["data"], "type");
-    assert_eq!(types, ["job.processing", "job.completed"], "it is no stranger's any more");
+    assert_eq!(types, ["job.processing", "job.completed", "heygen.avatar_video.success"]);
     let failed = video(&app, "theirs #fail").await;
     app.advance_s(60).await;
     assert_eq!(app.state(&failed).await, "failed");

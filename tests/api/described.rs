@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::app::{Setup, TestApp, cases, new_job, signed};
 use crate::client::{Answer, Headers};
 use crate::database::Fresh;
+use crate::stream::Stream;
 
 cases! {
     every_answer_is_as_the_description_says,
@@ -224,6 +225,23 @@ async fn groups(app: &mut TestApp, d: &mut Description) -> String {
     id
 }
 
+/// What streams tell, line by line: one of all, which has no end, and one of a job that has ended.
+async fn streams(app: &TestApp, d: &mut Description, id: &str) {
+    for (path, last) in [("/api/stream", "live"), ("/api/jobs/{id}/stream", "done")] {
+        let query = "?since=all&format=ndjson";
+        let mut stream = Stream::open(app, &format!("{}{query}", path.replace("{id}", id)), &[]).await;
+        let mut kind = String::new();
+        while kind != last {
+            let told = stream.next().await.expect("a line");
+            d.fits("#/components/schemas/Stream", &told, path);
+            kind = told["type"].as_str().expect("a type").to_owned();
+        }
+        d.seen.insert(("get", path));
+    }
+    let gone = app.call("GET", &format!("/api/jobs/{id}/stream"), &[("last-event-id", "999")], "").await;
+    assert_eq!(gone.status, 200, "a gap is told");
+}
+
 async fn every_answer_is_as_the_description_says(fresh: &Fresh) {
     let flags = [("allow-private", "127.0.0.1")];
     let mut app = TestApp::with(fresh, Setup { flags: &flags, ..Setup::default() }).await;
@@ -288,11 +306,14 @@ async fn every_answer_is_as_the_description_says(fresh: &Fresh) {
         d.call(&app, "GET /api/jobs/{id}/events", id, &none).await.expect(200);
         d.call(&app, "GET /api/jobs/{id}/receipts", id, &none).await.expect(200);
     }
+    d.call(&app, "POST /api/jobs/{id}/link-token", done, &json!({"minutes": 5})).await.expect(201);
+    streams(&app, &mut d, done).await;
     let key = [("idempotency-key", "again")];
     d.call_with(&app, "POST /api/jobs", "", "", &key, &new_job("video", "k")).await.expect(202);
     app.advance_s(60).await;
     d.call_with(&app, "POST /api/jobs", "", "?wait=1", &key, &new_job("video", "k")).await.expect(200);
     let events = d.call_with(&app, "GET /api/events", "", "?limit=200", &[], &none).await.json();
+    d.call(&app, "GET /api/events/{id}", "1", &none).await.expect(200);
     let mut groups_ended = 0;
     for event in events["data"].as_array().unwrap() {
         if event["type"].as_str().unwrap().starts_with("job.") {

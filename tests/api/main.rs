@@ -33,6 +33,7 @@ mod requests;
 mod rotation;
 #[path = "../support/signed.rs"]
 mod signed;
+mod stream;
 mod submit;
 mod tell;
 mod wishes;

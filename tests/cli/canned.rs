@@ -40,6 +40,14 @@ pub struct Canned {
 impl Canned {
     /// Answers each request by `answer`, which is told how many came before.
     pub async fn start(answer: impl Fn(usize, &Asked) -> Response + Send + Sync + 'static) -> Self {
+        Self::at("127.0.0.1:0", answer).await
+    }
+
+    /// The same at this address.
+    pub async fn at(
+        address: &str,
+        answer: impl Fn(usize, &Asked) -> Response + Send + Sync + 'static,
+    ) -> Self {
         let asked = Arc::new(Mutex::new(vec![]));
         let (remembered, answer) = (asked.clone(), Arc::new(answer));
         let handler = move |method: Method, uri: Uri, headers: HeaderMap, body: Bytes| {
@@ -49,7 +57,7 @@ impl Canned {
             all.push(one);
             async move { response }
         };
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let listener = TcpListener::bind(address).await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let router = Router::new().fallback(handler);
         tokio::spawn(async move { axum::serve(listener, router).await });

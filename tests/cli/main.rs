@@ -8,6 +8,7 @@ mod demo;
 mod endpoints;
 mod flags;
 mod groups;
+mod listen;
 mod real;
 mod selftest;
 mod settings;

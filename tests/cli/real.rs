@@ -13,7 +13,8 @@ use tokio::net::TcpListener;
 use crate::{Ran, nowhere, run_in};
 
 pub struct Server {
-    url: String,
+    pub url: String,
+    app: App,
     _directory: TempDir,
 }
 
@@ -35,7 +36,12 @@ impl Server {
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let router = app.router().into_make_service_with_connect_info::<SocketAddr>();
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { url, _directory: directory }
+        Self { url, app, _directory: directory }
+    }
+
+    /// Does what is due.
+    pub async fn settle(&self) {
+        while self.app.runner.settle().await.expect("the store works") > 0 {}
     }
 
     pub async fn run(&self, args: &[&str]) -> Ran {

@@ -1,9 +1,11 @@
 //! Table `event`: numbers without gaps, visible in their order, whoever appends at the same time.
 
 use reelhook::domain::event::Event;
-use reelhook::store::{Error, event};
+use reelhook::domain::ids;
+use reelhook::domain::time::{MINUTE, SECOND};
+use reelhook::store::{Error, event, inbox};
 
-use crate::harness::{NOW, Store, cases, id};
+use crate::harness::{NOW, Store, cases, id, receipt};
 
 cases![
     events_are_numbered_in_their_order,
@@ -12,6 +14,10 @@ cases![
     a_reader_never_steps_over_a_late_number,
     the_latest_of_a_type_come_newest_first,
     events_are_found_by_their_numbers_with_their_receipts,
+    one_of_heygens_own_says_what_its_receipt_says,
+    the_log_knows_where_it_begins_and_ends,
+    a_time_is_found_though_moments_are_out_of_order,
+    an_event_is_found_by_its_id,
 ];
 
 fn new(n: u32, job: Option<&str>) -> Event {
@@ -117,4 +123,60 @@ async fn events_are_found_by_their_numbers_with_their_receipts(store: Store) {
     found.sort_by_key(|event| event.number);
     assert_eq!(found, all[1..]);
     assert_eq!(store.read(|tx| event::find_many(tx, &[])).await, []);
+}
+
+async fn one_of_heygens_own_says_what_its_receipt_says(store: Store) {
+    let receipts = [receipt(1, "{ \"a\": 1.50, \"b\": null }"), receipt(2, "no JSON")];
+    store.write(move |tx| inbox::accept_many(tx, &receipts)).await;
+    let heygens = |n: u32| Event { data: String::new(), receipt_id: Some(id("rcp_", n)), ..new(n, None) };
+    append(&store, vec![heygens(1), heygens(2), heygens(3), new(4, None)]).await;
+    let said: Vec<String> = list(&store, None, 0, 9).await.into_iter().map(|e| e.data).collect();
+    assert_eq!(said, ["{\"a\":1.5,\"b\":null}", "null", "null", "{\"n\":4}"]);
+    assert_eq!(store.read(|tx| event::find_many(tx, &[1])).await[0].data, said[0]);
+}
+
+async fn the_log_knows_where_it_begins_and_ends(store: Store) {
+    let bounds = || store.read(event::bounds);
+    assert_eq!(bounds().await, (1, 0), "an empty one begins with what comes next");
+    append(&store, (0..5).map(|n| new(n, None)).collect()).await;
+    assert_eq!(bounds().await, (1, 5));
+    store.write(|tx| tx.execute("DELETE FROM event WHERE number < 4", &[])).await;
+    assert_eq!(bounds().await, (4, 5));
+    store.write(|tx| tx.execute("DELETE FROM event", &[])).await;
+    assert_eq!(bounds().await, (6, 5), "what was there once is not there again");
+}
+
+async fn a_time_is_found_though_moments_are_out_of_order(store: Store) {
+    let before = |at| store.read(move |tx| event::number_before(tx, at));
+    assert_eq!(before(NOW).await, 0);
+    // One every ten seconds, each other one committed half a minute late.
+    let at = |n: u32| NOW + i64::from(n) * 10 * SECOND - if n.is_multiple_of(2) { 30 * SECOND } else { 0 };
+    let timed = |n: u32| Event { created_at: at(n), ..new(n, None) };
+    append(&store, (0..300).map(timed).collect()).await;
+    store.write(|tx| tx.execute("DELETE FROM event WHERE number < 20 OR number IN (90, 91)", &[])).await;
+    for wanted in (0..300).step_by(7).map(at).chain([i64::MIN, NOW - 1, NOW + 1]) {
+        let after = before(wanted).await;
+        let all = list(&store, None, 0, 999).await;
+        let missed = all.iter().find(|e| e.created_at >= wanted && e.number <= after);
+        assert_eq!(missed, None, "{wanted}");
+        let oldest = all.iter().find(|e| e.number > after).expect("there is one").created_at;
+        assert!(after == 19 || oldest >= wanted - 3 * MINUTE, "no more than a little before it");
+    }
+    assert_eq!(before(i64::MAX).await, 300);
+}
+
+async fn an_event_is_found_by_its_id(store: Store) {
+    let at = |n: i64| NOW + n * MINUTE / 2;
+    let timed = |n: i64| {
+        let id = ids::new(ids::EVENT, at(n), [u8::try_from(n).expect("small"); 16]);
+        Event { id, created_at: at(n), ..new(0, None) }
+    };
+    let all = append(&store, [0, 1, 3, 2, 4, 9, 8, 20, 21].map(timed).to_vec()).await;
+    for one in &all {
+        let id = one.id.clone();
+        assert_eq!(store.read(move |tx| event::find(tx, &id)).await.as_ref(), Some(one));
+    }
+    let unknown = ids::new(ids::EVENT, at(3), [99; 16]);
+    assert_eq!(store.read(move |tx| event::find(tx, &unknown)).await, None);
+    assert_eq!(store.read(|tx| event::find(tx, "evt_short")).await, None);
 }

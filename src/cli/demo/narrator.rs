@@ -16,6 +16,7 @@ use super::play::Role;
 use super::receiver;
 use crate::cli::output::{terminal_width, wrapped};
 use crate::clock::{Clock, Millis};
+use crate::domain::event::is_upstream;
 use crate::domain::job_json::has_ended;
 use crate::heygen::sandbox::{Entry, Fault, Sandbox, What};
 use crate::store::{Db, event};
@@ -234,6 +235,7 @@ impl Teller {
         let (color, what) = match event_type {
             // Told already: by whoever submitted it, and by HeyGen.
             "job.queued" | "job.processing" => return,
+            heygens if is_upstream(heygens) => return,
             "job.completed" => (GREEN, format!("{}, found by {found_by}", self.paint(BOLD, "completed"))),
             "job.failed" => {
                 let why = job["failure"]["message"].as_str().unwrap_or("no reason given");
