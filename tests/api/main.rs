@@ -23,6 +23,7 @@ mod input;
 mod kinds;
 mod late;
 mod limits;
+mod link_tokens;
 mod lists;
 mod malformed;
 mod pauses;
