@@ -23,7 +23,7 @@ mod input;
 mod kinds;
 mod late;
 mod limits;
-mod link_tokens;
+mod links;
 mod lists;
 mod malformed;
 mod pauses;

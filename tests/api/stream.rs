@@ -1,5 +1,4 @@
-//! The event log as it grows: where a reader begins, that one who comes back misses nothing, how a stream
-//! ends.
+//! The event log as it grows: where a reader begins, that one who comes back misses nothing, and how a stream ends.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Link tokens: what a browser may see with one, for how long, and what not.
+//! What a browser may see by a link token: one job, for some minutes, and nothing else.
 
 use std::time::Duration;
 
