@@ -243,7 +243,7 @@ async fn first(s: &Session, id: &str) -> Result<()> {
         let now = fate(&s.api.get(&[place, id], &[]).await?);
         if now != before {
             return match now {
-                Fate::Well => {
+                Fate::Well(_) => {
                     s.out.note(&format!("{id} went well"));
                     Ok(())
                 }
@@ -268,14 +268,15 @@ async fn first(s: &Session, id: &str) -> Result<()> {
 /// What became of a delivery, or of a receipt.
 #[derive(Debug, PartialEq)]
 enum Fate {
-    Well,
+    /// When it was taken, or applied.
+    Well(String),
     /// When it was last tried, and what came of it.
     Failed(String, String),
 }
 
 fn fate(thing: &Value) -> Fate {
     if thing["state"] == "delivered" || thing["applied_at"].is_string() {
-        return Fate::Well;
+        return Fate::Well(field(thing, "delivered_at") + &field(thing, "applied_at"));
     }
     let last = thing["attempts"].as_array().and_then(|all| all.last()).unwrap_or(&Value::Null);
     Fate::Failed(field(last, "at"), field(last, "error"))

@@ -107,7 +107,7 @@ impl Row {
         self.opt_bytes(column)?.ok_or_else(|| Self::lie(column, "null"))
     }
 
-    pub fn opt_bytes(&mut self, column: usize) -> Result<Option<Vec<u8>>> {
+    pub(super) fn opt_bytes(&mut self, column: usize) -> Result<Option<Vec<u8>>> {
         match self.take(column)? {
             Value::Null => Ok(None),
             Value::Bytes(v) => Ok(Some(v)),

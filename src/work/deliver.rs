@@ -125,6 +125,9 @@ enum Found {
     Over,
 }
 
+/// What was found, the deliveries it was about, and why the endpoint wants no more.
+type Recorded = (Found, Vec<String>, Option<&'static str>);
+
 /// How a run leaves its task.
 struct Leave {
     /// It would send what is due by now.
@@ -147,7 +150,7 @@ struct Run<'a> {
     /// Those being sent, and those of which it is not on disk yet how it went.
     under_way: HashSet<String>,
     ended: Ended,
-    recording: Option<BoxFuture<'static, store::Result<(Found, Vec<String>, Option<&'static str>)>>>,
+    recording: Option<BoxFuture<'static, store::Result<Recorded>>>,
     /// What is being recorded settles the task, too.
     is_ending: bool,
     taken: usize,
@@ -282,10 +285,7 @@ impl Run<'_> {
     }
 
     /// Whether the run is over by it.
-    async fn recorded(
-        &mut self,
-        (found, ids, wants_no_more): (Found, Vec<String>, Option<&'static str>),
-    ) -> store::Result<bool> {
+    async fn recorded(&mut self, (found, ids, wants_no_more): Recorded) -> store::Result<bool> {
         (self.recording, self.is_ending) = (None, false);
         for id in ids {
             self.under_way.remove(&id);

@@ -23,6 +23,7 @@ mod input;
 mod kinds;
 mod late;
 mod limits;
+mod links;
 mod lists;
 mod malformed;
 mod pauses;

@@ -3,6 +3,7 @@
 
 mod canned;
 mod commands;
+mod dead_letters;
 mod demo;
 mod endpoints;
 mod flags;

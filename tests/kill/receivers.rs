@@ -157,7 +157,7 @@ async fn one_way(ground: &Ground, round: usize, way: &'static str) -> (&'static 
     let until = Clock::real().now() + WISH;
     let asks = |value: String| {
         let header = http::header::RETRY_AFTER;
-        [Manner::With(if round % 2 == 0 { 429 } else { 503 }, header, value), Manner::Status(200)]
+        [Manner::With(if round.is_multiple_of(2) { 429 } else { 503 }, header, value), Manner::Status(200)]
     };
     match way {
         "gone" => application.answer(&path, &[Manner::Status(410)]),
