@@ -69,9 +69,7 @@ pub async fn replay(
     RawQuery(raw): RawQuery,
     body: Body,
 ) -> Result<Response> {
-    let dry_run = dry_run(raw.as_deref())?;
-    let mut fields = Fields::new(input::object(&input::read(body).await?, false)?);
-    let filter = given(&mut fields);
+    let (dry_run, mut fields, filter) = wish(raw.as_deref(), body).await?;
     let rate = rate(&mut fields);
     fields.finish()?;
     if dry_run {
@@ -94,9 +92,7 @@ pub async fn drop(
     RawQuery(raw): RawQuery,
     body: Body,
 ) -> Result<Response> {
-    let dry_run = dry_run(raw.as_deref())?;
-    let mut fields = Fields::new(input::object(&input::read(body).await?, false)?);
-    let filter = given(&mut fields);
+    let (dry_run, mut fields, filter) = wish(raw.as_deref(), body).await?;
     let reason = fields.text("reason", MAX_REASON_CHARS);
     if reason.is_none() && !dry_run && fields.errors.is_empty() {
         fields.wrong("reason", "is required: why they are let go of; it is kept in the audit");
@@ -173,11 +169,14 @@ pub async fn stop_replay(
     Ok(axum::Json(found.json()).into_response())
 }
 
-fn dry_run(raw: Option<&str>) -> Result<bool> {
+/// How a replay and a drop begin: whether it is a dry run, the fields that are left, and which are meant.
+async fn wish(raw: Option<&str>, body: Body) -> Result<(bool, Fields, Filter)> {
     let mut query = Query::parse(raw);
     let dry_run = query.switch("dry_run");
     query.finish()?;
-    Ok(dry_run)
+    let mut fields = Fields::new(input::object(&input::read(body).await?, false)?);
+    let filter = given(&mut fields);
+    Ok((dry_run, fields, filter))
 }
 
 fn tasks() -> String {
