@@ -46,10 +46,12 @@ impl App {
 
     /// The same with fail points of a test.
     pub async fn prepare_with(config: &Config, clock: Clock, fail: FailPoints) -> store::Result<Self> {
-        let (address, now) = (config.database.clone(), clock.now());
+        let (address, begun) = (config.database.clone(), clock.now());
         // Opening blocks on the disk or the network.
-        let opened = tokio::task::spawn_blocking(move || Db::open(&address, now)).await;
+        let opened = tokio::task::spawn_blocking(move || Db::open(&address, begun)).await;
         let db = opened.map_err(|e| store::Error::Bug(e.to_string()))??;
+        work::time::set(&clock, &db).await?;
+        let now = clock.now();
         let address_key = hex::encode(clock.random::<32>());
         let settled = config.clone();
         // What a killed server was running is ours at once, unless others may be running it.
@@ -121,6 +123,7 @@ impl App {
         };
         let served = tokio::select! {
             served = async { serving.await } => served,
+            () = work::time::keep(&self.clock, &self.db) => Ok(()),
             // A request that never ends does not hold up the stop for ever.
             () = overdue => Ok(()),
         };

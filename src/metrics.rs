@@ -54,6 +54,7 @@ pub struct Metrics {
     pub notify_lag_seconds: Histogram,
     pub dead_letters: Family<GivenUp, Gauge<i64, AtomicI64>>,
     pub stream_clients: Gauge<i64, AtomicI64>,
+    pub clock_skew_seconds: Gauge<f64, AtomicU64>,
     pub tasks_claimed: Counts,
     pub tasks_due: Gauges,
     pub stale_finishes: Counter,
@@ -85,6 +86,7 @@ impl Metrics {
             notify_lag_seconds: Histogram::new(exponential_buckets(0.005, 2.0, 21)),
             dead_letters: Family::default(),
             stream_clients: Gauge::default(),
+            clock_skew_seconds: Gauge::default(),
             tasks_claimed: Counts::default(),
             tasks_due: Gauges::default(),
             stale_finishes: Counter::default(),
@@ -117,6 +119,11 @@ impl Metrics {
         );
         r.register("submission_paused", "1 while nothing is sent, by reason", m.submission_paused.clone());
         r.register("stream_clients", "Readers of the event stream now", m.stream_clients.clone());
+        r.register(
+            "clock_skew_seconds",
+            "How far this machine's wall clock is ahead of the server's time",
+            m.clock_skew_seconds.clone(),
+        );
         r.register("delivery_attempts", "Attempts to deliver, by outcome", m.delivery_attempts.clone());
         r.register("notify_lag_seconds", "From event to delivery", m.notify_lag_seconds.clone());
         r.register("dead_letters", "Tasks given up and kept, by task and reason", m.dead_letters.clone());

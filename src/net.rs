@@ -60,6 +60,9 @@ pub enum Fault {
     /// Nothing was sent: bad address, no connection, no TLS.
     #[error("not sent: {0}")]
     NotSent(String),
+    /// Nothing was sent: the guard does not let that address pass.
+    #[error("not sent: {0}")]
+    Forbidden(String),
     /// Something may have been sent, and no complete answer came back.
     #[error("no answer: {0}")]
     NoAnswer(String),
@@ -140,7 +143,7 @@ impl Client {
     fn request(&self, call: Call) -> Result<Request<Full<Bytes>>, Fault> {
         let url = match &self.guard {
             Some(guard) => {
-                guard.url(&call.url).map_err(|why| Fault::NotSent(format!("the address {why}")))?.into()
+                guard.url(&call.url).map_err(|why| Fault::Forbidden(format!("the address {why}")))?.into()
             }
             None => call.url,
         };
@@ -200,7 +203,11 @@ fn nothing_within(timeout: Duration) -> Fault {
 fn sort(e: &hyper_util::client::legacy::Error) -> Fault {
     // Its own words only name a layer of the client.
     let why = std::error::Error::source(e).map_or_else(|| causes(e), causes);
-    if e.is_connect() { Fault::NotSent(why) } else { Fault::NoAnswer(why) }
+    match () {
+        () if names::is_forbidden(e) => Fault::Forbidden(why),
+        () if e.is_connect() => Fault::NotSent(why),
+        () => Fault::NoAnswer(why),
+    }
 }
 
 /// An error with its causes, each said once.

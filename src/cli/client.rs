@@ -212,7 +212,7 @@ impl Api {
 
     fn fault(&self, fault: &net::Fault) -> CliError {
         match fault {
-            net::Fault::NotSent(why) => self.nobody(why),
+            net::Fault::NotSent(why) | net::Fault::Forbidden(why) => self.nobody(why),
             net::Fault::NoAnswer(why) => no_answer(&self.base, why),
         }
     }

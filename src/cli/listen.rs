@@ -21,9 +21,9 @@ use crate::config::{Given, web_url};
 use crate::domain::time::{Millis, SECOND};
 use crate::net::{self, Reading};
 
-/// The server says something every 15 s; after so long without a word the connection is dead, as it is after
-/// a sleep.
-const SILENCE: Millis = 35 * SECOND;
+/// The server says something every 5 s; after so long without a word the connection is dead, as it is after
+/// a sleep. With a tick, nobody is left believing in a dead line for more than 15 s.
+const SILENCE: Millis = 12 * SECOND;
 /// How often that is looked at.
 const TICK: Duration = Duration::from_secs(3);
 /// Between two tries to reach the server, or the receiver.

@@ -32,7 +32,7 @@ pub async fn run(given: &Given) -> Result<Exit> {
             Some("another server may be there; choose another port"),
         )
     })?;
-    let app = App::prepare(&config, Clock::real()).await.map_err(|e| {
+    let app = App::prepare(&config, Clock::steady()).await.map_err(|e| {
         let hint = match (&e, config.database.engine()) {
             // It says so itself.
             (store::Error::Unfit(_), _) => None,

@@ -20,6 +20,8 @@ pub enum Trouble {
     Answers(u16),
     /// No connection to a receiver comes about.
     Unreachable,
+    /// The address guard does not let its address pass.
+    Forbidden,
     /// A receiver was called and gives no answer.
     NoAnswer,
     /// What was to be sent is not there any more.
@@ -34,8 +36,9 @@ pub enum Trouble {
 
 impl Trouble {
     /// Those without a number, by their names.
-    const NAMED: [(Self, &'static str); 6] = [
+    const NAMED: [(Self, &'static str); 7] = [
         (Self::Unreachable, "unreachable"),
+        (Self::Forbidden, "address_forbidden"),
         (Self::NoAnswer, "no_answer"),
         (Self::EventGone, "event_gone"),
         (Self::NotApplied, "not_applied"),
@@ -77,7 +80,10 @@ impl Trouble {
             }
             Self::Answers(_) => "The receiver fails: its own log says why. Repair it, then replay.",
             Self::Unreachable => {
-                "No connection: the name does not resolve, nobody listens there, TLS fails, or the address guard forbids it (`serve --allow-private`). `reelhook dead-letter show ID` has which. Then replay."
+                "No connection: the name does not resolve, nobody listens there, or TLS fails. `reelhook dead-letter show ID` has which. Then replay."
+            }
+            Self::Forbidden => {
+                "The address guard calls no address of a private or special network. If the receiver is meant to be there, start the server with its network in --allow-private, then replay; else correct the address with `reelhook endpoint update ID --to URL`."
             }
             Self::NoAnswer => {
                 "The receiver takes longer than 15 seconds or breaks off: have it answer first and work afterwards, then replay."
@@ -131,6 +137,7 @@ impl Cause {
         match self.trouble {
             Trouble::Answers(status) => format!("{place} answers {status}"),
             Trouble::Unreachable => format!("{place} cannot be reached"),
+            Trouble::Forbidden => format!("the address guard forbids {place}"),
             Trouble::NoAnswer => format!("{place} gives no answer"),
             Trouble::EventGone => "the event is kept no longer".to_owned(),
             Trouble::NotApplied => "a receipt cannot be applied".to_owned(),
@@ -261,6 +268,12 @@ mod tests {
                 "http://127.0.0.1:9/",
                 "unreachable:127.0.0.1:9",
                 "127.0.0.1:9 cannot be reached",
+            ),
+            (
+                Trouble::Forbidden,
+                "http://10.0.0.1/",
+                "address_forbidden:10.0.0.1",
+                "the address guard forbids 10.0.0.1",
             ),
             (
                 Trouble::NoAnswer,

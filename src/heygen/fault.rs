@@ -66,7 +66,7 @@ impl Fault {
 impl From<net::Fault> for Fault {
     fn from(fault: net::Fault) -> Self {
         match fault {
-            net::Fault::NotSent(why) => Self::NotSent { why },
+            net::Fault::NotSent(why) | net::Fault::Forbidden(why) => Self::NotSent { why },
             net::Fault::NoAnswer(why) => Self::Unknown { why, said: None },
         }
     }

@@ -74,6 +74,7 @@ pub async fn metrics(State(http): State<Http>) -> Result<Response> {
     http.metrics.set(&http.metrics.upstream_slots, "in_use", in_use);
     http.metrics.set(&http.metrics.upstream_slots, "bound", limit.bound(now));
     http.metrics.stream_clients.set(i64::try_from(http.streams.open()).unwrap_or(i64::MAX));
+    http.metrics.clock_skew_seconds.set(http.clock.wall_ahead() as f64 / 1_000.0);
     for reason in Reason::ALL {
         let is_it = limit.pause.as_ref().is_some_and(|pause| pause.reason == *reason);
         http.metrics.set(&http.metrics.submission_paused, reason.name(), i64::from(is_it));

@@ -33,8 +33,9 @@ use crate::store::{self, Tx, event, job, upstream_limit};
 
 /// Readers of one node at once. Each looks into the event table whenever something happens.
 pub const MAX_STREAMS: usize = 256;
-/// A reader that was told nothing for so long is told that we are there: proxies cut what is silent for 30 s.
-const KEEPALIVE: Millis = 15 * SECOND;
+/// A reader that was told nothing for so long is told that we are there: proxies cut what is silent for 30 s,
+/// and `listen` takes a line that missed two of these for dead.
+const KEEPALIVE: Millis = 5 * SECOND;
 /// What a browser waits before it comes back.
 const RETRY_MS: u32 = 3_000;
 /// Whoever reads looks again at most this often, however often the bell rings.

@@ -65,7 +65,18 @@ fn vetted(guard: &Guard, name: &str, found: Vec<SocketAddr>) -> io::Result<Vec<S
         return Ok(open);
     }
     let refused = first.and_then(|ip| Some(refusal(&format!("{name} is {ip}"), guard.check(ip).err()?)));
-    Err(io::Error::new(io::ErrorKind::PermissionDenied, refused.unwrap_or_default()))
+    Err(io::Error::other(Forbidden(refused.unwrap_or_default())))
+}
+
+/// The guard lets none of a name's addresses pass.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Forbidden(String);
+
+/// Whether that is what a call failed by.
+pub fn is_forbidden(e: &(dyn std::error::Error + 'static)) -> bool {
+    let inner = e.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    inner.is_some_and(|inner| inner.is::<Forbidden>()) || e.source().is_some_and(is_forbidden)
 }
 
 #[cfg(test)]
@@ -152,7 +163,7 @@ mod tests {
         for _ in 0..2 {
             let refused = call(&client, &url).await.unwrap_err();
             assert!(
-                matches!(&refused, Fault::NotSent(why) if why.contains("no public address")),
+                matches!(&refused, Fault::Forbidden(why) if why.contains("no public address")),
                 "{refused}"
             );
         }
@@ -165,7 +176,7 @@ mod tests {
         let (client, asked) = client(&[], &["127.0.0.1"]);
         for at in ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "name.example"] {
             let refused = call(&client, &format!("http://{at}:{port}/")).await.unwrap_err();
-            assert!(matches!(refused, Fault::NotSent(_)), "{at}: {refused}");
+            assert!(matches!(refused, Fault::Forbidden(_)), "{at}: {refused}");
         }
         assert_eq!(
             (called.load(Ordering::SeqCst), asked.load(Ordering::SeqCst)),

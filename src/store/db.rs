@@ -14,6 +14,7 @@ use super::postgres::{self, Postgres, PostgresTx};
 use super::row::{Param, Row};
 use super::sqlite::{self, Sqlite, SqliteTx};
 pub use crate::config::Address;
+use crate::domain::time::Millis;
 
 /// Rung after every commit that made work due or changed a job, by this node or another.
 #[derive(Clone, Default)]
@@ -44,7 +45,7 @@ enum Engine {
 
 impl Db {
     /// Opens the database, brings its schema up to date and starts the storage threads. Blocks.
-    pub fn open(address: &Address, now: crate::domain::time::Millis) -> Result<Self> {
+    pub fn open(address: &Address, now: Millis) -> Result<Self> {
         let bell = Bell::default();
         let engine = match address {
             Address::Sqlite(path) => Engine::Sqlite(sqlite::open(path, bell.clone(), now)?),
@@ -227,6 +228,15 @@ impl<'a> Tx<'a> {
             TxInner::Sqlite(tx) => tx.batch(sql),
             TxInner::Postgres(tx) => tx.batch(sql),
         }
+    }
+
+    /// What the database server's own clock shows; SQLite has no server.
+    pub fn server_time(&mut self) -> Result<Option<Millis>> {
+        if matches!(self.inner, TxInner::Sqlite(_)) {
+            return Ok(None);
+        }
+        let now = self.one("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::BIGINT", &[])?;
+        now.map(|mut row| row.int(0)).transpose()
     }
 
     /// Marked at its line: SQLite has one writer and no row locks.

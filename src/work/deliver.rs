@@ -445,6 +445,7 @@ async fn exchange(
         Err(fault) => {
             let trouble = match fault {
                 net::Fault::NotSent(_) => Trouble::Unreachable,
+                net::Fault::Forbidden(_) => Trouble::Forbidden,
                 net::Fault::NoAnswer(_) => Trouble::NoAnswer,
             };
             let attempt = Attempt { error: Some(fault.to_string()), ..none };

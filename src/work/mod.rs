@@ -11,6 +11,7 @@ mod poll;
 mod replay;
 mod runner;
 mod submit;
+pub mod time;
 pub mod upkeep;
 
 use std::sync::Arc;

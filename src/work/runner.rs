@@ -154,6 +154,10 @@ impl Runner {
 
     /// One transaction claims for all lanes what their free permits allow.
     async fn claim(&self) -> store::Result<Vec<Batch>> {
+        if !self.work.clock.is_trusted() {
+            // Leases would seem to have ended, or to last. It is looked at within a second.
+            return Ok(vec![]);
+        }
         let now = self.work.clock.now();
         let mut wanted = vec![];
         for (rule, permits) in self.lanes.iter() {

@@ -27,7 +27,7 @@ cases! {
     events_are_chosen_by_type_kind_and_label,
     heygens_own_events_are_told_as_they_came,
     a_job_is_followed_to_its_end,
-    silence_is_broken_every_fifteen_seconds,
+    silence_is_broken_every_five_seconds,
     streams_are_bounded_and_looked_at_cost_none,
     a_stop_lets_readers_go,
     what_one_node_publishes_is_told_by_the_other,
@@ -370,7 +370,7 @@ fn types(answer: &Answer) -> Vec<String> {
     all.map(|told| told["type"].as_str().expect("a type").to_owned()).collect()
 }
 
-async fn silence_is_broken_every_fifteen_seconds(fresh: &Fresh) {
+async fn silence_is_broken_every_five_seconds(fresh: &Fresh) {
     let app = TestApp::new(fresh).await;
     let mut events = Stream::open(&app, "/api/stream", &[]).await;
     let mut documents = lines(&app, "").await;
@@ -380,7 +380,7 @@ async fn silence_is_broken_every_fifteen_seconds(fresh: &Fresh) {
     documents.expect("snapshot").await;
     documents.expect("live").await;
     for _ in 0..3 {
-        app.clock.advance(Duration::from_secs(15));
+        app.clock.advance(Duration::from_secs(5));
         assert_eq!(events.line().await.unwrap(), ": keepalive");
         assert_eq!(events.line().await.unwrap(), "");
         assert_eq!(documents.line().await.unwrap(), "{\"type\":\"keepalive\"}");

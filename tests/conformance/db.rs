@@ -1,9 +1,10 @@
 //! `Db` itself: what a closure may do to itself and to those it is committed with, and the bell.
 
+use reelhook::domain::time::DAY;
 use reelhook::params;
 use reelhook::store::{Bell, Db, Error, Tx, setting};
 
-use crate::harness::{Store, cases, soon};
+use crate::harness::{NOW, Store, cases, soon};
 
 cases![
     a_failing_closure_takes_nobody_with_it,
@@ -13,6 +14,7 @@ cases![
     what_met_a_full_disk_together_is_told_the_truth,
     a_broken_constraint_undoes_what_came_before_it,
     a_read_cannot_write,
+    a_server_tells_its_time,
     the_runners_writes_have_their_turn_while_callers_never_stop,
     a_read_sees_one_state_of_the_data,
     the_bell_rings_after_a_commit_and_only_then,
@@ -27,6 +29,13 @@ async fn put(store: &Store, name: &'static str) {
 
 async fn names(store: &Store) -> i64 {
     store.count("SELECT COUNT(*) FROM setting").await
+}
+
+async fn a_server_tells_its_time(store: Store) {
+    let before = store.read(|tx| tx.server_time()).await;
+    let after = store.read(|tx| tx.server_time()).await;
+    assert_eq!(before.is_some(), store.db.engine() == "postgres");
+    assert!(before <= after && after.is_none_or(|at| at > NOW - 365 * DAY), "{before:?} {after:?}");
 }
 
 async fn a_failing_closure_takes_nobody_with_it(store: Store) {

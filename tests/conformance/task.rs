@@ -32,6 +32,7 @@ cases![
     the_backlog_counts_what_is_due,
     a_long_reason_is_cut_between_letters,
     claimers_that_race_never_share_a_task,
+    shifted_leases_end_so_much_later,
     voided_leases_are_anybodys_and_their_tokens_settle_nothing,
 ];
 
@@ -376,6 +377,20 @@ async fn claimers_that_race_never_share_a_task(store: Store) {
     taken.sort_unstable();
     let expected: Vec<String> = (0..40).map(|n| id("job_", n)).collect();
     assert_eq!(taken, expected, "each exactly once, and none is left behind");
+}
+
+async fn shifted_leases_end_so_much_later(store: Store) {
+    store.add_task("free", POLL, LEASE * 2).await;
+    store.add_task("j", POLL, NOW).await;
+    let task = store.claim_one(Lane::Poll, 1).await;
+    for by in [900, -400] {
+        assert_eq!(store.write(move |tx| task::shift_leases(tx, by)).await, 1, "only what is leased");
+    }
+    let early = store.write(|tx| task::claim(tx, Lane::Poll, 9, LEASE + 499, LEASE + 999, 2)).await;
+    assert!(early.is_empty());
+    assert!(store.read(move |tx| task::is_held(tx, &task)).await);
+    let claimed = store.write(|tx| task::claim(tx, Lane::Poll, 9, LEASE + 500, LEASE + 999, 3)).await;
+    assert_eq!(claimed.len(), 1);
 }
 
 async fn voided_leases_are_anybodys_and_their_tokens_settle_nothing(store: Store) {

@@ -77,7 +77,7 @@ impl Load {
                     assert!(status >= 500, "{status} {answer}");
                     &self.failed
                 }
-                Err(Fault::NotSent(_)) => &self.refused,
+                Err(Fault::NotSent(_) | Fault::Forbidden(_)) => &self.refused,
                 Err(Fault::NoAnswer(_)) => &self.cut,
             };
             fault.fetch_add(1, Ordering::Relaxed);

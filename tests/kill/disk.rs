@@ -21,6 +21,8 @@ use crate::server::{Client, Setup};
 
 /// Room for the database and for its log, which SQLite begins anew at 40 MB.
 const SIZE: &str = "96m";
+/// Files it can hold.
+const INODES: usize = 64;
 /// What is left over after the disk was found full is used up by small writes, in so many at most.
 const SMALL_WRITES: usize = 5_000;
 
@@ -30,7 +32,7 @@ pub async fn a_full_disk_is_survived() {
     let place = Path::new(&ground.database).with_file_name("disk");
     fs::create_dir(&place).unwrap();
     let setup = ground.setup();
-    let mount = format!("mount -t tmpfs -o size={SIZE} tmpfs '{}'", place.display());
+    let mount = format!("mount -t tmpfs -o size={SIZE},nr_inodes={INODES} tmpfs '{}'", place.display());
     let Some(program) = mounting(&mount, &place, &setup.program).await else {
         // Not through the test's own output, which is shown only when it fails.
         let _ = writeln!(
@@ -44,12 +46,18 @@ pub async fn a_full_disk_is_survived() {
     let server = ground.serve_as(Setup { program, database, ..setup }, &[]).await;
     server.register(&ground.client).await;
     let ballast = PathBuf::from(format!("/proc/{}/root{}", server.id(), place.join("ballast").display()));
+    let (mut jobs, mut acked) = (vec![], vec![]);
+    let files = use_up_files(&ballast);
+    jobs.push(ground.submit("b16-no-files", "p").await);
+    acked.push(success("job_of_nobody", "v_no_files"));
+    let took_it = ground.client.hook(acked[0].clone(), SECRET).await == 200;
+    files.into_iter().for_each(|file| fs::remove_file(file).unwrap());
     let load = Arc::new(Load::default());
     let callers: Vec<_> = (0..3)
         .map(|caller| tokio::spawn(load.clone().run(ground.client.clone(), format!("b16-{caller}"))))
         .collect();
     let (mut dice, mut seen) = (StdRng::seed_from_u64(ground.seed), ground.sandbox.listen());
-    let (mut slowest, mut silent, mut acked, mut jobs) = (0_f64, 0, vec![], vec![]);
+    let (mut slowest, mut silent) = (0_f64, 0);
     for nth in 0..injections() {
         for _ in 0..dice.random_range(1..40) {
             let _ = seen.recv().await;
@@ -86,6 +94,7 @@ pub async fn a_full_disk_is_survived() {
             ("acked_and_lost", lost),
             ("refused_without_words", count(&load.wordless)),
             ("readyz_silent", silent),
+            ("stopped_by_no_room_for_a_file", usize::from(!took_it)),
         ],
     ];
     let figures = [
@@ -121,6 +130,14 @@ fn fill(ballast: &Path) {
     for size in [1 << 20, 4_096, 1] {
         while file.write_all(&vec![0; size]).is_ok() {}
     }
+}
+
+/// Makes files until there can be no more of them. Their paths.
+fn use_up_files(ballast: &Path) -> Vec<PathBuf> {
+    let paths = (0..=INODES).map(|nth| ballast.with_extension(nth.to_string()));
+    let made: Vec<_> = paths.take_while(|path| File::create(path).is_ok()).collect();
+    assert!(made.len() < INODES, "the file system holds more files than it was made for");
+    made
 }
 
 /// Whether `/readyz` says that the disk is full.

@@ -107,7 +107,7 @@ impl Parcel {
             Err(fault) => (None, Some(fault.to_string()), String::new()),
         };
         self.came = Some(Came { status, error, answer, took_ms });
-        !matches!(done, Err(net::Fault::NotSent(_)))
+        !matches!(done, Err(net::Fault::NotSent(_) | net::Fault::Forbidden(_)))
     }
 
     fn headers(&self, clock: &Clock, secret: &SigningSecret) -> HeaderMap {

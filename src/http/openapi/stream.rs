@@ -12,7 +12,7 @@ pub fn schemas() -> [(&'static str, Value); 4] {
         (
             "Stream",
             json!({
-                "description": "One document for each thing told: a line of application/x-ndjson, or `data` of a server-sent event, whose `event` is the `type` and whose `id` is the position, to come back with as `Last-Event-ID` or `since`. A comment, or `{\"type\":\"keepalive\"}`, comes after 15 s of silence.",
+                "description": "One document for each thing told: a line of application/x-ndjson, or `data` of a server-sent event, whose `event` is the `type` and whose `id` is the position, to come back with as `Last-Event-ID` or `since`. A comment, or `{\"type\":\"keepalive\"}`, comes after 5 s of silence.",
                 "anyOf": [reference("StreamMark"), reference("Event")],
             }),
         ),

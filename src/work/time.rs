@@ -1,0 +1,64 @@
+//! Keeps a server's steady clock right. Nodes of one PostgreSQL take their time from it, so that a lease ends
+//! for all of them at once; with SQLite the machine's wall clock is right, and a lease outlasts its being set.
+
+use std::time::Duration;
+
+use crate::clock::{Clock, TRUSTED_WITHIN};
+use crate::domain::time::{Millis, SECOND};
+use crate::store::{self, Db, task};
+
+/// How often a clock that is trusted is looked at all the same: machines drift by less than 1 ms in it.
+const EVERY: Millis = 5 * SECOND;
+/// Whether it is trusted, is looked at as often.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Looks again and again, and at once when the clock is not trusted. Never returns.
+pub async fn keep(clock: &Clock, db: &Db) {
+    let mut due = clock.now();
+    loop {
+        if clock.now() >= due || !clock.is_trusted() {
+            if let Err(e) = set(clock, db).await {
+                tracing::debug!(error = %e, "the clock is not looked at: the database does not say");
+            }
+            due = clock.now() + EVERY;
+        }
+        clock.sleep(PAUSE).await;
+    }
+}
+
+/// Sets the clock, if it is a steady one.
+pub async fn set(clock: &Clock, db: &Db) -> store::Result<()> {
+    if !clock.is_steady() {
+        return Ok(());
+    }
+    let asked = clock.now();
+    let by = match db.read(|tx| tx.server_time()).await? {
+        Some(told) => off(asked, told, clock.now()),
+        None => clock.wall_ahead(),
+    };
+    if by.abs() > TRUSTED_WITHIN {
+        tracing::warn!(by_ms = by, "the clock was wrong, or was set: it goes on where it should be");
+        if db.engine() == "sqlite" {
+            db.write_behind(move |tx| task::shift_leases(tx, by)).await?;
+        }
+    }
+    clock.shift(by);
+    Ok(())
+}
+
+/// What is missing to the time that was told of between these two; nothing, if it may be right.
+fn off(asked: Millis, told: Millis, heard: Millis) -> Millis {
+    if (asked..=heard).contains(&told) { 0 } else { told - (asked + heard) / 2 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_moved_only_when_it_is_surely_wrong() {
+        for (told, by) in [(1_000, 0), (1_005, 0), (1_010, 0), (1_011, 6), (999, -6), (301_005, 300_000)] {
+            assert_eq!(off(1_000, told, 1_010), by, "{told}");
+        }
+    }
+}
