@@ -101,11 +101,18 @@ pub struct Delivery {
     pub attempts: Vec<Attempt>,
 }
 
-/// What a stored event is to be sent as, and to whom; ids are to be given.
+/// What a stored event is to be sent as, and to whom; ids are to be given. What a disabled endpoint
+/// wants is given up before it is tried.
 pub fn deliveries(event: &Event, endpoints: &[Endpoint], now: Millis) -> Vec<Delivery> {
     let wanted = endpoints.iter().filter(|endpoint| endpoint.wants(event));
-    let mut all: Vec<Delivery> =
-        wanted.map(|e| Delivery::new(event, Target::Endpoint(e.id.clone()), None, now)).collect();
+    let to_endpoint = |endpoint: &Endpoint| {
+        let made = Delivery::new(event, Target::Endpoint(endpoint.id.clone()), None, now);
+        match endpoint.disabled_at {
+            None => made,
+            Some(_) => Delivery { due_at: None, dead_at: Some(now), ..made },
+        }
+    };
+    let mut all: Vec<Delivery> = wanted.map(to_endpoint).collect();
     if let Some(url) = &event.notify_url
         && let Some(target) = Target::of_url(url)
     {

@@ -126,7 +126,7 @@ impl Endpoint {
     pub fn wants(&self, event: &Event) -> bool {
         // Only a receipt has the bytes and headers of HeyGen's.
         let sendable = self.details.format == Format::Standard || event.receipt_id.is_some();
-        self.disabled_at.is_none() && sendable && self.details.filter.wants(event)
+        sendable && self.details.filter.wants(event)
     }
 
     /// What attempts that ended at `now` change: any that were taken, or none. Whether it is to be
@@ -255,14 +255,13 @@ mod tests {
         assert!(!endpoint.fared(false, 20 + DISABLE_AFTER), "the failures begin again");
 
         endpoint.disable("it answered 410", 50);
-        assert!(!endpoint.wants(&event("job.completed", "{}")));
+        assert!(endpoint.wants(&event("job.completed", "{}")), "what it misses is kept");
         assert!(!endpoint.fared(false, i64::MAX), "once");
         endpoint.details.tested_at = Some(49);
         assert!(!endpoint.may_be_enabled(), "a test from before says nothing");
         endpoint.details.tested_at = Some(50);
         assert!(endpoint.may_be_enabled());
         endpoint.enable();
-        assert!(endpoint.wants(&event("job.completed", "{}")));
         assert_eq!(endpoint.details.failing_since, None);
     }
 

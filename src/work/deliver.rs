@@ -373,7 +373,7 @@ fn put(
         }
         delivery::put(tx, &delivery)?;
         if let Some((cause, why)) = given_up.as_ref().filter(|_| !is_test && !is_gone) {
-            task::bury(tx, TaskKind::Deliver, &delivery.id, delivery.attempt, (cause, why), now)?;
+            task::bury(tx, TaskKind::Deliver, &[&delivery.id], delivery.attempt, (cause, why), now)?;
             // To tell of the end of what tells of ends would never end.
             dead.extend((delivery.event_type != DEAD_LETTER_ADDED).then(|| cause.clone()));
         }

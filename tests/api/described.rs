@@ -173,7 +173,7 @@ async fn dead_letters(app: &mut TestApp, d: &mut Description, deliveries: &Value
         let (id, at) = ((*id).to_owned(), app.now());
         let bury = move |tx: &mut store::Tx| {
             let cause = Cause::at(Trouble::Unreachable, "http://127.0.0.1:9/");
-            store::task::bury(tx, TaskKind::Deliver, &id, 10, (&cause, "not sent"), at)?;
+            store::task::bury(tx, TaskKind::Deliver, &[&id], 10, (&cause, "not sent"), at)?;
             flow::tell_dead(tx, &[cause], &flow::Stamp::new(at, [7; 16]))
         };
         app.db().write(bury).await.unwrap();

@@ -29,7 +29,7 @@ pub async fn given_up(store: &Store, n: u32, trouble: Trouble, at: i64) {
     let cause = Cause::at(trouble, APP);
     let write = move |tx: &mut reelhook::store::Tx| {
         delivery::insert_many(tx, std::slice::from_ref(&made))?;
-        task::bury(tx, TaskKind::Deliver, &made.id, 10, (&cause, "answered ü"), at)
+        task::bury(tx, TaskKind::Deliver, &[&made.id], 10, (&cause, "answered ü"), at)
     };
     store.write(write).await;
 }
@@ -37,7 +37,7 @@ pub async fn given_up(store: &Store, n: u32, trouble: Trouble, at: i64) {
 async fn bury(store: &Store, kind: TaskKind, subject: &str, at: i64) {
     let subject = subject.to_owned();
     let cause = Cause::new(Trouble::NotApplied);
-    store.write(move |tx| task::bury(tx, kind, &subject, 20, (&cause, "a bug"), at)).await;
+    store.write(move |tx| task::bury(tx, kind, &[&subject], 20, (&cause, "a bug"), at)).await;
 }
 
 async fn list(store: &Store, filter: Filter, cursor: Option<Position>, limit: i64) -> Vec<DeadLetter> {
@@ -181,7 +181,7 @@ async fn some_are_made_due_each_once(store: Store) {
     // One that was taken is given up again while the others wait for their turn.
     let cause = Cause::new(Trouble::NoAnswer);
     let again = move |tx: &mut reelhook::store::Tx| {
-        task::bury(tx, TaskKind::Deliver, &id("dlv_", 0), 1, (&cause, "no"), NOW + 60)
+        task::bury(tx, TaskKind::Deliver, &[&id("dlv_", 0)], 1, (&cause, "no"), NOW + 60)
     };
     store.write(again).await;
     let (seen, revived) = some(seen[2].clone(), NOW + 1, 3).await;

@@ -137,7 +137,7 @@ async fn what_ended_long_ago_is_forgotten_and_nothing_that_waits(store: Store) {
     insert(&store, all).await;
     let cause = Cause::new(Trouble::Answers(500));
     store
-        .write(move |tx| task::bury(tx, TaskKind::Deliver, &id("dlv_", 2), 1, (&cause, "no"), NOW + 100))
+        .write(move |tx| task::bury(tx, TaskKind::Deliver, &[&id("dlv_", 2)], 1, (&cause, "no"), NOW + 100))
         .await;
     let purge = async |before, most| store.write(move |tx| delivery::purge(tx, before, most)).await;
     assert_eq!((purge(NOW + 101, 9).await, purge(NOW + 105, 2).await), (0, 2), "those made first go first");

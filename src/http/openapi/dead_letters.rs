@@ -51,7 +51,7 @@ fn dead_letter() -> Value {
         "cause": {"type": "string", "description": "What many have in common, such as `answers_401:app.example`."},
         "title": {"type": "string", "description": "The cause in words."},
         "fix": {"type": "string", "description": "What to do about it."},
-        "reason": {"type": "string", "description": "Why the last attempt failed."},
+        "reason": {"type": "string", "description": "Why the last attempt failed, or why there was none."},
         "dead_at": time(), "attempts_made": {"type": "integer"},
         "event_type": maybe("string"), "job_id": maybe("string"), "endpoint_id": maybe("string"),
         "about_url": {"type": ["string", "null"], "description": "Where all of it is shown: each attempt, or the bytes."},

@@ -16,6 +16,7 @@ cases! {
     only_allowed_places_may_be_sent_to,
     a_secret_is_shown_once_and_both_sign_while_they_overlap,
     a_test_event_tells_how_it_went,
+    what_is_replayed_while_an_endpoint_is_disabled_waits_for_it,
     gone_disables_and_a_test_enables_and_nothing_is_lost,
     an_endpoint_that_fails_for_days_is_disabled,
 }
@@ -195,7 +196,7 @@ async fn gone_disables_and_a_test_enables_and_nothing_is_lost(fresh: &Fresh) {
     let (id, _) = add(&app, &receiver.url("/hook"), json!({"events": ["job.queued"]})).await;
     add(&app, &receiver.url("/watch"), json!({"events": ["endpoint.*"]})).await;
     receiver.next("/hook", &[Script::Status(500), Script::Status(410)]);
-    app.submit("video", "waits").await;
+    let waits = app.submit("video", "waits").await;
     app.settle().await;
     app.clock.advance(std::time::Duration::from_secs(1));
     let refused = app.submit("video", "gone").await;
@@ -213,9 +214,19 @@ async fn gone_disables_and_a_test_enables_and_nothing_is_lost(fresh: &Fresh) {
     );
 
     let heard = receiver.heard("/hook").len();
-    app.submit("video", "unheard").await;
+    let unheard = app.submit("video", "unheard").await;
     app.advance_s(3_600).await;
     assert_eq!(receiver.heard("/hook").len(), heard, "nothing is sent to it");
+    let missed = app.get(&format!("/api/dead-letters?job_id={unheard}")).await.expect(200).json();
+    let cause = format!("endpoint_disabled:{}", receiver.base.strip_prefix("http://").unwrap());
+    assert_eq!(
+        (&missed["data"][0]["cause"], &missed["data"][0]["attempts_made"]),
+        (&json!(cause), &json!(0))
+    );
+    assert_eq!(
+        missed["data"][0]["reason"],
+        "not tried: the endpoint was disabled, because it answered 410, gone"
+    );
     app.post(&format!("{path}/enable"), &json!({})).await.problem(409, "endpoint_untested");
     receiver.next("/hook", &[Script::Status(500)]);
     app.post(&format!("{path}/test"), &json!({})).await.expect(202);
@@ -232,6 +243,55 @@ async fn gone_disables_and_a_test_enables_and_nothing_is_lost(fresh: &Fresh) {
         ("job.queued".to_owned(), "2"),
         "what waited is told now"
     );
+    let which = json!({"endpoint_id": id});
+    let dry = app.post("/api/dead-letters/replay?dry_run=true", &which).await.expect(200).json();
+    assert_eq!(dry["count"], 2, "what was refused, and what was missed");
+    app.post("/api/dead-letters/replay", &which).await.expect(202);
+    app.advance_s(1).await;
+    let mut told: Vec<String> = receiver
+        .heard("/hook")
+        .split_off(heard)
+        .iter()
+        .map(|h| h.header("reelhook-job").to_owned())
+        .collect();
+    told.sort();
+    told.dedup();
+    assert_eq!(told, ["", &waits, &refused, &unheard], "the tests, and every job: nothing is lost");
+    assert_eq!(deliveries(&app, &format!("job_id={unheard}")).await[0]["state"], "delivered");
+    app.leave_it();
+}
+
+async fn what_is_replayed_while_an_endpoint_is_disabled_waits_for_it(fresh: &Fresh) {
+    let (mut app, receiver) = (app(fresh).await, Receiver::start().await);
+    let (id, _) = add(&app, &receiver.url("/old"), json!({"events": ["job.queued"]})).await;
+    receiver.always("/old", Script::Status(410));
+    app.submit("video", "gone").await;
+    app.settle().await;
+    let missed = app.submit("video", "missed").await;
+    app.settle().await;
+    app.post("/api/dead-letters/replay", &json!({"all": true})).await.expect(202);
+    app.advance_s(3_600).await;
+    assert_eq!(receiver.heard("/old").len(), 1, "disabled is disabled");
+    assert_eq!(deliveries(&app, "state=pending").await.len(), 2);
+    let path = format!("/api/endpoints/{id}");
+    app.call("PATCH", &path, &[], json!({"url": receiver.url("/new")}).to_string()).await.expect(200);
+    app.post(&format!("{path}/test"), &json!({})).await.expect(202);
+    app.settle().await;
+    app.post(&format!("{path}/enable"), &json!({})).await.expect(200);
+    app.settle().await;
+    assert_eq!(receiver.heard("/new").iter().filter(|h| h.header("reelhook-job") == missed).count(), 1);
+    assert_eq!(deliveries(&app, "state=delivered").await.len(), 3);
+
+    receiver.always("/new", Script::Status(410));
+    app.submit("video", "gone").await;
+    app.settle().await;
+    let lost = app.submit("video", "lost").await;
+    app.settle().await;
+    app.call("DELETE", &path, &[], "").await.expect(204);
+    let letters = app.get("/api/dead-letters").await.expect(200).json();
+    assert_eq!(letters["data"], json!([]), "a removed endpoint leaves none");
+    let lost = deliveries(&app, &format!("job_id={lost}")).await[0]["id"].as_str().unwrap().to_owned();
+    app.post(&format!("/api/deliveries/{lost}/replay"), &json!({})).await.problem(409, "nobody_to_tell");
     app.leave_it();
 }
 
