@@ -167,6 +167,8 @@ pub struct DeadLetter {
     pub cause: Cause,
     /// Why the last attempt failed, or why there was none.
     pub reason: String,
+    /// How the answer to the last attempt began, if there was one.
+    pub answer: Option<String>,
     pub dead_at: Millis,
     /// Attempts it had.
     pub attempt: i64,
@@ -189,6 +191,7 @@ impl DeadLetter {
             "title": self.cause.title(),
             "fix": self.cause.fix(),
             "reason": self.reason,
+            "answer": self.answer,
             "dead_at": rfc3339(self.dead_at),
             "attempts_made": self.attempt,
             "event_type": self.event_type,
@@ -242,6 +245,9 @@ pub struct Filter {
     /// Given up at this time or later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Millis>,
+    /// Given up before this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Millis>,
 }
 
 impl Filter {
@@ -253,6 +259,7 @@ impl Filter {
             "endpoint_id": self.endpoint_id,
             "job_id": self.job_id,
             "since": self.since.map(rfc3339),
+            "until": self.until.map(rfc3339),
         })
     }
 }

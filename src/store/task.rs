@@ -414,6 +414,15 @@ pub fn find_due(tx: &mut Tx, subject: &str, kind: TaskKind) -> Result<Option<Mil
     row.map(|mut r| r.int(0)).transpose()
 }
 
+/// Until when a subject's task of this kind is put off because its last attempt failed, if it is.
+pub fn find_put_off(tx: &mut Tx, subject: &str, kind: TaskKind) -> Result<Option<Millis>> {
+    let row = tx.one(
+        "SELECT due_at FROM task WHERE subject = ?1 AND kind = ?2 AND dead_at IS NULL AND reason IS NOT NULL",
+        params![subject, kind.name()],
+    )?;
+    row.map(|mut r| r.int(0)).transpose()
+}
+
 fn cut(reason: &str) -> &str {
     match reason.char_indices().nth(MAX_REASON_CHARS) {
         Some((end, _)) => &reason[..end],

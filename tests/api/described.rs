@@ -193,6 +193,10 @@ async fn dead_letters(app: &mut TestApp, d: &mut Description, deliveries: &Value
     d.call(app, "GET /api/replays/{id}", replay, &none).await.expect(200);
     d.call(app, "POST /api/replays/{id}/stop", replay, &none).await.expect(200);
     d.call(app, "POST /api/deliveries/{id}/replay", ids[0], &none).await.expect(202);
+    let all = deliveries["data"].as_array().unwrap();
+    let endpoint = all.iter().find_map(|v| v["endpoint_id"].as_str()).unwrap();
+    let of_endpoint = json!({"endpoint_id": endpoint, "rate": 50});
+    d.call(app, "POST /api/deliveries/replay", "", &of_endpoint).await.expect(202);
     let which = json!({"all": true, "reason": "x"});
     for query in ["?dry_run=true", ""] {
         d.call_with(app, "POST /api/dead-letters/drop", "", query, &[], &which).await.expect(200);

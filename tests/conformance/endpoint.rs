@@ -1,5 +1,6 @@
 //! Table `endpoint`: few, read whole, and counted where events are numbered.
 
+use reelhook::domain::delivery::Retries;
 use reelhook::domain::endpoint::{Details, Endpoint, Filter, Format};
 use reelhook::domain::event::Event;
 use reelhook::domain::signing::SigningSecret;
@@ -23,6 +24,7 @@ pub fn new(n: u32) -> Endpoint {
             labels: [("a".to_owned(), "b".to_owned())].into(),
         },
         format: Format::Heygen,
+        retries: Retries { waits: vec![1_000, 60_000], give_up_on: vec![400, 422] },
         secrets: vec![SigningSecret::new([7; 32], NOW)],
         disabled_for: None,
         failing_since: Some(NOW),
