@@ -122,7 +122,8 @@ impl Clock {
         }
     }
 
-    /// Waits until `at`. On a manual clock that is until somebody advances it so far.
+    /// Waits until `at`, as far away as that is now. On a manual clock that is until somebody advances it
+    /// so far.
     #[allow(clippy::disallowed_methods)]
     pub async fn sleep_until(&self, at: Millis) {
         match &self.0 {
@@ -140,8 +141,17 @@ impl Clock {
         }
     }
 
-    pub async fn sleep(&self, by: Duration) {
-        self.sleep_until(self.now().saturating_add(millis(by))).await;
+    /// Waits so long from the call of this on, whatever is done to the clock meanwhile.
+    #[allow(clippy::disallowed_methods)]
+    pub fn sleep(&self, by: Duration) -> impl Future<Output = ()> + Send + use<> {
+        let (clock, at) = (self.clone(), self.now().saturating_add(millis(by)));
+        let timer = (!self.is_manual()).then(|| tokio::time::sleep(by));
+        async move {
+            match timer {
+                Some(timer) => timer.await,
+                None => clock.sleep_until(at).await,
+            }
+        }
     }
 
     /// The answer of `work`, or `None` when it takes longer than `limit` by this clock.

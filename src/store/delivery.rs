@@ -106,6 +106,12 @@ pub fn purge(tx: &mut Tx, before: Millis, most: i64) -> Result<u64> {
     )
 }
 
+/// After the clock was set by so much: what waits waits as long as it would have. Only for a store with
+/// one owner.
+pub fn shift(tx: &mut Tx, by: Millis) -> Result<u64> {
+    tx.execute("UPDATE delivery SET due_at = due_at + ?1 WHERE due_at IS NOT NULL", params![by])
+}
+
 pub fn find(tx: &mut Tx, id: &str) -> Result<Option<Delivery>> {
     let sql = format!("SELECT {COLUMNS} FROM delivery WHERE id = ?1");
     tx.one(&sql, params![id])?.map(read).transpose()

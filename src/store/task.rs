@@ -333,10 +333,19 @@ pub fn void_leases(tx: &mut Tx) -> Result<u64> {
     tx.execute("UPDATE task SET lease_until = NULL, lease_token = NULL WHERE lease_token IS NOT NULL", &[])
 }
 
-/// Moves every lease by so much. Only where one owner holds them all, and the clock was set meanwhile:
-/// what they allow lasts as long as it would have.
-pub fn shift_leases(tx: &mut Tx, by: Millis) -> Result<u64> {
-    tx.execute("UPDATE task SET lease_until = lease_until + ?1 WHERE lease_token IS NOT NULL", params![by])
+/// After the clock was set by so much: what waits waits, and a lease lasts, as long as they would have.
+/// Deadlines are times of day, and stay. Only for a store with one owner.
+pub fn shift(tx: &mut Tx, by: Millis) -> Result<u64> {
+    let waiting = tx.execute(
+        "UPDATE task SET due_at = due_at + ?1 WHERE lease_token IS NULL AND dead_at IS NULL \
+         AND kind <> 'deadline'",
+        params![by],
+    )?;
+    let leased = tx.execute(
+        "UPDATE task SET lease_until = lease_until + ?1 WHERE lease_token IS NOT NULL",
+        params![by],
+    )?;
+    Ok(waiting + leased)
 }
 
 /// The lanes in which something may be claimed.

@@ -1,11 +1,12 @@
 //! Keeps a server's steady clock right. Nodes of one PostgreSQL take their time from it, so that a lease ends
-//! for all of them at once; with SQLite the machine's wall clock is right, and a lease outlasts its being set.
+//! for all of them at once. With SQLite the machine's wall clock is right; when that is set, or the machine
+//! slept, a lease lasts and what waits waits as long as they would have.
 
 use std::time::Duration;
 
 use crate::clock::{Clock, TRUSTED_WITHIN};
 use crate::domain::time::{Millis, SECOND};
-use crate::store::{self, Db, task};
+use crate::store::{self, Db, delivery, task};
 
 /// How often a clock that is trusted is looked at all the same: machines drift by less than 1 ms in it.
 const EVERY: Millis = 5 * SECOND;
@@ -39,7 +40,7 @@ pub async fn set(clock: &Clock, db: &Db) -> store::Result<()> {
     if by.abs() > TRUSTED_WITHIN {
         tracing::warn!(by_ms = by, "the clock was wrong, or was set: it goes on where it should be");
         if db.engine() == "sqlite" {
-            db.write_behind(move |tx| task::shift_leases(tx, by)).await?;
+            db.write_behind(move |tx| task::shift(tx, by).and_then(|_| delivery::shift(tx, by))).await?;
         }
     }
     clock.shift(by);

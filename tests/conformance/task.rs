@@ -32,7 +32,7 @@ cases![
     the_backlog_counts_what_is_due,
     a_long_reason_is_cut_between_letters,
     claimers_that_race_never_share_a_task,
-    shifted_leases_end_so_much_later,
+    what_is_shifted_waits_as_long_and_deadlines_stay,
     voided_leases_are_anybodys_and_their_tokens_settle_nothing,
 ];
 
@@ -379,13 +379,18 @@ async fn claimers_that_race_never_share_a_task(store: Store) {
     assert_eq!(taken, expected, "each exactly once, and none is left behind");
 }
 
-async fn shifted_leases_end_so_much_later(store: Store) {
-    store.add_task("free", POLL, LEASE * 2).await;
+async fn what_is_shifted_waits_as_long_and_deadlines_stay(store: Store) {
     store.add_task("j", POLL, NOW).await;
     let task = store.claim_one(Lane::Poll, 1).await;
+    store.add_task("waits", POLL, LEASE * 2).await;
+    store.add_task("ends", TaskKind::Deadline, LEASE * 2).await;
     for by in [900, -400] {
-        assert_eq!(store.write(move |tx| task::shift_leases(tx, by)).await, 1, "only what is leased");
+        assert_eq!(store.write(move |tx| task::shift(tx, by)).await, 2);
     }
+    let due =
+        async |kind, subject: &'static str| store.read(move |tx| task::find_due(tx, subject, kind)).await;
+    assert_eq!(due(POLL, "waits").await, Some(LEASE * 2 + 500));
+    assert_eq!(due(TaskKind::Deadline, "ends").await, Some(LEASE * 2));
     let early = store.write(|tx| task::claim(tx, Lane::Poll, 9, LEASE + 499, LEASE + 999, 2)).await;
     assert!(early.is_empty());
     assert!(store.read(move |tx| task::is_held(tx, &task)).await);
