@@ -5,6 +5,7 @@ use super::db::Tx;
 use super::error::{Error, Result};
 use super::row::{Param, Row};
 use super::sql::{Conditions, chunks, value_rows};
+use super::task;
 use crate::domain::delivery::{Delivery, State, Target};
 use crate::domain::ids;
 use crate::domain::time::Millis;
@@ -106,10 +107,11 @@ pub fn purge(tx: &mut Tx, before: Millis, most: i64) -> Result<u64> {
     )
 }
 
-/// After the clock was set by so much: what waits waits as long as it would have. Only for a store with
-/// one owner.
-pub fn shift(tx: &mut Tx, by: Millis) -> Result<u64> {
-    tx.execute("UPDATE delivery SET due_at = due_at + ?1 WHERE due_at IS NOT NULL", params![by])
+/// After the clock was set by so much, when it showed `was`: what waits waits as long as it would have. Only
+/// for a store with one owner.
+pub fn shift(tx: &mut Tx, by: Millis, was: Millis) -> Result<u64> {
+    let (meant, bound) = task::set_before(by, was);
+    tx.execute(&format!("UPDATE delivery SET due_at = due_at + ?1 WHERE {meant}"), params![by, bound])
 }
 
 pub fn find(tx: &mut Tx, id: &str) -> Result<Option<Delivery>> {
