@@ -10,10 +10,10 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
-use http_body_util::{BodyExt, Limited};
 use serde_json::{Map, Value};
 
 use super::Http;
+use super::input;
 use super::peer::{is_local, remote};
 use super::problem::{Kind, Problem, Result};
 use super::secrets::Live;
@@ -146,14 +146,13 @@ async fn accept(http: &Http, mark: Option<String>, request: Request) -> Result<(
 }
 
 async fn read(http: &Http, body: Body) -> Result<Bytes> {
-    match Limited::new(body, MAX_BODY_BYTES).collect().await {
-        Ok(whole) => Ok(whole.to_bytes()),
-        Err(e) if e.is::<http_body_util::LengthLimitError>() => {
-            http.metrics.count(&http.metrics.webhooks_refused, "too_large");
-            Err(Kind::TooLarge.into())
-        }
-        Err(_) => Err(Problem::saying(Kind::NotJson, "the body broke off")),
+    let read = input::read_up_to(body, MAX_BODY_BYTES).await;
+    if let Err(problem) = &read
+        && problem.kind == Kind::TooLarge
+    {
+        http.metrics.count(&http.metrics.webhooks_refused, "too_large");
     }
+    read
 }
 
 /// The name of the secret that signed it, or why none did. Before a refusal the secrets are read

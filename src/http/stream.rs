@@ -216,7 +216,8 @@ impl Feed {
                 tracing::debug!(error = %e, "a stream ends: the store cannot be read");
                 return None;
             }
-            if self.text.is_empty() && now >= self.told_at + KEEPALIVE {
+            // In either direction: the clock may have been set.
+            if self.text.is_empty() && (now - self.told_at).abs() >= KEEPALIVE {
                 self.text = match self.form {
                     Form::Sse => ": keepalive\n\n".to_owned(),
                     Form::Lines => "{\"type\":\"keepalive\"}\n".to_owned(),
@@ -231,8 +232,9 @@ impl Feed {
     /// Until something happened, or something is to be said or done all the same.
     async fn wait(&mut self) {
         let clock = self.http.clock.clone();
-        let due = self.link.map_or(Millis::MAX, |link| link.until).min(self.told_at + KEEPALIVE);
-        let again = self.looked_at + LOOK_PAUSE;
+        let now = clock.now();
+        let due = self.link.map_or(Millis::MAX, |link| link.until).min(self.told_at.min(now) + KEEPALIVE);
+        let again = self.looked_at.min(now) + LOOK_PAUSE;
         let (bell, ended) = (&mut self.bell, &mut self.ended);
         let news = async {
             // Lives as long as the database handle we hold.

@@ -5,6 +5,7 @@ use super::db::Tx;
 use super::error::{Error, Result};
 use super::row::{Param, Row};
 use super::sql::{Conditions, chunks, in_list, value_rows};
+use super::task;
 use crate::domain::delivery::{Delivery, State, Target};
 use crate::domain::ids;
 use crate::domain::time::Millis;
@@ -157,6 +158,13 @@ pub fn purge(tx: &mut Tx, before: Millis, most: i64) -> Result<u64> {
          (SELECT 1 FROM task t WHERE t.subject = d.id AND t.kind = 'deliver') ORDER BY d.id LIMIT ?3)",
         params![&made_before, before, most],
     )
+}
+
+/// After the clock was set by so much, when it showed `was`: what waits waits as long as it would have. Only
+/// for a store with one owner.
+pub fn shift(tx: &mut Tx, by: Millis, was: Millis) -> Result<u64> {
+    let (meant, bound) = task::set_before(by, was);
+    tx.execute(&format!("UPDATE delivery SET due_at = due_at + ?1 WHERE {meant}"), params![by, bound])
 }
 
 pub fn find(tx: &mut Tx, id: &str) -> Result<Option<Delivery>> {

@@ -198,7 +198,8 @@ impl Run<'_> {
 
     /// How many more may be under way.
     fn room(&self) -> usize {
-        let time_is_up = self.work.clock.now() >= self.begun_at + BEGIN_FOR;
+        // A clock that was set back meanwhile is no reason to go on.
+        let time_is_up = (self.work.clock.now() - self.begun_at).abs() >= BEGIN_FOR;
         let left_alone = self.after.is_some() || self.slow >= NOBODY_THERE;
         if self.closed || self.is_ending || time_is_up || left_alone {
             return 0;

@@ -84,6 +84,9 @@ async fn what_is_due_to_a_target_comes_the_longest_due_first(store: Store) {
     assert_eq!(due(NOW + 50, 2).await, [1, 2]);
     let next = async |n| store.read(move |tx| delivery::next_due(tx, &target(n))).await;
     assert_eq!((next(1).await, next(2).await, next(3).await), (Some(NOW + 1), Some(NOW + 7), None));
+    assert_eq!(store.write(|tx| delivery::shift(tx, -9, NOW)).await, 6, "not what waits for nothing");
+    assert_eq!((next(1).await, next(2).await), (Some(NOW - 8), Some(NOW - 2)));
+    assert_eq!(store.write(|tx| delivery::shift(tx, 1, NOW - 7)).await, 2, "not what is written since");
 }
 
 async fn a_list_is_filtered_and_goes_on_behind_a_cursor(store: Store) {

@@ -3,6 +3,7 @@
 use reelhook::domain::dead_letter::{Cause, Filter, Trouble};
 use reelhook::domain::job::Priority;
 use reelhook::domain::task::{Lane, Outcome, TaskKind, TaskOp};
+use reelhook::domain::time::{HOUR, MINUTE};
 use reelhook::store::{Db, dead_letter, task};
 
 use crate::harness::{LEASE, NOW, Store, cases, id};
@@ -33,7 +34,7 @@ cases![
     the_backlog_counts_what_is_due,
     a_long_reason_is_cut_between_letters,
     claimers_that_race_never_share_a_task,
-    shifted_leases_end_so_much_later,
+    what_is_shifted_waits_as_long_and_deadlines_stay,
     voided_leases_are_anybodys_and_their_tokens_settle_nothing,
 ];
 
@@ -394,18 +395,33 @@ async fn claimers_that_race_never_share_a_task(store: Store) {
     assert_eq!(taken, expected, "each exactly once, and none is left behind");
 }
 
-async fn shifted_leases_end_so_much_later(store: Store) {
-    store.add_task("free", POLL, LEASE * 2).await;
+async fn what_is_shifted_waits_as_long_and_deadlines_stay(store: Store) {
     store.add_task("j", POLL, NOW).await;
     let task = store.claim_one(Lane::Poll, 1).await;
-    for by in [900, -400] {
-        assert_eq!(store.write(move |tx| task::shift_leases(tx, by)).await, 1, "only what is leased");
+    for (subject, kind, due_at) in
+        [("late", POLL, NOW - MINUTE), ("waits", POLL, NOW + 50), ("ends", TaskKind::Deadline, NOW + 50)]
+    {
+        store.add_task(subject, kind, due_at).await;
     }
-    let early = store.write(|tx| task::claim(tx, Lane::Poll, 9, LEASE + 499, LEASE + 999, 2)).await;
-    assert!(early.is_empty());
+    let due =
+        async |kind, subject: &'static str| store.read(move |tx| task::find_due(tx, subject, kind)).await;
+    // Set ahead, and something is written before that is made up for.
+    store.add_task("since", POLL, NOW + HOUR + 7).await;
+    assert_eq!(store.write(|tx| task::shift(tx, HOUR, NOW)).await, 3);
+    assert_eq!(due(POLL, "late").await, Some(NOW + HOUR - MINUTE));
+    assert_eq!(due(POLL, "waits").await, Some(NOW + HOUR + 50));
+    assert_eq!(due(POLL, "since").await, Some(NOW + HOUR + 7));
+    // And back.
+    store.add_task("again", POLL, NOW + 9).await;
+    assert_eq!(store.write(|tx| task::shift(tx, 500 - HOUR, NOW + HOUR)).await, 4);
+    assert_eq!(due(POLL, "late").await, Some(NOW + 500 - MINUTE));
+    assert_eq!(due(POLL, "waits").await, Some(NOW + 550));
+    assert_eq!(due(POLL, "again").await, Some(NOW + 9));
+    assert_eq!(due(TaskKind::Deadline, "ends").await, Some(NOW + 50), "a time of day");
     assert!(store.read(move |tx| task::is_held(tx, &task)).await);
-    let claimed = store.write(|tx| task::claim(tx, Lane::Poll, 9, LEASE + 500, LEASE + 999, 3)).await;
-    assert_eq!(claimed.len(), 1);
+    let claims =
+        async |now| store.write(move |tx| task::claim(tx, Lane::Poll, 9, now, now + 9, 2)).await.len();
+    assert_eq!((claims(LEASE + 499).await, claims(LEASE + 500).await), (4, 1));
 }
 
 async fn voided_leases_are_anybodys_and_their_tokens_settle_nothing(store: Store) {
