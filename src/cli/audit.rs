@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::client::Session;
 use super::list::{self, PageFlags};
 use super::output::{Fit, Shown, cell, field};
+use super::replay::which;
 use super::units::age;
 use super::{Exit, Result};
 
@@ -39,8 +40,17 @@ fn table(s: &Session, lines: &[Value]) -> String {
             cell(field(line, "who")),
             cell(field(line, "action")),
             cell(field(details, "count")),
-            cell(details.to_string()),
+            cell(about(details)),
         ]
     };
     s.out.table(&columns, lines.iter().map(row).collect())
+}
+
+/// Which things it was about, and why.
+fn about(details: &Value) -> String {
+    let which = if details["filter"].is_object() { which(details) } else { details.to_string() };
+    match details["reason"].as_str() {
+        Some(reason) => format!("{which}: {reason}"),
+        None => which,
+    }
 }

@@ -97,7 +97,7 @@ fn paint(state: &str) -> Paint {
 }
 
 /// What it is of, in a line.
-fn which(replay: &Value) -> String {
+pub fn which(replay: &Value) -> String {
     let filter = &replay["filter"];
     let says = |(name, value): (&String, &Value)| match value {
         Value::String(text) => Some(format!("{name} {text}")),

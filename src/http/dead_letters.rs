@@ -12,6 +12,7 @@ use super::auth::Caller;
 use super::input::{self, Fields};
 use super::problem::{Kind, Problem, Result};
 use super::query::{NO_CURSOR, Query, page};
+use super::routes::PAGE;
 use super::{Http, wait};
 use crate::domain::dead_letter::{Causing, DeadLetter, Filter};
 use crate::domain::ids;
@@ -25,6 +26,17 @@ use crate::store::{Tx, dead_letter, replay};
 /// Causes of one answer.
 pub const MOST_CAUSES: i64 = 200;
 const MAX_REASON_CHARS: usize = 500;
+/// What a query may narrow them down by.
+pub const NARROWED: [(&str, &str); 6] = [
+    ("task", "Only those of this kind of task: deliver, apply, …"),
+    ("cause", "Only those of this cause, such as `answers_401:app.example`."),
+    ("endpoint_id", "Only deliveries to this endpoint."),
+    ("job_id", "Only what is about this job."),
+    ("since", "Only those given up at this RFC 3339 time or later."),
+    ("until", "Only those given up before this RFC 3339 time."),
+];
+pub const LIST: [(&str, &str); 8] =
+    [PAGE[0], PAGE[1], NARROWED[0], NARROWED[1], NARROWED[2], NARROWED[3], NARROWED[4], NARROWED[5]];
 const NO_TIME: &str = "is no RFC 3339 time such as 2026-11-21T10:00:00Z";
 
 pub async fn list(State(http): State<Http>, RawQuery(raw): RawQuery) -> Result<Response> {

@@ -44,7 +44,7 @@ const fn doc(method: &'static str, path: &'static str, summary: &'static str) ->
     }
 }
 
-const PAGE: [(&str, &str); 2] =
+pub const PAGE: [(&str, &str); 2] =
     [("limit", "Rows of a page, 1 to 200; 50 by default."), ("cursor", "`next_cursor` of the page before.")];
 const WAIT: [(&str, &str); 1] = [(
     "wait",
@@ -85,24 +85,6 @@ const DELIVERY_LIST: [(&str, &str); 5] = [
     ("endpoint_id", "Only deliveries to this endpoint."),
     ("job_id", "Only deliveries about this job."),
     ("state", "Only deliveries that stand so: pending, delivered, dead."),
-];
-const DEAD_LETTERS: [(&str, &str); 6] = [
-    ("task", "Only those of this kind of task: deliver, apply, …"),
-    ("cause", "Only those of this cause, such as `answers_401:app.example`."),
-    ("endpoint_id", "Only deliveries to this endpoint."),
-    ("job_id", "Only what is about this job."),
-    ("since", "Only those given up at this RFC 3339 time or later."),
-    ("until", "Only those given up before this RFC 3339 time."),
-];
-const DEAD_LETTER_LIST: [(&str, &str); 8] = [
-    PAGE[0],
-    PAGE[1],
-    DEAD_LETTERS[0],
-    DEAD_LETTERS[1],
-    DEAD_LETTERS[2],
-    DEAD_LETTERS[3],
-    DEAD_LETTERS[4],
-    DEAD_LETTERS[5],
 ];
 const DRY_RUN: [(&str, &str); 1] =
     [("dry_run", "`true`: do nothing; answer 200 with how many fit, by their causes.")];
@@ -327,12 +309,12 @@ pub const TABLE: &[Doc] = &[
         )
     },
     Doc {
-        query: &DEAD_LETTER_LIST,
+        query: &dead_letters::LIST,
         answer: (200, Some("DeadLetterPage")),
         ..doc("get", "/api/dead-letters", "What was given up, the latest first.")
     },
     Doc {
-        query: &DEAD_LETTERS,
+        query: &dead_letters::NARROWED,
         answer: (200, Some("CausePage")),
         ..doc(
             "get",

@@ -41,7 +41,7 @@ async fn lists_can_be_read_at_80_and_120_columns() {
     });
     let line = json!({
         "id": "aud_01m7zca46r0gn067cbvdkv7zqv", "created_at": at, "who": "deployment", "action": "dead_letter.replay",
-        "details": {"count": 812, "rate": 50, "filter": {"cause": "answers_401:hooks.app.example"}},
+        "details": {"count": 812, "reason": "old", "filter": {"cause": "answers_401:hooks.app.example"}},
     });
     let adopted = json!({
         "action": "would_adopt", "kind": "video_agent", "upstream_id": "0123456789abcdef0123456789abcdef",
@@ -63,7 +63,7 @@ async fn lists_can_be_read_at_80_and_120_columns() {
         (
             &["audit", "list"],
             line,
-            &["deployment", "dead_letter.replay", "812", "{\"count\":812"],
+            &["deployment", "dead_letter.replay", "812", "cause answers_401:hooks.app.example: old"],
             &["dead_letter.replay", "answers_401:hooks.app.example"],
         ),
         (

@@ -19,7 +19,7 @@ const PATH: &str = "/letters";
 /// Live events that are measured before there is a replay beside them.
 const LIVE: usize = 300;
 /// Letters a second, of both who press together: slow enough that kill and stop come in the middle.
-const RATE: usize = 500;
+const RATE: usize = 250;
 
 /// B14: nothing is told twice otherwise than it was, nothing stays dead that was pressed for, a kill does not end
 /// a replay, and a stop does.
