@@ -151,7 +151,7 @@ async fn a_stream_begins_with_how_things_stand_and_goes_on(fresh: &Fresh) {
         let data = stream.line().await.unwrap();
         assert_eq!(stream.line().await.unwrap(), "");
         let event: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
-        assert_eq!(number, format!("id: {}", event["number"]));
+        assert_eq!(number, format!("id: {}.{}", snapshot["log"].as_str().unwrap(), event["number"]));
         assert_eq!(name, format!("event: {}", event["type"].as_str().unwrap()));
         types.push((event["type"].as_str().unwrap().to_owned(), event["job_id"] == id));
     }
