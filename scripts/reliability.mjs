@@ -60,7 +60,8 @@ Written by \`scripts/reliability\`; do not edit. Commit ${ask("git", "rev-parse"
 
 Each row breaks something on purpose and compares, after it, what reelhook says with what the sandbox and the
 callers wrote down outside of it. N is how often. What must be zero is in one column; anything else there fails
-the command. The process under test is the release binary with fail points built in.
+the command. The process under test is the release binary with fail points built in. A figure with \`goal\` in its name
+is not enforced: at these counts and beside everything else on the machine it is noisy.
 
 | row | promise and fault | store | N | seed | must be zero | figures |
 | --- | --- | --- | --- | --- | --- | --- |

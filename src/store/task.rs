@@ -156,22 +156,39 @@ pub fn wake(tx: &mut Tx, kind: TaskKind, subjects: &[&str], at: Millis) -> Resul
     Ok(())
 }
 
-/// Keeps the reason why a subject is given up that had no task of its own.
+/// Keeps the reason why subjects are given up that had no task of their own.
 pub fn bury(
     tx: &mut Tx,
     kind: TaskKind,
-    subject: &str,
+    subjects: &[&str],
     attempt: i64,
     (cause, why): (&Cause, &str),
     now: Millis,
 ) -> Result<()> {
-    tx.execute(
-        "INSERT INTO task (subject, kind, lane, due_at, attempt, dead_at, cause, reason) \
-         VALUES (?1, ?2, ?3, ?5, ?4, ?5, ?6, ?7) ON CONFLICT (subject, kind) DO UPDATE SET \
-         dead_at = excluded.dead_at, cause = excluded.cause, reason = excluded.reason, \
-         attempt = excluded.attempt, lease_until = NULL, lease_token = NULL",
-        params![subject, kind.name(), kind.lane().number(), attempt, now, &cause.text(), cut(why)],
-    )?;
+    let cause = cause.text();
+    for chunk in chunks(subjects, MAX_ROWS) {
+        let sql = format!(
+            "INSERT INTO task (subject, kind, lane, due_at, attempt, dead_at, cause, reason) VALUES {} \
+             ON CONFLICT (subject, kind) DO UPDATE SET dead_at = excluded.dead_at, cause = excluded.cause, \
+             reason = excluded.reason, attempt = excluded.attempt, lease_until = NULL, lease_token = NULL",
+            value_rows(chunk.len(), 8)
+        );
+        let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 8);
+        for subject in chunk {
+            let lane = kind.lane().number();
+            values.extend_from_slice(params![
+                *subject,
+                kind.name(),
+                lane,
+                now,
+                attempt,
+                now,
+                &cause,
+                cut(why)
+            ]);
+        }
+        tx.execute(&sql, &values)?;
+    }
     Ok(())
 }
 
@@ -412,6 +429,15 @@ pub fn backlog(tx: &mut Tx, lane: Lane, now: Millis) -> Result<(i64, Option<Mill
 pub fn find_due(tx: &mut Tx, subject: &str, kind: TaskKind) -> Result<Option<Millis>> {
     let row = tx.one(
         "SELECT due_at FROM task WHERE subject = ?1 AND kind = ?2 AND dead_at IS NULL",
+        params![subject, kind.name()],
+    )?;
+    row.map(|mut r| r.int(0)).transpose()
+}
+
+/// Until when a subject's task of this kind is put off because its last attempt failed, if it is.
+pub fn find_put_off(tx: &mut Tx, subject: &str, kind: TaskKind) -> Result<Option<Millis>> {
+    let row = tx.one(
+        "SELECT due_at FROM task WHERE subject = ?1 AND kind = ?2 AND dead_at IS NULL AND reason IS NOT NULL",
         params![subject, kind.name()],
     )?;
     row.map(|mut r| r.int(0)).transpose()

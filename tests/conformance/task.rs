@@ -29,6 +29,7 @@ cases![
     only_lanes_with_something_to_claim_are_due,
     changing_the_lane_keeps_the_lease,
     what_is_given_back_is_due_at_once_and_spent_nothing,
+    what_failed_and_is_put_off_is_told_apart,
     the_next_due_time_is_the_earliest_in_the_future,
     the_backlog_counts_what_is_due,
     a_long_reason_is_cut_between_letters,
@@ -222,6 +223,20 @@ async fn drop_takes_the_task_from_whoever_runs_it(store: Store) {
     let late = Outcome::Retry { at: NOW, why: "w".to_owned() };
     assert!(!store.write(move |tx| task::settle(tx, &task, &late, NOW)).await);
     assert_eq!(store.due("j", POLL).await, None, "a late settle does not bring it back");
+}
+
+async fn what_failed_and_is_put_off_is_told_apart(store: Store) {
+    let put_off =
+        async |subject: &'static str| store.read(move |tx| task::find_put_off(tx, subject, POLL)).await;
+    store.add_task("one", POLL, NOW).await;
+    assert_eq!(put_off("one").await, None, "it only waits");
+    let held = store.claim_one(Lane::Poll, 1).await;
+    let retry = Outcome::Retry { at: NOW + 900, why: "nobody there".to_owned() };
+    store.write(move |tx| task::settle(tx, &held, &retry, NOW)).await;
+    assert_eq!((put_off("one").await, put_off("none").await), (Some(NOW + 900), None));
+    let cause = Cause::new(Trouble::Other);
+    store.write(move |tx| task::bury(tx, POLL, &["one"], 1, (&cause, "no"), NOW)).await;
+    assert_eq!(put_off("one").await, None, "it is given up");
 }
 
 async fn many_are_added_and_settled_in_few_statements(store: Store) {
