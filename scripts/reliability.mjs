@@ -61,7 +61,11 @@ Written by \`scripts/reliability\`; do not edit. Commit ${ask("git", "rev-parse"
 Each row breaks something on purpose and compares, after it, what reelhook says with what the sandbox and the
 callers wrote down outside of it. N is how often. What must be zero is in one column; anything else there fails
 the command. The process under test is the release binary with fail points built in. A figure with \`goal\` in its name
-is not enforced: at these counts and beside everything else on the machine it is noisy.
+is not enforced: at these counts and beside everything else on the machine it is noisy. All of it again:
+
+    ${["KILLS", "INJECTIONS", "SIM_SEEDS", "SIM_POSTGRES_SEEDS", "SEED"].map((name) => `${name}=${process.env[name]}`).join(" ")} scripts/reliability
+
+A row again, by the beginning of its name (those at random are \`survives_hard_kills\`): \`INJECTIONS=20 SEED=1 scripts/kill b05\`.
 
 | row | promise and fault | store | N | seed | must be zero | figures |
 | --- | --- | --- | --- | --- | --- | --- |

@@ -178,24 +178,48 @@ fn a_summary_is_one_plain_line() {
 
 const MUTATIONS: u64 = 4_000;
 
-fn processing(kind: Kind) -> Job {
-    Job { kind, ..typical(State::Processing) }
+/// The states in which a webhook may find a job that was sent.
+const SENT: [State; 3] = [State::Submitting, State::Unknown, State::Processing];
+
+/// What a body does, and says, in whichever state it finds a job: the kinds it completes, those it gives an
+/// id upstream to, and those it says failed.
+#[derive(Default)]
+struct Effect {
+    completes: Vec<Kind>,
+    names: Vec<Kind>,
+    fails: Vec<Kind>,
 }
 
-/// The kinds that `body` completes.
-fn completes(body: &[u8]) -> Vec<Kind> {
-    let Ok(heard) = wire::hear(body) else { return vec![] };
-    let ends = |kind: &Kind| {
-        let seen = heard.observe(*kind, FoundBy::Webhook);
-        let change =
-            step(&processing(*kind), Input::Observed(seen), 60_000).expect("nobody asked").map(|c| c.job);
-        match change.map_or(State::Processing, |job| job.state) {
-            State::Processing => false,
-            State::Completed => true,
-            other => panic!("a webhook alone made the job {other:?}"),
+fn effect(body: &[u8]) -> Effect {
+    let mut effect = Effect::default();
+    let Ok(heard) = wire::hear(body) else { return effect };
+    for kind in Kind::ALL {
+        let seen = heard.observe(kind, FoundBy::Webhook);
+        let fails = matches!(seen.says, Says::Failed { .. });
+        let after = SENT.map(|state| {
+            let job = Job { kind, ..typical(state) };
+            let change = step(&job, Input::Observed(seen.clone()), 60_000).expect("nobody asked");
+            change.map_or(state, |change| change.job.state)
+        });
+        let [submitting, unknown, processing] = after;
+        assert!(!after.contains(&State::Failed), "a webhook alone made a {kind:?} fail");
+        assert_eq!(submitting == State::Completed, processing == State::Completed, "{kind:?}");
+        assert_eq!(unknown == State::Completed, processing == State::Completed, "{kind:?}");
+        for (is_so, kinds) in [
+            (processing == State::Completed, &mut effect.completes),
+            (submitting == State::Processing, &mut effect.names),
+            (fails, &mut effect.fails),
+        ] {
+            if is_so {
+                kinds.push(kind);
+            }
         }
-    };
-    Kind::ALL.into_iter().filter(ends).collect()
+    }
+    effect
+}
+
+fn completes(body: &[u8]) -> Vec<Kind> {
+    effect(body).completes
 }
 
 /// Every name and value, at any depth, also inside strings that are JSON.
@@ -213,51 +237,98 @@ fn leaves(value: &Value, name: &str, found: &mut Vec<(String, Value)>) {
     }
 }
 
-/// Whether a job of this kind may end by this body at all: a reference, a word that ends this kind,
+/// What is found of each sort anywhere in a body.
+struct Found(Vec<(String, String)>);
+
+impl Found {
+    fn of(body: &Value) -> Self {
+        let mut found = vec![];
+        leaves(body, "", &mut found);
+        let text = |value: &Value| match value {
+            Value::String(text) => text.trim().to_lowercase(),
+            Value::Number(number) => number.to_string(),
+            _ => String::new(),
+        };
+        Self(found.into_iter().map(|(name, value)| (name, text(&value))).collect())
+    }
+
+    fn has_reference(&self) -> bool {
+        self.0.iter().any(|(name, value)| {
+            let is_id = match name.as_str() {
+                "callback_id" => value.starts_with("job_"),
+                "id"
+                | "video_id"
+                | "videoId"
+                | "video_uuid"
+                | "video_translate_id"
+                | "video_translation_id"
+                | "session_id"
+                | "render_id"
+                | "task_id"
+                | "entity_id"
+                | "job_id"
+                | "lipsync_id"
+                | "proofread_id"
+                | "voice_clone_id"
+                | "background_removal_id"
+                | "photo_avatar_id"
+                | "avatar_id"
+                | "generation_id"
+                | "group_id" => true,
+                _ => false,
+            };
+            is_id && !value.is_empty()
+        })
+    }
+
+    fn has_link(&self) -> bool {
+        let is_link = |value: &str| value.starts_with("http://") || value.starts_with("https://");
+        self.0.iter().any(|(name, value)| name.ends_with("url") && is_link(value))
+    }
+
+    /// A word, alone or after what events of this kind begin with, that says one of `ends`.
+    fn has_end(&self, kind: Kind, ends: &[&str]) -> bool {
+        let own: &[&[&str]] = match kind {
+            Kind::Video | Kind::Template => &[&["avatar", "video"]],
+            Kind::VideoAgent => &[&["video", "agent"]],
+            Kind::Translation | Kind::ProofreadVideo => &[&["video", "translate"], &["video", "translation"]],
+            Kind::AiClipping => &[&["ai", "clipping"]],
+            Kind::Avatar => &[&["photo", "avatar", "generation"], &["instant", "avatar"]],
+            Kind::Proofread => &[&["proofread", "creation"]],
+            // No event is theirs.
+            Kind::Lipsync | Kind::BackgroundRemoval | Kind::VoiceClone => &[],
+        };
+        let is_named = matches!(
+            kind,
+            Kind::AiClipping | Kind::Avatar | Kind::Proofread | Kind::BackgroundRemoval | Kind::VoiceClone
+        );
+        self.0.iter().any(|(name, value)| {
+            let words: Vec<_> = value.split(['.', '_', ' ', '-']).filter(|word| !word.is_empty()).collect();
+            let Some((last, family)) = words.split_last() else { return false };
+            let is_any = matches!(family, [] | ["video"] | ["video", "status"]) && !is_named;
+            matches!(name.as_str(), "event_type" | "event" | "type" | "status" | "name")
+                && ends.contains(last)
+                && (is_any || own.contains(&family))
+        })
+    }
+}
+
+/// Whether a job of this kind may end well by this body at all: a reference, a word that ends this kind,
 /// and a link, somewhere in it.
 fn may_complete(body: &Value, kind: Kind) -> bool {
-    let mut found = vec![];
-    leaves(body, "", &mut found);
-    let text = |value: &Value| match value {
-        Value::String(text) => text.trim().to_lowercase(),
-        Value::Number(number) => number.to_string(),
-        _ => String::new(),
-    };
-    let is_reference = |name: &str, value: &str| {
-        let is_id = match name {
-            "callback_id" => value.starts_with("job_"),
-            "id" | "video_id" | "videoId" | "video_uuid" | "video_translate_id" | "video_translation_id" => {
-                true
-            }
-            "session_id" | "render_id" | "task_id" | "entity_id" | "job_id" | "lipsync_id" => true,
-            "proofread_id" | "voice_clone_id" | "background_removal_id" => true,
-            _ => false,
-        };
-        is_id && !value.is_empty()
-    };
-    let ends = |value: &str| {
-        let words: Vec<_> = value.split(['.', '_', ' ', '-']).filter(|word| !word.is_empty()).collect();
-        let good = ["success", "succeed", "succeeded", "complete", "completed", "done", "finished"];
-        let Some((last, family)) = words.split_last() else { return false };
-        let own: &[&str] = match kind {
-            Kind::Video | Kind::Template => &["avatar", "video"],
-            Kind::VideoAgent => &["video", "agent"],
-            Kind::Translation | Kind::ProofreadVideo => &["video", "translate"],
-            Kind::AiClipping => &["ai", "clipping"],
-            Kind::Lipsync => &["no", "event"],
-            // No event shows what they made.
-            Kind::BackgroundRemoval | Kind::Avatar | Kind::VoiceClone | Kind::Proofread => return false,
-        };
-        let is_any = matches!(family, [] | ["video"] | ["video", "status"]) && kind != Kind::AiClipping;
-        good.contains(last)
-            && (is_any || family == own || (family == ["video", "translation"] && own.contains(&"translate")))
-    };
-    let is_link = |value: &str| value.starts_with("http://") || value.starts_with("https://");
-    found.iter().any(|(name, value)| is_reference(name, &text(value)))
-        && found.iter().any(|(name, value)| {
-            matches!(name.as_str(), "event_type" | "event" | "type" | "status" | "name") && ends(&text(value))
-        })
-        && found.iter().any(|(name, value)| name.ends_with("url") && is_link(&text(value)))
+    const GOOD: &[&str] = &["success", "succeed", "succeeded", "complete", "completed", "done", "finished"];
+    // No event shows what the others made.
+    let shows_file =
+        !matches!(kind, Kind::BackgroundRemoval | Kind::Avatar | Kind::VoiceClone | Kind::Proofread);
+    let found = Found::of(body);
+    shows_file && found.has_reference() && found.has_end(kind, GOOD) && found.has_link()
+}
+
+/// Whether it may be heard to say that such a job failed; which only makes HeyGen be asked.
+fn may_fail(body: &Value, kind: Kind) -> bool {
+    const BAD: &[&str] = &["fail", "failed", "failure", "error", "cancelled", "canceled", "deleted"];
+    let found = Found::of(body);
+    found.has_reference() && found.has_end(kind, BAD)
 }
 
 const NAMES: &[&[&str]] = &[
@@ -373,21 +444,29 @@ fn retyped(old: &Value, dice: &mut StdRng) -> Value {
 fn no_mutation_ends_a_job_without_reference_meaning_and_file() {
     let bodies: Vec<Value> =
         lines(WEBHOOKS).into_iter().filter_map(|line| line.get("payload").cloned()).collect();
-    let (mut ended, mut kept) = (0, 0);
+    let (mut ended, mut failed, mut kept) = (0, 0, 0);
     for seed in 0..MUTATIONS {
         let mut dice = StdRng::seed_from_u64(seed);
         let mut body = bodies.choose(&mut dice).cloned().unwrap_or_default();
         mutate(&mut body, &mut dice);
         let bytes = body.to_string().into_bytes();
-        let kinds = std::panic::catch_unwind(|| completes(&bytes));
-        let kinds = kinds.unwrap_or_else(|_| panic!("seed {seed} panics: {body}"));
-        for kind in &kinds {
+        let effect = std::panic::catch_unwind(|| effect(&bytes));
+        let effect = effect.unwrap_or_else(|_| panic!("seed {seed} panics: {body}"));
+        for kind in &effect.completes {
             assert!(may_complete(&body, *kind), "seed {seed} completes a {kind:?}: {body}");
         }
-        if kinds.is_empty() { kept += 1 } else { ended += 1 }
+        for kind in &effect.fails {
+            assert!(may_fail(&body, *kind), "seed {seed} says that a {kind:?} failed: {body}");
+        }
+        for kind in &effect.names {
+            assert!(Found::of(&body).has_reference(), "seed {seed} names a {kind:?}: {body}");
+        }
+        failed += u64::from(!effect.fails.is_empty());
+        if effect.completes.is_empty() { kept += 1 } else { ended += 1 }
     }
     // Else the test would pass with a reader that hears nothing, or mutations that break nothing.
     assert!(ended > MUTATIONS / 20 && kept > MUTATIONS / 5, "{ended} ended, {kept} kept");
+    assert!(failed > MUTATIONS / 20, "{failed} said to have failed");
 }
 
 #[test]

@@ -274,6 +274,22 @@ impl Output {
         self.has_file(kind) || !kind.makes_file()
     }
 
+    /// Whether the status of a job of this kind could tell of more than this. What webhooks hold of a
+    /// video is its link and hardly ever more (docs/heygen.md, Events).
+    pub fn lacks(&self, kind: Kind) -> bool {
+        let common = self.duration_s.is_none() || self.caption_url.is_none();
+        match kind {
+            Kind::Video | Kind::VideoAgent | Kind::Template => common || self.thumbnail_url.is_none(),
+            Kind::Translation | Kind::ProofreadVideo | Kind::Lipsync => common,
+            // Told as the whole, or not told at all.
+            Kind::AiClipping
+            | Kind::BackgroundRemoval
+            | Kind::Avatar
+            | Kind::VoiceClone
+            | Kind::Proofread => false,
+        }
+    }
+
     /// Fills what is still empty from `other`; what is known stays.
     pub fn fill_from(&mut self, other: &Self) {
         let fill = |mine: &mut Option<String>, theirs: &Option<String>| {
@@ -409,8 +425,11 @@ pub struct Details {
     pub adopted: bool,
     /// A hint came before upstream's id was known.
     pub poll_on_accept: bool,
+    /// When upstream was last asked because of a hint, or will be.
     pub hinted_at: Option<Millis>,
-    /// A refresh was asked for and not answered yet.
+    /// How often it is still asked again soon because of a hint.
+    pub follow_ups: u32,
+    /// A refresh was asked for, by somebody or by a webhook that told too little, and not answered yet.
     pub refresh_asked: bool,
     pub asked: Asked,
     pub told: Option<Told>,

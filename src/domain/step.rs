@@ -10,6 +10,9 @@ use super::time::{MINUTE, Millis, SECOND, rfc3339};
 
 /// One hinted poll per job in this time, however many hints arrive.
 pub const HINT_PAUSE: Millis = MINUTE;
+/// So many more polls follow a hinted one that found nothing: upstream's status may be behind what it
+/// told.
+pub const FOLLOW_UPS: u32 = 3;
 /// One last poll is due this long before the deadline, so that an end by time rests on a fresh look.
 pub const LAST_LOOK: Millis = 30 * SECOND;
 
@@ -179,8 +182,13 @@ fn announce_processing(before: &Job, change: &mut Change, now: Millis) {
     if change.job.state != State::Processing || before.state == State::Processing {
         return;
     }
-    let hinted = std::mem::take(&mut change.job.details.poll_on_accept);
-    let wait = if hinted { 0 } else { change.job.details.first_poll_ms };
+    let details = &mut change.job.details;
+    let hinted = std::mem::take(&mut details.poll_on_accept);
+    if hinted {
+        details.hinted_at = Some(now);
+        details.follow_ups = FOLLOW_UPS;
+    }
+    let wait = if hinted { 0 } else { details.first_poll_ms };
     change.events.push(EventType::Processing);
     change.tasks.push(TaskOp::Add(TaskKind::Poll, next_look(&change.job, now.saturating_add(wait), now)));
     if let Some((_, late_at)) = change.job.expected() {
@@ -188,8 +196,19 @@ fn announce_processing(before: &Job, change: &mut Change, now: Millis) {
     }
 }
 
+/// When a job that goes on is asked for again, if polls of its age come `pause` apart: not before its end
+/// is expected, unless a hint said that something happened.
+pub fn next_ask(job: &Job, pause: Millis, now: Millis) -> Millis {
+    let d = &job.details;
+    let paced = now.saturating_add(pause);
+    let expected = d.accepted_at.unwrap_or(job.created_at).saturating_add(d.first_poll_ms);
+    let at = if d.follow_ups > 0 { paced } else { paced.max(expected) };
+    let hinted = d.hinted_at.filter(|hinted| *hinted > now);
+    next_look(job, hinted.map_or(at, |hinted| hinted.min(at)), now)
+}
+
 /// `at`, but never so late that the deadline would come without a last look.
-pub fn next_look(job: &Job, at: Millis, now: Millis) -> Millis {
+fn next_look(job: &Job, at: Millis, now: Millis) -> Millis {
     let last = job.deadline_at.saturating_sub(LAST_LOOK);
     if now < last { at.min(last) } else { at }
 }
@@ -277,6 +296,7 @@ fn keep_as_evidence(job: &mut Job, says: &Says, by: FoundBy, now: Millis) {
     let what = says.words();
     if matches!(by, FoundBy::Poll | FoundBy::Refresh) {
         job.details.asked.note(what, now);
+        job.details.follow_ups = job.details.follow_ups.saturating_sub(1);
     } else if !says.is_final() && job.details.told.as_ref().is_none_or(|told| told.what != what) {
         job.details.told = Some(Told { what, by, at: now });
     }
@@ -291,26 +311,32 @@ fn unanswered(job: &Job, why: String, now: Millis) -> Option<Change> {
     Some(Change { job: next, events: vec![], tasks: vec![] })
 }
 
-/// A poll is due soon: at once, or as soon as upstream's id is known.
+/// A poll is due soon: at once, when the pause after the last hinted one is over, or as soon as
+/// upstream's id is known. A hint within the pause is put off and never dropped: it may be the true one
+/// after a false one.
 fn hinted(job: &Job, known: Job, now: Millis) -> Option<Change> {
     let mut next = known;
-    let mut tasks = vec![];
-    if next.upstream_id.is_some() && job.state == State::Processing {
-        if next.details.hinted_at.is_some_and(|at| now.saturating_sub(at) < HINT_PAUSE) {
-            return changed(job, next, now);
-        }
-        next.details.hinted_at = Some(now);
-        tasks.push(TaskOp::Hasten(TaskKind::Poll, now));
-    } else if next.upstream_id.is_some() {
+    if next.upstream_id.is_none() {
+        next.details.poll_on_accept = true;
+        return changed(job, next, now);
+    }
+    if job.state != State::Processing {
         let mut change = Change { job: processing(&next, now), events: vec![], tasks: vec![] };
         change.job.details.poll_on_accept = true;
         announce_processing(job, &mut change, now);
         return Some(change);
-    } else {
-        next.details.poll_on_accept = true;
     }
+    let at = match next.details.hinted_at {
+        Some(ahead) if ahead > now => ahead,
+        Some(last) => last.saturating_add(HINT_PAUSE).max(now),
+        None => now,
+    };
+    // A clock that was put back makes nobody wait longer than was meant.
+    let at = at.min(now.saturating_add(HINT_PAUSE));
+    next.details.hinted_at = Some(at);
+    next.details.follow_ups = FOLLOW_UPS;
     let mut change = changed(job, next, now)?;
-    change.tasks = tasks;
+    change.tasks.push(TaskOp::Hasten(TaskKind::Poll, at));
     Some(change)
 }
 
@@ -335,13 +361,24 @@ fn changed(job: &Job, mut next: Job, now: Millis) -> Option<Change> {
     Some(Change { job: next, events: vec![], tasks: vec![] })
 }
 
+/// The end is told at once. What a webhook left out, upstream is asked for once, after the least pause
+/// between polls: by then the captions, too, which come some seconds later, are in its status.
 fn completed(job: &Job, output: &Output, found_by: FoundBy, now: Millis) -> Step {
     let mut next = finished(job, State::Completed, found_by, now);
     let mut files = output.clone();
     files.fill_from(&job.details.output);
     next.details.output = files;
     next.details.progress = None;
-    Ok(Some(ended(job, next, EventType::Completed)))
+    let was_told = matches!(found_by, FoundBy::Webhook | FoundBy::EventLog);
+    let asks = was_told && next.upstream_id.is_some() && next.details.output.lacks(next.kind);
+    next.details.refresh_asked |= asks;
+    let look_at = now.saturating_add(next.details.least_poll_ms);
+    let mut change = ended(job, next, EventType::Completed);
+    if asks {
+        change.tasks.retain(|op| *op != TaskOp::Drop(TaskKind::Poll));
+        change.tasks.push(TaskOp::Add(TaskKind::Poll, look_at));
+    }
+    Ok(Some(change))
 }
 
 fn failed(job: &Job, failure: Failure, found_by: FoundBy, now: Millis) -> Step {
@@ -424,10 +461,11 @@ fn after_the_end(job: &Job, seen: Observation, now: Millis) -> Option<Change> {
             Some(change)
         }
         // A fresh look brings fresh links; a webhook that repeats itself does not.
-        Says::Completed(output) if seen.found_by == FoundBy::Refresh => {
+        Says::Completed(output) if matches!(seen.found_by, FoundBy::Poll | FoundBy::Refresh) => {
             let mut files = *output;
             files.fill_from(&job.details.output);
             next.details.output = files;
+            next.details.refresh_asked = false;
             changed(job, next, now)
         }
         Says::Extra(output) if job.state == State::Completed => {

@@ -83,7 +83,7 @@ pub fn markdown() -> String {
         "# States of a job\n\n\
          Generated from `src/domain/step.rs` by `scripts/generate`; do not edit.\n\n\
          A row is an input, a column the state it meets. **bold** is the state that follows, then the\n\
-         event it publishes; `+task` has the task due, `-task` drops it, `>task` makes it due at once.\n\
+         event it publishes; `+task` has the task due, `-task` drops it, `>task` makes it due sooner.\n\
          A dot is nothing new; *refused* is an answer to a caller who asks the impossible.\n\n| input |",
     );
     for state in State::ALL {

@@ -245,21 +245,18 @@ fn receipt(http: &Http, d: Delivery, verdict: Verdict, signed_by: Option<String>
     }
 }
 
-/// The headers that say something about the delivery. No cookie and no credential is among them.
+/// The headers that say something about the delivery, and all that HeyGen may come to send. No cookie and no
+/// credential is among them. At most so many, each so long: more is nobody's we know.
 fn chosen(headers: &HeaderMap) -> Value {
-    const KEPT: [&str; 8] = [
-        "content-type",
-        "user-agent",
-        "signature",
-        "heygen-signature",
-        "x-heygen-signature",
-        "heygen-timestamp",
-        "heygen-event-id",
-        "x-request-id",
-    ];
-    let kept = KEPT.iter().filter_map(|name| {
-        let value = String::from_utf8_lossy(headers.get(*name)?.as_bytes()).into_owned();
-        Some(((*name).to_owned(), Value::String(value)))
+    const KEPT: [&str; 5] = ["content-type", "user-agent", "signature", "x-request-id", "x-forwarded-proto"];
+    const HEYGENS: [&str; 2] = ["heygen-", "x-heygen-"];
+    const MOST: usize = 24;
+    const MAX_BYTES: usize = 1_024;
+    let wanted = |name: &str| KEPT.contains(&name) || HEYGENS.iter().any(|start| name.starts_with(start));
+    let kept = headers.keys().map(http::HeaderName::as_str).filter(|name| wanted(name));
+    let kept = kept.filter_map(|name| {
+        let value = headers.get(name).filter(|value| value.len() <= MAX_BYTES)?;
+        Some((name.to_owned(), Value::String(String::from_utf8_lossy(value.as_bytes()).into_owned())))
     });
-    Value::Object(kept.collect::<Map<_, _>>())
+    Value::Object(kept.take(MOST).collect::<Map<_, _>>())
 }

@@ -327,7 +327,7 @@ fn job() -> Value {
             "upstream_id": {"type": ["string", "null"], "description": "HeyGen's id."},
             "upstream_video_id": maybe("string"),
             "progress": {"type": ["integer", "null"], "minimum": 0, "maximum": 100},
-            "result": {"type": ["object", "null"], "description": "Links are HeyGen's and die; refresh for fresh ones. Empty for what makes no file: a look, a voice, subtitles; they are HeyGen's `upstream_id`.", "properties": output()},
+            "result": {"type": ["object", "null"], "description": "What HeyGen told or answered when the job ended; what a webhook left out (length, thumbnail, captions) is asked for once and added, `poll-pause` (15 s) later, without an event. Links are HeyGen's and die; refresh for fresh ones. Empty for what makes no file: a look, a voice, subtitles; they are HeyGen's `upstream_id`.", "properties": output()},
             "failure": job_failure(),
             "cancel_reason": maybe("string"),
             "found_by": {"type": ["string", "null"], "description": "What told the outcome: webhook, poll, event_log, refresh, submit, deadline or caller."},

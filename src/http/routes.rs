@@ -90,7 +90,7 @@ const DRY_RUN: [(&str, &str); 1] =
     [("dry_run", "`true`: do nothing; answer 200 with how many fit, by their causes.")];
 const SINCE: (&str, &str) = (
     "since",
-    "Begin behind the event of this number, with what was published at this RFC 3339 time, a span such as `10m` ago, or with `all` that is kept; by default with what is published from now on. The header `Last-Event-ID`, which browsers send when they come back, goes before it.",
+    "Begin behind this event, by its `id` in the stream or its number, with what was published at this RFC 3339 time, a span such as `10m` ago, or with `all` that is kept; by default with what is published from now on. The header `Last-Event-ID`, which browsers send when they come back, goes before it.",
 );
 const FORMAT: (&str, &str) = (
     "format",
@@ -495,7 +495,7 @@ pub fn router(http: Http) -> Router {
     let linked = linked.layer(middleware::from_fn_with_state(http.clone(), auth::require_or_link));
     for path in hook::PATHS {
         let door = post(hook::receive).get(hook::probe).options(hook::probe);
-        open = open.route(path, door);
+        open = open.route(path, door.clone()).route(&format!("{path}/"), door);
     }
     let own = post(hook::receive_for_job).get(hook::probe).options(hook::probe);
     open = open.route(hook::JOB_PATH, own);

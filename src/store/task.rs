@@ -3,6 +3,8 @@
 //! A claim sets token, lease and attempt in one statement; settling presents the token, and a token
 //! that is no longer there changes nothing.
 
+use std::collections::BTreeMap;
+
 use super::db::Tx;
 use super::error::{Error, Result};
 use super::row::{Param, Row};
@@ -46,7 +48,8 @@ pub fn apply(tx: &mut Tx, subject: &str, op: TaskOp) -> Result<()> {
     }
 }
 
-/// The same for several subjects: what is dropped goes first, in few statements.
+/// The same for several subjects, in few statements: what is dropped goes first, then what is added, each
+/// for when it was last to be.
 pub fn apply_many(tx: &mut Tx, ops: &[(&str, TaskOp)]) -> Result<()> {
     let dropped = ops.iter().filter_map(|(subject, op)| match op {
         TaskOp::Drop(kind) => Some((*subject, kind.name())),
@@ -58,10 +61,19 @@ pub fn apply_many(tx: &mut Tx, ops: &[(&str, TaskOp)]) -> Result<()> {
         let values: Vec<Param> = chunk.iter().flat_map(|(s, k)| [Param::Text(s), Param::Text(k)]).collect();
         tx.execute(&sql, &values)?;
     }
-    for (subject, op) in ops.iter().filter(|(_, op)| !matches!(op, TaskOp::Drop(_))) {
-        apply(tx, subject, *op)?;
+    let mut added: BTreeMap<(&str, TaskKind), New> = BTreeMap::new();
+    let mut others = vec![];
+    for (subject, op) in ops {
+        match op {
+            TaskOp::Drop(_) => {}
+            TaskOp::Add(kind, due_at) => {
+                added.insert((subject, *kind), (subject, *kind, *due_at, Priority::default()));
+            }
+            TaskOp::Queue(..) | TaskOp::Hasten(..) => others.push((subject, op)),
+        }
     }
-    Ok(())
+    insert_many(tx, &added.into_values().collect::<Vec<_>>(), 0)?;
+    others.into_iter().try_for_each(|(subject, op)| apply(tx, subject, *op))
 }
 
 /// One task about all of the subjects, which are the first's and `more` of it.

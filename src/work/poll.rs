@@ -9,9 +9,9 @@ use crate::domain::job::{FoundBy, Job, Kind, Observation, Says};
 use crate::domain::limit::Answer;
 use crate::domain::pause::Reason;
 use crate::domain::retry::poll_pause;
-use crate::domain::step::{Input, LAST_LOOK, next_look};
+use crate::domain::step::{Input, LAST_LOOK, next_ask};
 use crate::domain::task::{Claimed, Lane, Outcome};
-use crate::domain::time::{Millis, SECOND};
+use crate::domain::time::{MINUTE, Millis, SECOND};
 use crate::fail::Point;
 use crate::heygen::client::MOST_STATUSES;
 use crate::heygen::failure::is_lack_of_credit;
@@ -21,6 +21,8 @@ use crate::store::{self, job};
 
 /// Tasks of one run: what fits into one call of each kind.
 pub(super) const BATCH: usize = MOST_STATUSES;
+/// So often a job that has ended is asked for, if there is no answer.
+const TRIES_AFTER_END: i64 = 3;
 /// Calls one poll may need.
 pub(super) const MOST_CALLS: usize = 2;
 /// Pause after a 429 that names none.
@@ -42,7 +44,9 @@ pub(super) async fn run_many(work: &Work, tasks: Vec<Claimed>) -> store::Result<
         match jobs.remove(&task.subject).filter(is_asked_for) {
             None => ends.push(End::of(task, Outcome::Done)),
             Some(job) if is_urgent(&job, now) => ends.push(singly(task, FIRST)),
-            Some(job) if kinds::route(job.kind).statuses.is_none() => ends.push(alone(task)),
+            Some(job) if job.state.is_terminal() || kinds::route(job.kind).statuses.is_none() => {
+                ends.push(alone(task));
+            }
             Some(job) => together.entry(job.kind).or_default().push((task, job)),
         }
     }
@@ -57,11 +61,14 @@ fn is_asked_for(job: &Job) -> bool {
     job.upstream_id.is_some() && (!job.state.is_terminal() || job.details.refresh_asked)
 }
 
-/// Somebody waits for this answer, or it is the last before the deadline.
+/// Somebody waits for the outcome, or it is the last look before the deadline. What has ended and only
+/// wants its links never goes before that.
 fn is_urgent(job: &Job, now: Millis) -> bool {
     let d = &job.details;
-    let hinted = d.hinted_at.is_some_and(|at| d.asked.last_at.is_none_or(|asked| at >= asked));
-    d.refresh_asked || hinted || now >= job.deadline_at - LAST_LOOK
+    let asked_since = |at| d.asked.last_at.is_some_and(|asked| asked > at);
+    let hinted = d.hinted_at.is_some_and(|at| at <= now && !asked_since(at));
+    let is_open = !job.state.is_terminal();
+    is_open && (d.refresh_asked || hinted || now >= job.deadline_at - LAST_LOOK)
 }
 
 fn alone(task: Claimed) -> End {
@@ -163,8 +170,11 @@ fn unanswered(work: &Work, task: Claimed, job: &Job, fault: &Fault) -> End {
     if let Fault::Wait { after, .. } | Fault::TooMany { after, .. } = fault {
         work.budget.close_until(now + after.unwrap_or(BUSY_PAUSE));
     }
-    let end =
-        if job.state.is_terminal() { End::of(task, Outcome::Done) } else { again(work, task, job, now) };
+    let end = match job.state.is_terminal() {
+        false => again(work, task, job, now),
+        true if task.attempt >= TRIES_AFTER_END => End::of(task, Outcome::Done),
+        true => End::of(task, Outcome::Retry { at: now + MINUTE, why: fault.why() }),
+    };
     // Only what concerns every job; a poll that did not get through holds no submit up.
     let lesson = work.lesson(fault, now).filter(|l| matches!(l.answer, Answer::Blocked(_)));
     End { lesson, ..end }.saying(Input::Unanswered { why: fault.why() })
@@ -178,10 +188,8 @@ fn lesson_of(work: &Work, job: &Job, seen: &Observation) -> Option<Lesson> {
     is_lack_of_credit(failure).then(|| Lesson { answer, sent_at, jitter: work.jitter() })
 }
 
-/// Not before its end is expected, however early a hint made us ask.
 fn again(work: &Work, task: Claimed, job: &Job, now: Millis) -> End {
     let since = job.details.accepted_at.unwrap_or(job.created_at);
     let pause = poll_pause(now.saturating_sub(since), job.details.least_poll_ms, work.jitter());
-    let expected = since.saturating_add(job.details.first_poll_ms);
-    End::of(task, Outcome::Snooze { until: next_look(job, expected.max(now + pause), now), lane: None })
+    End::of(task, Outcome::Snooze { until: next_ask(job, pause, now), lane: None })
 }

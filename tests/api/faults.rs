@@ -55,7 +55,8 @@ fn end_of(kind: Kind, fault: Fault) -> End {
         Lost | Late | Double | Reorder | Forged | Unsigned | NoLink | DeadLink | WrongHeader
         | HeygenHeader | Captions => DONE,
         DialectFlat | DialectStatus | DialectCompleted | DialectData | DialectEvent | DialectEnvelope
-        | DialectSkill | DialectTop | DialectEmpty => DONE,
+        | DialectSkill | DialectTop | DialectV3Fail | DialectLog | DialectString | DialectUnknown
+        | DialectEmpty => DONE,
         Get500 | FileCut | FileSoon => DONE,
     }
 }

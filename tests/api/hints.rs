@@ -1,6 +1,7 @@
 //! What receipts do to jobs: a hint only makes us ask, within bounds; a contradiction, a duplicate
 //! or a stranger's receipt never harms; each job ends once.
 
+use reelhook::heygen::sandbox::Twist;
 use serde_json::{Value, json};
 
 use crate::app::{Setup, TestApp, cases, signed, texts};
@@ -8,7 +9,10 @@ use crate::database::Fresh;
 
 cases! {
     an_unsigned_delivery_to_a_jobs_address_causes_one_question,
-    a_hint_changes_nothing_of_when_the_end_is_expected,
+    a_hint_that_is_false_is_asked_for_a_few_times_and_then_forgotten,
+    an_end_told_soon_after_a_false_hint_is_found_within_a_minute,
+    and_so_it_is_where_polls_are_rare,
+    a_status_behind_its_webhook_is_asked_for_again,
     at_most_twenty_unsigned_deliveries_are_kept_per_job,
     a_finished_job_takes_no_hints,
     a_guessed_address_is_401_and_acts_on_nothing,
@@ -28,11 +32,11 @@ const RENDER_S: u64 = 1_200;
 
 async fn rendering(fresh: &Fresh) -> (TestApp, String, String) {
     // Ordinary polls are rare, so that what a hint causes is seen.
-    let setup = Setup {
-        flags: &[("poll-pause", "3600")],
-        sandbox: |o| o.render = 1_200_000..=1_200_000,
-        ..Setup::default()
-    };
+    rendering_for(fresh, &[("poll-pause", "3600")]).await
+}
+
+async fn rendering_for(fresh: &Fresh, flags: &[(&'static str, &str)]) -> (TestApp, String, String) {
+    let setup = Setup { flags, sandbox: |o| o.render = 1_200_000..=1_200_000, ..Setup::default() };
     let mut app = TestApp::with(fresh, setup).await;
     let id = app.submit("video", "renders").await;
     app.settle().await;
@@ -64,18 +68,21 @@ async fn an_unsigned_delivery_to_a_jobs_address_causes_one_question(fresh: &Fres
     assert_eq!(app.state(&id).await, "processing", "HeyGen says that it still runs");
     app.advance_s(30).await;
     app.call("POST", &address, &[], "anything").await.expect(200);
-    app.settle().await;
+    app.advance_s(29).await;
     assert_eq!(app.calls(&status), 1, "one hinted poll a minute");
-    app.advance_s(31).await;
+    app.advance_s(1).await;
+    assert_eq!(app.calls(&status), 2, "the hint within the minute is put off and not dropped");
     app.call("POST", &address, &[], "anything else").await.expect(200);
-    app.settle().await;
-    assert_eq!(app.calls(&status), 2, "a minute later it is asked again");
+    app.advance_s(59).await;
+    assert_eq!(app.calls(&status), 2);
+    app.advance_s(1).await;
+    assert_eq!(app.calls(&status), 3);
     app.advance_s(RENDER_S + 300).await;
     assert_eq!(app.state(&id).await, "completed");
 }
 
 /// A video usually takes five minutes: asked for too early, it is not asked for every few seconds.
-async fn a_hint_changes_nothing_of_when_the_end_is_expected(fresh: &Fresh) {
+async fn a_hint_that_is_false_is_asked_for_a_few_times_and_then_forgotten(fresh: &Fresh) {
     let setup = Setup { sandbox: |o| o.render = 1_200_000..=1_200_000, ..Setup::default() };
     let mut app = TestApp::with(fresh, setup).await;
     let id = app.submit("video", "renders").await;
@@ -85,13 +92,57 @@ async fn a_hint_changes_nothing_of_when_the_end_is_expected(fresh: &Fresh) {
     app.call("POST", &app.address(&id), &[], "{}").await.expect(200);
     app.settle().await;
     assert_eq!(app.calls(&status), 1, "the hint");
-    app.advance_s(279).await;
-    assert_eq!(app.calls(&status), 1, "not before five minutes are over");
-    app.advance_s(1).await;
-    assert_eq!(app.calls(&status), 2, "and then as if there had been no hint");
     app.advance_s(60).await;
-    assert!(app.calls(&status) > 2, "from then on by age");
+    assert_eq!(app.calls(&status), 4, "three more, a quarter of a minute apart");
+    app.advance_s(219).await;
+    assert_eq!(app.calls(&status), 4, "not before five minutes are over");
+    app.advance_s(1).await;
+    assert_eq!(app.calls(&status), 5, "and then as if there had been no hint");
+    app.advance_s(60).await;
+    assert!(app.calls(&status) > 5, "from then on by age");
     app.leave_it();
+}
+
+async fn an_end_told_soon_after_a_false_hint_is_found_within_a_minute(fresh: &Fresh) {
+    end_after_a_false_hint(fresh, "15").await;
+}
+
+async fn and_so_it_is_where_polls_are_rare(fresh: &Fresh) {
+    end_after_a_false_hint(fresh, "3600").await;
+}
+
+/// Told at its own address only, so by hints: a forged failure after 6 s, the true success after 12 s.
+async fn end_after_a_false_hint(fresh: &Fresh, pause: &str) {
+    let setup = Setup {
+        flags: &[("poll-pause", pause)],
+        sandbox: |o| o.render = 12_000..=12_000,
+        ..Setup::default()
+    };
+    let mut app = TestApp::with(fresh, setup).await;
+    let id = app.submit("video", "Hi #forged").await;
+    app.advance_s(8).await;
+    let evidence = app.job(&id).await["evidence"].clone();
+    assert_eq!((&evidence["asked_times"], &evidence["last_answer"]), (&json!(1), &json!("in progress")));
+    app.advance_s(5).await;
+    assert_eq!(receipts(&app).await, 2, "the true one is there");
+    app.advance_s(60).await;
+    assert_eq!(app.state(&id).await, "completed");
+}
+
+/// HeyGen tells of the end before its own status shows it.
+async fn a_status_behind_its_webhook_is_asked_for_again(fresh: &Fresh) {
+    let (mut app, id, upstream) = rendering_for(fresh, &[]).await;
+    let secret = app.register().await;
+    let told = event("avatar_video.fail", json!({"video_id": upstream, "msg": "it could not be rendered"}));
+    app.advance_s(30).await;
+    send_signed(&app, &secret, &told).await;
+    app.settle().await;
+    assert_eq!(app.state(&id).await, "processing", "asked first, and HeyGen says that it goes on");
+    let body = json!({"data": {"id": upstream, "status": "failed", "failure_message": "no"}});
+    app.sandbox.twist(&format!("/v3/videos/{upstream}"), Some(Twist::Answer(200, body)));
+    app.advance_s(20).await;
+    let job = app.job(&id).await;
+    assert_eq!((&job["state"], &job["found_by"]), (&json!("failed"), &json!("poll")));
 }
 
 async fn at_most_twenty_unsigned_deliveries_are_kept_per_job(fresh: &Fresh) {

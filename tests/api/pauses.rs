@@ -70,7 +70,7 @@ async fn all_complete(app: &mut TestApp, ids: &[String]) {
 }
 
 /// A hundred at once, which end together, so that a thousand are soon done.
-const FLAGS: &[(&str, &str)] = &[("slots", "100")];
+const FLAGS: &[(&str, &str)] = &[("slots", "100"), ("poll-budget", "6000")];
 
 fn even(options: &mut Options) {
     options.concurrency = 100;

@@ -4,7 +4,7 @@
 use reelhook::heygen::sandbox::{Twist, What};
 use serde_json::{Value, json};
 
-use crate::app::{Setup, TestApp, cases};
+use crate::app::{Setup, TestApp, cases, new_job};
 use crate::database::Fresh;
 
 cases! {
@@ -18,6 +18,9 @@ cases! {
     the_budget_bounds_the_asks_of_a_minute,
     whoever_is_waited_for_is_asked_for_first,
     what_was_asked_and_answered_is_on_the_job,
+    what_a_webhook_left_out_is_asked_for_once,
+    without_an_answer_it_is_asked_for_again,
+    what_was_told_whole_is_not_asked_for,
 }
 
 const STATUSES: &str = "/v3/videos/statuses";
@@ -220,4 +223,70 @@ async fn what_was_asked_and_answered_is_on_the_job(fresh: &Fresh) {
         (&evidence["asked_times"], &evidence["last_answer"]),
         (&json!(2), &json!("HeyGen answered 500: our side"))
     );
+}
+
+async fn told(fresh: &Fresh) -> TestApp {
+    let app = TestApp::new(fresh).await;
+    app.register().await;
+    app
+}
+
+async fn a_captioned_video(app: &TestApp) -> String {
+    let mut job = new_job("video", "captioned");
+    job["request"]["caption"] = json!({"file_format": "srt"});
+    let job = app.post("/api/jobs", &job).await.expect(202).json();
+    job["id"].as_str().expect("an id").to_owned()
+}
+
+/// Names of the fields that a result has.
+async fn fields(app: &TestApp, id: &str) -> Vec<String> {
+    let job = app.job(id).await;
+    assert_eq!((&job["state"], &job["found_by"]), (&json!("completed"), &json!("webhook")));
+    job["result"].as_object().expect("a result").keys().cloned().collect()
+}
+
+const WHOLE: [&str; 7] =
+    ["video_url", "captioned_video_url", "caption_url", "thumbnail_url", "gif_url", "page_url", "duration_s"];
+
+async fn what_a_webhook_left_out_is_asked_for_once(fresh: &Fresh) {
+    let mut app = told(fresh).await;
+    let id = a_captioned_video(&app).await;
+    app.advance_s(12).await;
+    assert_eq!(fields(&app, &id).await, ["video_url", "gif_url", "page_url"], "told at once");
+    let told = app.events(&id).await;
+    app.advance_s(15).await;
+    assert_eq!(fields(&app, &id).await, WHOLE);
+    app.advance_s(3_600).await;
+    assert_eq!(singles(&app, 0).len(), 1);
+    assert_eq!(app.events(&id).await, told, "nobody is told twice of one end");
+}
+
+async fn without_an_answer_it_is_asked_for_again(fresh: &Fresh) {
+    let mut app = told(fresh).await;
+    let id = a_captioned_video(&app).await;
+    app.settle().await;
+    let path = format!("/v3/videos/{}", upstream_id(&app, &id).await);
+    app.sandbox.twist(&path, Some(Twist::Answer(500, json!({}))));
+    app.advance_s(90).await;
+    assert_eq!(app.calls(&path), 2);
+    app.sandbox.twist(&path, None);
+    app.advance_s(60).await;
+    assert_eq!(fields(&app, &id).await, WHOLE);
+    // Not for ever: the links are there, and a refresh gets the rest.
+    let id = a_captioned_video(&app).await;
+    app.settle().await;
+    let path = format!("/v3/videos/{}", upstream_id(&app, &id).await);
+    app.sandbox.twist(&path, Some(Twist::Answer(500, json!({}))));
+    app.advance_s(3_600).await;
+    assert_eq!(app.calls(&path), 3);
+    let was_told = ["video_url", "caption_url", "gif_url", "page_url"];
+    assert_eq!(fields(&app, &id).await, was_told, "the captions by an event of their own");
+}
+
+async fn what_was_told_whole_is_not_asked_for(fresh: &Fresh) {
+    let mut app = told(fresh).await;
+    let id = app.submit("ai_clipping", "two clips").await;
+    app.advance_s(3_600).await;
+    assert_eq!(fields(&app, &id).await, ["clips"]);
+    assert_eq!(singles(&app, 0), [""; 0]);
 }

@@ -72,7 +72,7 @@ async fn a_job_is_told_from_its_beginning_to_its_end(fresh: &Fresh) {
     }
     let ended = parse_rfc3339(app.job(&id).await["finished_at"].as_str().unwrap()).unwrap();
     assert_eq!(heard[2].header("webhook-timestamp"), (ended / 1_000).to_string());
-    assert_eq!(heard[2].json()["data"]["result"]["video_url"], app.job(&id).await["result"]["video_url"]);
+    assert_eq!(heard[2].json()["data"]["result"]["page_url"], app.job(&id).await["result"]["page_url"]);
 
     let all = deliveries(&app, &format!("job_id={id}")).await;
     assert_eq!(texts(&json!(all), "state"), ["delivered"; 3]);

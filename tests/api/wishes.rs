@@ -175,7 +175,7 @@ async fn a_refresh_of_a_finished_job_brings_fresh_links(fresh: &Fresh) {
     let mut app = TestApp::with(fresh, Setup::default()).await;
     app.register().await;
     let id = app.submit("video", "dead on arrival #dead_link").await;
-    app.advance_s(30).await;
+    app.advance_s(20).await;
     let before = app.job(&id).await;
     assert_eq!(before["state"], "completed");
     let dead = before["result"]["video_url"].as_str().unwrap().to_owned();

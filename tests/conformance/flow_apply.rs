@@ -123,7 +123,10 @@ async fn a_success_ends_the_job_and_its_copies_are_nothing_new(store: Store) {
     assert_eq!(job.details.found_by, Some(FoundBy::Webhook));
     let heygens = vec!["heygen.avatar_video.success".to_owned(); 3];
     assert_eq!(all_published(&store).await, (vec!["job.completed".to_owned()], heygens));
-    assert_eq!(store.count("SELECT COUNT(*) FROM task").await, 0, "applied, and no poll for a finished job");
+    let left = store.count("SELECT COUNT(*) FROM task WHERE kind = 'poll'").await;
+    assert_eq!((left, store.count("SELECT COUNT(*) FROM task").await), (1, 1), "one, for what was left out");
+    let asked_at = job.finished_at.map(|at| at + job.details.least_poll_ms);
+    assert_eq!(store.due(&job.id, TaskKind::Poll).await, asked_at);
     assert_eq!(meaning(&store, 0).await, "moved the job from processing to completed");
     assert_eq!(meaning(&store, 2).await, "nothing new: the job is completed");
     let later = hear(&store, "vid_1", 10, &[failure(), file()]).await;

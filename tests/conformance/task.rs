@@ -306,14 +306,19 @@ async fn what_is_dropped_and_added_together_is_as_one_by_one(store: Store) {
     store
         .write(move |tx| {
             let drop = subjects.iter().map(|s| (s.as_str(), TaskOp::Drop(POLL)));
-            let add = [("new", TaskOp::Add(POLL, NOW + 1)), (&*subjects[0], TaskOp::Hasten(POLL, NOW))];
+            let add = [
+                ("new", TaskOp::Add(POLL, NOW + 9)),
+                ("new", TaskOp::Add(TaskKind::Deadline, NOW)),
+                ("new", TaskOp::Add(POLL, NOW + 1)),
+                (&*subjects[0], TaskOp::Hasten(POLL, NOW)),
+            ];
             task::apply_many(tx, &drop.chain(add).collect::<Vec<_>>())?;
             task::apply_many(tx, &[])
         })
         .await;
     assert_eq!(store.count("SELECT COUNT(*) FROM task WHERE kind = 'poll'").await, 1);
-    assert_eq!(store.count("SELECT COUNT(*) FROM task WHERE kind = 'deadline'").await, 70);
-    assert_eq!(store.due("new", POLL).await, Some(NOW + 1));
+    assert_eq!(store.count("SELECT COUNT(*) FROM task WHERE kind = 'deadline'").await, 71);
+    assert_eq!(store.due("new", POLL).await, Some(NOW + 1), "when it was last to be");
 }
 
 async fn only_lanes_with_something_to_claim_are_due(store: Store) {

@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hasher};
 
 use reelhook::domain::event::EventType;
 use reelhook::domain::job::{Failure, FoundBy, Job, Observation, Output, Says, State};
-use reelhook::domain::step::{Input, next_look, step};
+use reelhook::domain::step::{Input, next_ask, step};
 use reelhook::domain::table::typical;
 use reelhook::domain::task::{TaskKind, TaskOp};
 use reelhook::domain::time::{DAY, HOUR, MINUTE, Millis, SECOND};
@@ -301,8 +301,7 @@ impl World {
                 let seen = self.observation(found_by, end);
                 // What upstream itself answers is confirmed.
                 let seen = Observation { says: confirmed(seen.says), ..seen };
-                let again =
-                    (!over && end.is_none()).then(|| next_look(&self.job, self.now + PAUSE, self.now));
+                let again = (!over && end.is_none()).then(|| next_ask(&self.job, PAUSE, self.now));
                 self.conclude(node, again, Some(Input::Observed(seen)));
             }
             (TaskKind::Deadline, _) => {

@@ -40,6 +40,32 @@ pub fn body(faults: &[Fault], event_type: &str, data: &Value, event_id: &str, at
             }
             json!({ "event_type": event_type, "event_data": inner })
         }
+        Fault::DialectV3Fail if !said.success => {
+            let lacks_credit = faults.contains(&Fault::FailCredit);
+            let code = if lacks_credit { "MOVIO_PAYMENT_INSUFFICIENT_CREDIT" } else { "rendering_failed" };
+            let inner = json!({
+                said.id_name: said.id,
+                "failure_code": code,
+                "failure_message": said.message,
+                "callback_id": said.callback_id,
+            });
+            json!({ "event_type": event_type, "event_data": inner })
+        }
+        Fault::DialectLog => {
+            let error = json!({ "code": 40119, "detail": said.message, "message": said.message });
+            let data = json!({
+                "id": said.id,
+                "video_url": said.url,
+                "error": if said.success { Value::Null } else { error },
+                "callback_id": said.callback_id,
+            });
+            json!({ "code": 100, "message": "Success", "data": merged(data, &said.status()) })
+        }
+        Fault::DialectString => json!({ "event_type": event_type, "event_data": data.to_string() }),
+        Fault::DialectUnknown => {
+            let (product, _) = event_type.rsplit_once('.').unwrap_or((event_type, ""));
+            json!({ "event_type": format!("{product}.rendered"), "event_data": merged(data.clone(), &said.status()) })
+        }
         _ => json!({ "event_type": event_type, "event_data": data }),
     }
 }

@@ -92,6 +92,10 @@ faults! {
     DialectEnvelope "dialect_envelope" Webhook "the webhook carries event_id and created_at as the event log does";
     DialectSkill "dialect_skill" Webhook "the webhook says video_url, thumbnail_url and duration, or error";
     DialectTop "dialect_top" Webhook "the webhook has callback_id beside event_data, not in it";
+    DialectV3Fail "dialect_v3_fail" Webhook "the webhook of a failure says failure_code and failure_message";
+    DialectLog "dialect_log" Webhook "the webhook is the v1 status answer, posted";
+    DialectString "dialect_string" Webhook "the webhook's event_data is JSON in a string";
+    DialectUnknown "dialect_unknown" Webhook "the webhook's event type is one that nobody listed";
     DialectEmpty "dialect_empty" Webhook "the webhook's body is an empty object";
 
     Get500 "get_500" Read "its first three status GETs fail with 500";

@@ -159,10 +159,14 @@ async fn runs_that_fail_or_never_end() {
 
 /// One job with this fault, told to one endpoint: seconds after the start, and what came.
 async fn webhooks_of(fault: Fault) -> (Rig, String, Vec<(i64, Got)>) {
+    webhooks_of_all(vec![fault]).await
+}
+
+async fn webhooks_of_all(faults: Vec<Fault>) -> (Rig, String, Vec<(i64, Got)>) {
     let rig = rig().await;
     let (receiver, at) = Receiver::start().await;
     let (_, secret) = rig.register(&format!("{at}/hook"), Value::Null).await;
-    rig.sandbox.script_next(vec![fault]);
+    rig.sandbox.script_next(faults);
     rig.video(json!({ "callback_id": "c" })).await;
     let mut got = Vec::new();
     while let Some(due) = rig.sandbox.next_due() {
@@ -258,6 +262,15 @@ async fn each_dialect_says_the_same_in_its_own_words() {
     assert!(skill["event_data"]["video_url"].is_string() && skill["event_data"]["duration"].is_number());
     let top = said(Fault::DialectTop).await;
     assert_eq!((&top["callback_id"], top["event_data"].get("callback_id")), (&json!("c"), None));
+    let log = said(Fault::DialectLog).await;
+    assert_eq!((&log["code"], &log["data"]["status"]), (&json!(100), &json!("completed")));
+    let string = said(Fault::DialectString).await;
+    let inner: Value = serde_json::from_str(string["event_data"].as_str().unwrap()).unwrap();
+    assert_eq!(inner["callback_id"], "c");
+    assert_eq!(said(Fault::DialectUnknown).await["event_type"], "avatar_video.rendered");
+    let failed = webhooks_of_all(vec![Fault::DialectV3Fail, Fault::FailCredit]).await;
+    let failed = failed.2[0].1.json();
+    assert_eq!(failed["event_data"]["failure_code"], "MOVIO_PAYMENT_INSUFFICIENT_CREDIT");
 }
 
 #[tokio::test]
