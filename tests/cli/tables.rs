@@ -63,8 +63,8 @@ async fn lists_can_be_read_at_80_and_120_columns() {
         (
             &["audit", "list"],
             line,
-            &["deployment", "dead_letter.replay", "812", "cause answers_401:hooks.app.example: old"],
-            &["dead_letter.replay", "answers_401:hooks.app.example"],
+            &["deployment", "dead_letter.replay", "812", "cause answers_401:hooks"],
+            &["dead_letter.replay", "cause answers_401:hooks.app.example: old"],
         ),
         (
             &["job", "adopt", "--since", "7d", "--kind", "video_agent"],
