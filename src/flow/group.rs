@@ -145,7 +145,7 @@ pub fn retry_failed(
     tx: &mut Tx,
     old_id: &str,
     accepts: bool,
-    (deadline_at, polls): (Millis, &dyn Fn(Kind) -> Polls),
+    (deadline_at, polls): (Millis, &dyn Fn(Kind, &str) -> Polls),
     key: Option<&Key>,
     stamp: &Stamp,
 ) -> Result<Retried> {
@@ -161,7 +161,7 @@ pub fn retry_failed(
         return Ok(Retried::Nothing { left });
     }
     let jobs = again.into_iter().map(|(job, request)| {
-        let polls = polls(job.kind);
+        let polls = polls(job.kind, &request);
         NewJob::again(job, request, deadline_at, polls)
     });
     let new = NewGroup { title: old.title, retry_of: Some(old.id), jobs: jobs.collect() };
