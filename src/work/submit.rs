@@ -77,8 +77,8 @@ async fn turn<'a>(
         return Ok(Err("another one is being sent, and these go one at a time"));
     };
     // It may have been claimed together with the one that found no answer.
-    let waits = work.db.read(upstream_limit::get).await?.wait(work.clock.now());
-    Ok(waits.map_or(Ok(Some(turn)), |wait| Err(wait.what)))
+    let limit = work.db.read(upstream_limit::get).await?;
+    Ok(if limit.down_since.is_none() { Ok(Some(turn)) } else { Err("HeyGen did not answer the one before") })
 }
 
 async fn send(work: &Work, task: Claimed, job: &Job, request: &str) -> store::Result<End> {
