@@ -1,7 +1,6 @@
 //! The handful of long-lived things of a server, started and stopped in order: store, clients,
 //! HTTP, runner. Two apps can live in one process; nothing is process-wide.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
@@ -103,7 +102,7 @@ impl App {
     }
 
     /// Serves until told to stop, then stops taking requests, lets work in progress end, and returns.
-    pub async fn serve(&self, listener: TcpListener, stop: watch::Receiver<bool>) -> std::io::Result<()> {
+    pub async fn serve(&self, listener: TcpListener, stop: watch::Receiver<bool>) {
         let runner = self.runner.clone();
         let (running, drain) = (stop.clone(), self.drain);
         let runner = tokio::spawn(async move { runner.run(running, drain).await });
@@ -111,25 +110,23 @@ impl App {
             // An error means that whoever could tell us is gone, which is the same.
             let _ = stop.wait_for(|stopped| *stopped).await;
         };
-        let router = self.router().into_make_service_with_connect_info::<SocketAddr>();
         let (stopping, http) = (told(stop.clone()), self.http.clone());
         let last_call = async move {
             stopping.await;
             http.end_streams();
         };
-        let serving = axum::serve(listener, router).with_graceful_shutdown(last_call);
+        let serving = http::serve(listener, self.router(), &self.clock, last_call);
         let overdue = async {
             told(stop).await;
             self.clock.sleep(drain).await;
         };
-        let served = tokio::select! {
-            served = async { serving.await } => served,
-            () = work::time::keep(&self.clock, &self.db) => Ok(()),
+        tokio::select! {
+            () = serving => {}
+            () = work::time::keep(&self.clock, &self.db) => {}
             // A request that never ends does not hold up the stop for ever.
-            () = overdue => Ok(()),
-        };
+            () = overdue => {}
+        }
         let _ = runner.await;
-        served
     }
 }
 

@@ -106,10 +106,16 @@ impl Clock {
         }
     }
 
-    /// Moves a steady clock to where it is right; no other takes orders of this kind.
+    /// Moves a steady clock; no other takes orders of this kind.
     pub fn shift(&self, by: Millis) {
         if let Inner::Steady(s) = &self.0 {
             s.zero.fetch_add(by, Ordering::Relaxed);
+        }
+    }
+
+    /// A steady clock is right now, wherever the wall clock stands.
+    pub fn trust(&self) {
+        if let Inner::Steady(s) = &self.0 {
             s.wall_ahead.store(self.wall_ahead(), Ordering::Relaxed);
         }
     }
@@ -122,7 +128,8 @@ impl Clock {
         }
     }
 
-    /// Waits until `at`. On a manual clock that is until somebody advances it so far.
+    /// Waits until `at`, as far away as that is now. On a manual clock that is until somebody advances it
+    /// so far.
     #[allow(clippy::disallowed_methods)]
     pub async fn sleep_until(&self, at: Millis) {
         match &self.0 {
@@ -140,8 +147,17 @@ impl Clock {
         }
     }
 
-    pub async fn sleep(&self, by: Duration) {
-        self.sleep_until(self.now().saturating_add(millis(by))).await;
+    /// Waits so long from the call of this on, whatever is done to the clock meanwhile.
+    #[allow(clippy::disallowed_methods)]
+    pub fn sleep(&self, by: Duration) -> impl Future<Output = ()> + Send + use<> {
+        let (clock, at) = (self.clone(), self.now().saturating_add(millis(by)));
+        let timer = (!self.is_manual()).then(|| tokio::time::sleep(by));
+        async move {
+            match timer {
+                Some(timer) => timer.await,
+                None => clock.sleep_until(at).await,
+            }
+        }
     }
 
     /// The answer of `work`, or `None` when it takes longer than `limit` by this clock.
@@ -223,6 +239,8 @@ mod tests {
         let clock = Clock::steady();
         assert!(clock.is_trusted() && clock.wall_ahead().abs() <= TRUSTED_WITHIN);
         clock.shift(-3_600_000);
+        assert!(!clock.is_trusted());
+        clock.trust();
         assert!((clock.wall_ahead() - 3_600_000).abs() <= TRUSTED_WITHIN);
         assert!(clock.is_trusted(), "it was just put right, the wall clock is wrong");
         let Inner::Steady(steady) = &clock.0 else { panic!("steady") };
@@ -231,7 +249,7 @@ mod tests {
             steady.wall_ahead.store(clock.wall_ahead() - moved, Ordering::Relaxed);
             assert_eq!(clock.is_trusted(), trusted, "{moved}");
         }
-        clock.shift(0);
+        clock.trust();
         assert!(clock.is_trusted());
         let manual = Clock::manual(5, 1);
         manual.shift(7);

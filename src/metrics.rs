@@ -51,6 +51,7 @@ pub struct Metrics {
     pub upstream_slots: Gauges,
     pub submission_paused: Gauges,
     pub delivery_attempts: Counts,
+    pub endpoint_circuit_state: Gauges,
     pub notify_lag_seconds: Histogram,
     pub dead_letters: Family<GivenUp, Gauge<i64, AtomicI64>>,
     pub stream_clients: Gauge<i64, AtomicI64>,
@@ -82,6 +83,7 @@ impl Metrics {
             upstream_slots: Gauges::default(),
             submission_paused: Gauges::default(),
             delivery_attempts: Counts::default(),
+            endpoint_circuit_state: Gauges::default(),
             // 5 ms to 87 min; a delivery that takes days is in the last.
             notify_lag_seconds: Histogram::new(exponential_buckets(0.005, 2.0, 21)),
             dead_letters: Family::default(),
@@ -125,6 +127,11 @@ impl Metrics {
             m.clock_skew_seconds.clone(),
         );
         r.register("delivery_attempts", "Attempts to deliver, by outcome", m.delivery_attempts.clone());
+        r.register(
+            "endpoint_circuit_state",
+            "Endpoints sent to, left alone for a while, or disabled",
+            m.endpoint_circuit_state.clone(),
+        );
         r.register("notify_lag_seconds", "From event to delivery", m.notify_lag_seconds.clone());
         r.register("dead_letters", "Tasks given up and kept, by task and reason", m.dead_letters.clone());
         r.register("tasks_claimed", "Tasks claimed, by lane", m.tasks_claimed.clone());

@@ -26,7 +26,6 @@ pub async fn run(s: &Session, verb: Verb) -> Result<Exit> {
 fn table(s: &Session, lines: &[Value]) -> String {
     let now = s.clock.now();
     let columns = [
-        ("ID", Fit::Whole),
         ("AGE", Fit::Number),
         ("WHO", Fit::Whole),
         ("ACTION", Fit::Whole),
@@ -36,7 +35,6 @@ fn table(s: &Session, lines: &[Value]) -> String {
     let row = |line: &Value| -> Vec<Shown> {
         let details = &line["details"];
         vec![
-            cell(field(line, "id")),
             cell(age(line["created_at"].as_str(), now)),
             cell(field(line, "who")),
             cell(field(line, "action")),

@@ -48,6 +48,7 @@ pub enum Verb {
         after_help = "Exit code 1 when the first of --one-first fails again; then the others are left.\n\nExamples:\n  \
         reelhook dead-letter replay dlv_01…\n  reelhook dead-letter replay --cause answers_401:app.example --dry-run\n  \
         reelhook dead-letter replay --cause answers_401:app.example --one-first --wait\n  \
+        reelhook dead-letter replay --since 6h --until 2h\n  \
         reelhook dead-letter replay --all --rate 5 --yes"
     )]
     Replay {
@@ -105,6 +106,9 @@ pub struct Narrowed {
     /// Only those given up since then: a time, or a span such as 2h.
     #[arg(long, value_name = "TIME", value_parser = moment)]
     since: Option<Moment>,
+    /// Only those given up before then: a time, or a span such as 1h.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    until: Option<Moment>,
 }
 
 fn tasks() -> Vec<&'static str> {
@@ -119,6 +123,7 @@ impl Narrowed {
             ("job_id", self.job.clone()),
             ("task", self.task.clone()),
             ("since", self.since.map(|since| since.ago(now))),
+            ("until", self.until.map(|until| until.ago(now))),
         ];
         pairs.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
@@ -304,19 +309,19 @@ fn table(s: &Session, letters: &[Value]) -> String {
     let columns = [
         ("ID", Fit::Whole),
         ("AGE", Fit::Number),
-        ("TASK", Fit::Whole),
-        ("CAUSE", Fit::Whole),
-        ("EVENT", Fit::Whole),
+        ("CAUSE", Fit::Cut),
+        ("EVENT", Fit::Cut),
         ("REASON", Fit::Cut),
+        ("TASK", Fit::Spare),
     ];
     let row = |letter: &Value| -> Vec<Shown> {
         vec![
             cell(field(letter, "id")),
             cell(age(letter["dead_at"].as_str(), now)),
-            cell(field(letter, "task")),
             painted(field(letter, "cause"), Paint::Bad),
             cell(field(letter, "event_type")),
             cell(field(letter, "reason")),
+            cell(field(letter, "task")),
         ]
     };
     s.out.table(&columns, letters.iter().map(row).collect())
@@ -330,6 +335,7 @@ fn page(out: &Output, letter: &Value) -> String {
         + &out.pairs(&[
             ("cause", field(letter, "cause")),
             ("reason", field(letter, "reason")),
+            ("answer", field(letter, "answer")),
             ("given up", field(letter, "dead_at")),
             ("attempts", field(letter, "attempts_made")),
             ("event", field(letter, "event_type")),

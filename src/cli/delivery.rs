@@ -1,13 +1,15 @@
 //! `reelhook delivery`: events on their way to your application, and how it went.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::client::Session;
+use super::job::wait;
 use super::list::{self, PageFlags};
-use super::output::{Fit, Output, Paint, Shown, cell, field, painted};
+use super::output::{Fit, Output, Paint, Shown, cell, field, painted, wrapped};
 use super::units::age;
-use super::{Exit, Result};
+use super::{CliError, Exit, Result, replay};
 use crate::domain::delivery::State;
+use crate::domain::replay::MAX_RATE;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
@@ -34,13 +36,25 @@ pub enum Verb {
         #[arg(value_name = "ID")]
         id: String,
     },
-    /// Send one once more, whether it was taken, given up or neither: the same event, id and body.
+    /// Send one once more, however it ended, or all that an endpoint has not taken: the same events, ids, bodies.
     #[command(
-        after_help = "Many are replayed with `reelhook dead-letter replay`.\n\nExample:\n  reelhook delivery replay dlv_01…"
+        after_help = "With --endpoint all of its deliveries are due that were given up or wait for their \
+        next attempt; `reelhook replay` follows that.\nDead letters by their cause are replayed with \
+        `reelhook dead-letter replay`.\n\nExamples:\n  reelhook delivery replay dlv_01…\n  \
+        reelhook delivery replay --endpoint ep_01… --wait"
     )]
     Replay {
-        #[arg(value_name = "ID")]
-        id: String,
+        /// One delivery.
+        #[arg(value_name = "ID", required_unless_present = "endpoint", conflicts_with = "endpoint")]
+        id: Option<String>,
+        /// All that this endpoint has not taken.
+        #[arg(long, value_name = "ID")]
+        endpoint: Option<String>,
+        /// With --endpoint: how many are made due in a second, 1 to 1000 [default: 50].
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=MAX_RATE))]
+        rate: Option<i64>,
+        #[command(flatten)]
+        wait: wait::Wait,
     },
 }
 
@@ -56,7 +70,16 @@ pub async fn run(s: &Session, verb: Verb) -> Result<Exit> {
             s.out.answer(&found, |out| self::page(out, &found));
             Ok(Exit::Ok)
         }
-        Verb::Replay { id } => {
+        Verb::Replay { endpoint: Some(endpoint), rate, wait, .. } => {
+            let body = json!({"endpoint_id": endpoint, "rate": rate});
+            let made = s.api.post(&["deliveries", "replay"], Some(&body)).await?;
+            replay::finish(s, made, &wait).await
+        }
+        Verb::Replay { rate, wait, .. } if rate.is_some() || wait.wait => Err(CliError::usage(
+            "--rate and --wait go with --endpoint; `reelhook delivery show ID` shows what became of one",
+        )),
+        Verb::Replay { id, .. } => {
+            let id = id.unwrap_or_default();
             let found = s.api.post(&["deliveries", &id, "replay"], None).await?;
             s.out.answer(&found, |out| self::page(out, &found));
             Ok(Exit::Ok)
@@ -80,9 +103,9 @@ fn table(s: &Session, deliveries: &[Value]) -> String {
         ("AGE", Fit::Number),
         ("STATE", Fit::Whole),
         ("TRIES", Fit::Number),
-        ("EVENT", Fit::Whole),
-        ("TO", Fit::Cut),
+        ("EVENT", Fit::Cut),
         ("LAST ERROR", Fit::Cut),
+        ("TO", Fit::Cut),
     ];
     let row = |d: &Value| -> Vec<Shown> {
         let state = field(d, "state");
@@ -94,8 +117,8 @@ fn table(s: &Session, deliveries: &[Value]) -> String {
             painted(&state, paint(&state)),
             cell(field(d, "attempts_made")),
             cell(field(d, "event_type")),
-            cell(field(d, to)),
             cell(field(last, "error")),
+            cell(field(d, to)),
         ]
     };
     s.out.table(&columns, deliveries.iter().map(row).collect())
@@ -120,7 +143,8 @@ pub fn page(out: &Output, d: &Value) -> String {
             Value::Null => format!("answered {}", field(attempt, "status")),
             _ => field(attempt, "error"),
         };
-        text += &format!("\n{}  {came}, after {} ms\n", field(attempt, "at"), field(attempt, "took_ms"));
+        let line = format!("{}  {came}, after {} ms", field(attempt, "at"), field(attempt, "took_ms"));
+        text += &format!("\n{}\n", wrapped(&line, out.width.into(), 2));
         text += &out.pairs(&[("answer", field(attempt, "answer"))]);
     }
     text

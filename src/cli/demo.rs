@@ -54,7 +54,7 @@ struct Stage {
     sandbox: Sandbox,
     app: App,
     api: net::Client,
-    serving: tokio::task::JoinHandle<std::io::Result<()>>,
+    serving: tokio::task::JoinHandle<()>,
 }
 
 pub async fn run(args: Args) -> Result<Exit> {

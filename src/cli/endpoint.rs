@@ -21,6 +21,7 @@ pub enum Verb {
         Examples:\n  reelhook endpoint add https://app.example.com/hooks/video --events job.completed,job.failed\n  \
         reelhook endpoint add https://old.example.com/heygen --format heygen")]
     Add {
+        /// Where events are sent: http or https, a public address or one of the server's --allow-private.
         // Not `url`, which is the server's.
         #[arg(value_name = "URL")]
         address: String,
@@ -101,12 +102,21 @@ pub struct Wishes {
     /// standard: our events; heygen: HeyGen's own webhooks, byte for byte.
     #[arg(long, value_name = "FORMAT", value_parser = Format::ALL.map(Format::name))]
     format: Option<String>,
+    /// Waits after the first, second, … attempt that failed; 1 to 20 of up to 7d, 14d together
+    /// [default: 5s,5m,30m,2h,5h,10h,14h,20h,24h].
+    #[arg(long, value_name = "SPAN[,SPAN…]", value_delimiter = ',', value_parser = units::span)]
+    retry_after: Option<Vec<Duration>>,
+    /// Statuses from 400 to 499 that are a refusal for good; 410, 413 and 415 always are.
+    #[arg(long, value_name = "STATUS[,STATUS…]", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(400..=499))]
+    give_up_on: Option<Vec<u16>>,
 }
 
 impl Wishes {
     fn body(&self, url: Option<&str>) -> Value {
         let labels: Map<String, Value> =
             self.labels.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+        let waits: Option<Vec<u64>> =
+            self.retry_after.as_ref().map(|all| all.iter().map(Duration::as_secs).collect());
         let mut body = Map::new();
         for (name, value) in [
             ("url", url.map(|url| json!(url))),
@@ -115,6 +125,8 @@ impl Wishes {
             ("kinds", self.kinds.as_ref().map(|all| json!(all))),
             ("labels", (!labels.is_empty()).then_some(Value::Object(labels))),
             ("format", self.format.as_ref().map(|name| json!(name))),
+            ("retry_after_s", waits.map(|all| json!(all))),
+            ("give_up_on", self.give_up_on.as_ref().map(|all| json!(all))),
         ] {
             if let Some(value) = value {
                 body.insert(name.to_owned(), value);
@@ -193,6 +205,11 @@ async fn enable(s: &Session, id: &str) -> Result<Exit> {
     }
     let enabled = s.api.post(&["endpoints", id, "enable"], None).await?;
     s.out.answer(&enabled, |out| block(out, &enabled));
+    if !found["disabled_at"].is_null() {
+        s.out.note(&format!(
+            "what it missed meanwhile is among the dead letters: `reelhook dead-letter replay --endpoint {id}`"
+        ));
+    }
     Ok(Exit::Ok)
 }
 
@@ -207,9 +224,13 @@ fn tell_secret(s: &Session, endpoint: &Value) {
 
 /// An address is too long for a column.
 fn block(out: &Output, e: &Value) -> String {
-    let (state, paint) = match (&e["disabled_at"], &e["failing_since"]) {
-        (Value::Null, Value::Null) => ("live".to_owned(), Paint::Good),
-        (Value::Null, _) => (format!("failing since {}", field(e, "failing_since")), Paint::Care),
+    let trouble = [("failing since", "failing_since"), ("left alone until", "left_alone_until")];
+    let trouble =
+        trouble.into_iter().filter_map(|(words, name)| Some(format!("{words} {}", e[name].as_str()?)));
+    let trouble: Vec<String> = trouble.collect();
+    let (state, paint) = match &e["disabled_at"] {
+        Value::Null if trouble.is_empty() => ("live".to_owned(), Paint::Good),
+        Value::Null => (trouble.join(", "), Paint::Care),
         _ => (format!("disabled: {}", field(e, "disabled_for")), Paint::Bad),
     };
     let secrets = e["secrets"].as_array().into_iter().flatten().map(|secret| match &secret["signs_until"] {
@@ -227,8 +248,19 @@ fn block(out: &Output, e: &Value) -> String {
             ("kinds", texts(&e["kinds"])),
             ("labels", labels.collect::<Vec<_>>().join(", ")),
             ("format", field(e, "format")),
+            ("tried again", tried_again(e)),
             ("secrets", secrets.collect::<Vec<_>>().join(", ")),
         ])
+}
+
+/// `after 5s, 5m, 30m; never on 400`.
+fn tried_again(e: &Value) -> String {
+    let all = |name: &str| e[name].as_array().map_or(&[][..], Vec::as_slice);
+    let waits: Vec<String> =
+        all("retry_after_s").iter().filter_map(|s| s.as_i64().map(units::one_unit)).collect();
+    let never: Vec<String> = all("give_up_on").iter().map(Value::to_string).collect();
+    let after = format!("after {}", waits.join(", "));
+    if never.is_empty() { after } else { format!("{after}; never on {}", never.join(", ")) }
 }
 
 fn texts(list: &Value) -> String {

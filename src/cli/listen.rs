@@ -78,6 +78,7 @@ pub async fn run(args: Args, given: &Given) -> Result<Exit> {
         keys: Keys::start(),
         since: args.since,
         position,
+        log: String::new(),
         last: None,
         waited: 0,
         s,
@@ -99,7 +100,9 @@ struct Listener {
     keys: Option<Keys>,
     /// Where to begin, until a position is known.
     since: Option<String>,
-    position: Option<i64>,
+    position: Option<String>,
+    /// The server's name of its log.
+    log: String,
     last: Option<Parcel>,
     /// Events told since the stream was opened that were there before.
     waited: usize,
@@ -114,8 +117,8 @@ enum End {
 impl Listener {
     fn introduce(&self) {
         let (out, what) = (&self.s.out, &self.what);
-        let from = match self.position {
-            Some(position) => format!(", from where it was left, behind event {position}"),
+        let from = match &self.position {
+            Some(position) => format!(", from where it was left, behind event {}", number_of(position)),
             None => self.since.as_ref().map_or(String::new(), |since| format!(", since {since}")),
         };
         out.note(&format!("events {} of {}{from}", what.events, what.server));
@@ -152,7 +155,7 @@ impl Listener {
 
     async fn open(&self) -> Result<Reading> {
         let mut query = vec![("events", self.what.events.clone())];
-        let since = self.position.map(|position| position.to_string()).or(self.since.clone());
+        let since = self.position.clone().or(self.since.clone());
         query.extend(since.map(|since| ("since", since)));
         self.s.api.follow(&["stream"], &query).await
     }
@@ -200,10 +203,14 @@ impl Listener {
         let at = told["position"].as_i64();
         match told["type"].as_str().unwrap_or_default() {
             "keepalive" => {}
-            "snapshot" => self.keep(at)?,
+            "snapshot" => {
+                self.log = field(&told, "log");
+                self.keep(at)?;
+            }
             "gap" => {
                 let asked = field(&told, "asked");
-                let missed = format!("the log of the server has nothing at event {asked} any more");
+                let missed =
+                    format!("the server's log has nothing at event {asked}, no longer or not in this one");
                 self.s.out.note(&format!("{missed}: going on behind event {}", field(&told, "position")));
             }
             "live" => {
@@ -228,12 +235,13 @@ impl Listener {
         Ok(false)
     }
 
-    fn keep(&mut self, position: Option<i64>) -> Result<()> {
-        if position.is_none() || position == self.position {
-            return Ok(());
+    fn keep(&mut self, number: Option<i64>) -> Result<()> {
+        let Some(position) = number.map(|number| format!("{}.{number}", self.log)) else { return Ok(()) };
+        if self.position.as_ref() != Some(&position) {
+            self.kept.keep(&self.what, &position)?;
+            self.position = Some(position);
         }
-        self.position = position;
-        position.map_or(Ok(()), |position| self.kept.keep(&self.what, position))
+        Ok(())
     }
 
     /// True when it is to end before the receiver was reached.
@@ -290,20 +298,26 @@ impl Listener {
                 }
             }
             'd' => self.s.out.text(&cleaned(&last.page(&self.s.clock, &self.kept.secret))),
-            'o' => self.show_in_browser(&last.event),
+            'o' => self.show_in_browser(&last.event).await,
             _ => {}
         }
         self.last = Some(last);
         false
     }
 
-    fn show_in_browser(&self, event: &Value) {
+    async fn show_in_browser(&self, event: &Value) {
+        let mut query = vec![];
         let path = match (event["job_id"].as_str(), event["receipt_id"].as_str()) {
-            (Some(job), _) => ["jobs", job],
+            (Some(job), _) => {
+                // A browser has no API key. Without a token the page says what is missing.
+                let link = self.s.api.post(&["jobs", job, "link-token"], None).await;
+                query.extend(link.ok().map(|link| ("token", field(&link, "token"))));
+                ["jobs", job]
+            }
             (None, Some(receipt)) => ["receipts", receipt],
             (None, None) => ["events", event["id"].as_str().unwrap_or_default()],
         };
-        let url = self.s.api.url(&path, &[]);
+        let url = self.s.api.url(&path, &query);
         let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
         let quiet = std::process::Stdio::null;
         let opened = std::process::Command::new(opener).arg(&url).stdout(quiet()).stderr(quiet()).spawn();
@@ -362,4 +376,9 @@ async fn pressed(keys: &mut Option<Keys>) -> char {
 
 fn cleaned(text: &str) -> String {
     text.lines().map(|line| format!("  {}", clean(line)).trim_end().to_owned() + "\n").collect()
+}
+
+/// Of `LOG.NUMBER`.
+fn number_of(position: &str) -> &str {
+    position.rsplit_once('.').map_or(position, |(_, number)| number)
 }

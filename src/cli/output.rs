@@ -3,7 +3,9 @@
 
 use std::io::{ErrorKind, IsTerminal, Write};
 
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Row, Table, presets};
+use comfy_table::{
+    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table, Width, presets,
+};
 use serde_json::Value;
 
 use crate::config::Given;
@@ -13,6 +15,10 @@ const DEFAULT_WIDTH: u16 = 80;
 const LEAST_WIDTH: u16 = 40;
 /// Ids and names are whole in a table up to here.
 const WHOLE_CHARS: usize = 48;
+/// A column that is cut to fewer characters says nothing.
+const LEAST_CUT: u16 = 12;
+/// Between two columns.
+const GAP: u16 = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
@@ -109,8 +115,11 @@ pub enum Fit {
     Whole,
     /// The same, flush right.
     Number,
-    /// One line, cut where the terminal ends.
+    /// One line, cut where the terminal ends; left out where too little of it were to be seen. What the
+    /// columns as wide as their content leave is given to these from left to right.
     Cut,
+    /// The same, but whole or not at all.
+    Spare,
     /// As many lines as it takes.
     Wrap,
 }
@@ -184,15 +193,17 @@ impl Output {
             }
             table.add_row(row);
         }
-        for (nth, (_, fit)) in columns.iter().enumerate() {
+        let fits: Vec<Fit> = columns.iter().map(|(_, fit)| *fit).collect();
+        let places = places(&fits, &table.column_max_content_widths(), self.width);
+        for (nth, (fit, place)) in fits.iter().zip(places).enumerate() {
             let Some(column) = table.column_mut(nth) else { continue };
-            column.set_padding((0, 2));
+            column.set_padding((0, GAP));
+            if let Some(place) = place {
+                column.set_constraint(place);
+            }
             if *fit == Fit::Cut {
                 // Cut where the room ends, not at the last blank before it: no text holds this one.
                 column.set_delimiter('\u{0}');
-            }
-            if matches!(fit, Fit::Whole | Fit::Number) {
-                column.set_constraint(comfy_table::ColumnConstraint::ContentWidth);
             }
             if *fit == Fit::Number {
                 column.set_cell_alignment(CellAlignment::Right);
@@ -212,6 +223,25 @@ impl Output {
         };
         filled().map(line).collect()
     }
+}
+
+/// The place of each column, by how wide its content is; none for those that take what is left.
+fn places(fits: &[Fit], wide: &[u16], width: u16) -> Vec<Option<ColumnConstraint>> {
+    let all = || fits.iter().zip(wide).map(|(fit, wide)| (*fit, wide.saturating_add(GAP)));
+    let whole = all().filter(|(fit, _)| matches!(fit, Fit::Whole | Fit::Number));
+    let mut room = width.saturating_sub(whole.map(|(_, wide)| wide).fold(0, u16::saturating_add));
+    let place = |(fit, wide): (Fit, u16)| {
+        let taken = match fit {
+            Fit::Whole | Fit::Number => return Some(ColumnConstraint::ContentWidth),
+            Fit::Wrap => return None,
+            Fit::Cut | Fit::Spare if wide <= room => wide,
+            Fit::Cut if room >= LEAST_CUT + GAP => room,
+            Fit::Cut | Fit::Spare => return Some(ColumnConstraint::Hidden),
+        };
+        room -= taken;
+        Some(ColumnConstraint::Absolute(Width::Fixed(taken)))
+    };
+    all().map(place).collect()
 }
 
 /// A line, or several, on stdout. A reader that has gone, as `| head` does, ends us quietly.
@@ -322,6 +352,33 @@ mod tests {
             text.lines().skip(1).all(|line| line.starts_with("job_01hzy3k8v9q2m4n6p8r0s2t4w6  processing")),
             "{text}"
         );
+    }
+
+    /// Room is given from the left, and a column that would say nothing is not there.
+    #[test]
+    fn what_has_no_room_is_left_out() {
+        let columns = [
+            ("ID", Fit::Whole),
+            ("CAUSE", Fit::Cut),
+            ("EVENT", Fit::Cut),
+            ("JOB", Fit::Spare),
+            ("REASON", Fit::Cut),
+        ];
+        let id = "dlv_01hzy3k8v9q2m4n6p8r0s2t4w6";
+        let job = "job_01hzy3k8v9q2m4n6p8r0s2t4w6";
+        let shown = |width: u16, cause: &str| {
+            let row = [id, cause, "heygen.avatar_video.success", job, "answered 401"].map(cell).into();
+            let text = Output { width, ..output() }.table(&columns, vec![row]);
+            assert!(text.lines().all(|line| line.chars().count() <= width.into()), "{width}: {text}");
+            text.lines().nth(1).unwrap().split("  ").map(|t| t.trim().to_owned()).collect::<Vec<_>>()
+        };
+        let (short, long) = ("answers_401:app.example", "endpoint_disabled:hooks.staging.example.com");
+        assert_eq!(shown(80, short), [id, short, "heygen.avatar_video.…"]);
+        assert_eq!(shown(120, short), [id, short, "heygen.avatar_video.success", job]);
+        assert_eq!(shown(80, long), [id, long]);
+        // Exactly the least that is worth it, and one less.
+        assert_eq!(shown(32 + 25 + 14, short).len(), 3);
+        assert_eq!(shown(32 + 25 + 13, short).len(), 2);
     }
 
     #[test]

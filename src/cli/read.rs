@@ -6,9 +6,11 @@ use serde_json::{Map, Value};
 
 use super::output::to_stderr;
 use super::{CliError, Result};
+use crate::domain::signing::is_secret;
 
 /// More is no request of ours.
 const MAX_BYTES: u64 = 4 << 20;
+const MAX_SECRET_BYTES: u64 = 4 << 10;
 
 pub fn bytes(given: &str, flag: &str) -> Result<Vec<u8>> {
     bytes_up_to(given, flag, MAX_BYTES)
@@ -36,6 +38,19 @@ pub fn bytes_up_to(given: &str, flag: &str, most: u64) -> Result<Vec<u8>> {
         Ok(_) => Ok(found),
         Err(e) => Err(CliError::usage(format!("--{flag} {given}: {e}"))),
     }
+}
+
+/// A signing secret: itself, or from a file or `-`. What was given is never told: it may be a secret that is
+/// written wrong.
+pub fn secret(given: &str, flag: &str) -> Result<String> {
+    if is_secret(given) {
+        return Ok(given.to_owned());
+    }
+    let found =
+        bytes_up_to(given, flag, MAX_SECRET_BYTES).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let secret = found.as_deref().map(str::trim).filter(|text| is_secret(text));
+    let why = "neither a signing secret, which is whsec_ and the base64 of 24 to 64 random bytes, nor a file with one";
+    secret.map(str::to_owned).ok_or_else(|| CliError::usage(format!("--{flag} is {why}")))
 }
 
 pub fn object(given: &str, flag: &str) -> Result<Map<String, Value>> {

@@ -96,15 +96,17 @@ fn paint(state: &str) -> Paint {
     }
 }
 
-/// What a filter says, in a line.
-fn which(filter: &Value) -> String {
+/// What it is of, in a line.
+fn which(replay: &Value) -> String {
+    let filter = &replay["filter"];
     let says = |(name, value): (&String, &Value)| match value {
         Value::String(text) => Some(format!("{name} {text}")),
         Value::Array(all) if !all.is_empty() => Some(format!("{} by id", all.len())),
         _ => None,
     };
     let all: Vec<String> = filter.as_object().into_iter().flatten().filter_map(says).collect();
-    if all.is_empty() { "all".to_owned() } else { all.join(", ") }
+    let all = if all.is_empty() { "all".to_owned() } else { all.join(", ") };
+    if replay["pending"] == true { format!("{all}, pending ones too") } else { all }
 }
 
 fn page(out: &Output, replay: &Value) -> String {
@@ -113,7 +115,7 @@ fn page(out: &Output, replay: &Value) -> String {
     format!("{id}  {}\n", out.paint(&state, paint(&state)))
         + &out.pairs(&[
             ("made due", format!("{} of {}", field(replay, "done"), field(replay, "count"))),
-            ("which", which(&replay["filter"])),
+            ("which", which(replay)),
             ("rate", format!("{} a second", field(replay, "rate"))),
             ("by", field(replay, "by")),
             ("begun", field(replay, "created_at")),
@@ -141,7 +143,7 @@ fn table(s: &Session, replays: &[Value]) -> String {
             cell(field(replay, "done")),
             cell(field(replay, "count")),
             cell(field(replay, "by")),
-            cell(which(&replay["filter"])),
+            cell(which(replay)),
         ]
     };
     s.out.table(&columns, replays.iter().map(row).collect())

@@ -52,7 +52,7 @@ pub async fn run(given: &Given) -> Result<Exit> {
     let at = listener.local_addr().unwrap_or(config.listen);
     let ready_ms = u64::try_from(watch.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(ready_ms, "reelhook is ready at http://{at}");
-    app.serve(listener, stop).await.map_err(|e| CliError::failure(e.to_string()))?;
+    app.serve(listener, stop).await;
     tracing::info!("stopped");
     Ok(Exit::Ok)
 }

@@ -70,6 +70,15 @@ pub fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// So many seconds in the largest unit that has them whole: `90s`, `5m`, `24h`.
+pub fn one_unit(seconds: i64) -> String {
+    match seconds {
+        s if s > 0 && s % 3_600 == 0 => format!("{}h", s / 3_600),
+        s if s > 0 && s % 60 == 0 => format!("{}m", s / 60),
+        s => format!("{s}s"),
+    }
+}
+
 /// How long ago, in one unit: `12s`, `3m`, `5h`, `2d`.
 pub fn age(then: Option<&str>, now: Millis) -> String {
     let Some(then) = then.and_then(parse_rfc3339) else { return String::new() };
@@ -108,6 +117,11 @@ mod tests {
         let at = |ms| age(then, 1_795_255_200_000 + ms);
         assert_eq!([at(0), at(61_000), at(3 * HOUR), at(3 * DAY)], ["0s", "1m", "3h", "3d"]);
         assert_eq!(age(None, 0), "");
+    }
+
+    #[test]
+    fn a_span_is_told_in_one_unit() {
+        assert_eq!([0, 59, 60, 90, 3_600, 86_400].map(one_unit), ["0s", "59s", "1m", "90s", "1h", "24h"]);
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub struct Addresses {
 
 /// Hex digits of the unguessable part: 128 bits.
 const MARK_DIGITS: usize = 32;
+/// 32 bits: of a few stores that were ever at one address.
+const LOG_NAME_DIGITS: usize = 8;
 
 impl Addresses {
     pub fn new(public_url: Option<String>, key: &str) -> Self {
@@ -41,6 +43,11 @@ impl Addresses {
     pub fn mark(&self, job_id: &str) -> String {
         let mac = signature::sign(&self.key, job_id.as_bytes());
         format!("{job_id}.{}", &mac[..MARK_DIGITS])
+    }
+
+    /// Tells the event log of this store from that of any other.
+    pub fn log_name(&self) -> String {
+        signature::sign(&self.key, b"event log")[..LOG_NAME_DIGITS].to_owned()
     }
 
     /// The job a part of a path belongs to, in constant time for any of the right length.

@@ -24,6 +24,8 @@ pub enum Trouble {
     Forbidden,
     /// A receiver was called and gives no answer.
     NoAnswer,
+    /// It was never tried: the endpoint was disabled when it came.
+    EndpointDisabled,
     /// What was to be sent is not there any more.
     EventGone,
     /// A receipt cannot be applied, however often it is tried.
@@ -36,10 +38,11 @@ pub enum Trouble {
 
 impl Trouble {
     /// Those without a number, by their names.
-    const NAMED: [(Self, &'static str); 7] = [
+    const NAMED: [(Self, &'static str); 8] = [
         (Self::Unreachable, "unreachable"),
         (Self::Forbidden, "address_forbidden"),
         (Self::NoAnswer, "no_answer"),
+        (Self::EndpointDisabled, "endpoint_disabled"),
         (Self::EventGone, "event_gone"),
         (Self::NotApplied, "not_applied"),
         (Self::UnknownWork, "unknown_work"),
@@ -87,6 +90,9 @@ impl Trouble {
             }
             Self::NoAnswer => {
                 "The receiver takes longer than 15 seconds or breaks off: have it answer first and work afterwards, then replay."
+            }
+            Self::EndpointDisabled => {
+                "Nothing is sent to a disabled endpoint, and what it misses is kept here: repair the receiver, `reelhook endpoint enable ID`, then replay; or drop them."
             }
             Self::EventGone => "It cannot be sent any more: drop it.",
             Self::NotApplied => {
@@ -139,6 +145,7 @@ impl Cause {
             Trouble::Unreachable => format!("{place} cannot be reached"),
             Trouble::Forbidden => format!("the address guard forbids {place}"),
             Trouble::NoAnswer => format!("{place} gives no answer"),
+            Trouble::EndpointDisabled => format!("the endpoint at {place} was disabled"),
             Trouble::EventGone => "the event is kept no longer".to_owned(),
             Trouble::NotApplied => "a receipt cannot be applied".to_owned(),
             Trouble::UnknownWork => "this version knows no such work".to_owned(),
@@ -158,8 +165,10 @@ pub struct DeadLetter {
     pub id: String,
     pub task: TaskKind,
     pub cause: Cause,
-    /// Why the last attempt failed.
+    /// Why the last attempt failed, or why there was none.
     pub reason: String,
+    /// How the answer to the last attempt began, if there was one.
+    pub answer: Option<String>,
     pub dead_at: Millis,
     /// Attempts it had.
     pub attempt: i64,
@@ -182,6 +191,7 @@ impl DeadLetter {
             "title": self.cause.title(),
             "fix": self.cause.fix(),
             "reason": self.reason,
+            "answer": self.answer,
             "dead_at": rfc3339(self.dead_at),
             "attempts_made": self.attempt,
             "event_type": self.event_type,
@@ -235,6 +245,9 @@ pub struct Filter {
     /// Given up at this time or later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Millis>,
+    /// Given up before this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Millis>,
 }
 
 impl Filter {
@@ -246,6 +259,7 @@ impl Filter {
             "endpoint_id": self.endpoint_id,
             "job_id": self.job_id,
             "since": self.since.map(rfc3339),
+            "until": self.until.map(rfc3339),
         })
     }
 }
@@ -280,6 +294,12 @@ mod tests {
                 "https://[2001:db8::1]:8443/",
                 "no_answer:[2001:db8::1]:8443",
                 "[2001:db8::1]:8443 gives no answer",
+            ),
+            (
+                Trouble::EndpointDisabled,
+                "https://app.example/hook",
+                "endpoint_disabled:app.example",
+                "the endpoint at app.example was disabled",
             ),
             (Trouble::EventGone, "https://app.example/", "event_gone", "the event is kept no longer"),
             (Trouble::Answers(500), "", "answers_500", "a receiver answers 500"),

@@ -11,13 +11,19 @@ use super::endpoint::Endpoint;
 use super::event::Event;
 use super::ids;
 use super::retry::{parse_retry_after, scaled};
-use super::time::{HOUR, MINUTE, Millis, SECOND, rfc3339};
+use super::time::{DAY, HOUR, MINUTE, Millis, SECOND, rfc3339};
 
-/// Pauses after the first, second, … attempt that failed; the first attempt is immediate. After the
-/// last of them it is given up: about three days.
+/// Waits after the first, second, … attempt that failed, where an endpoint has none of its own: about three
+/// days.
 const SCHEDULE: [Millis; 9] =
     [5 * SECOND, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR];
-pub const MAX_ATTEMPTS: i64 = 10;
+/// What an endpoint's own may be: so many, each so long, and all together.
+pub const MAX_WAITS: usize = 20;
+pub const LEAST_WAIT: Millis = SECOND;
+pub const MAX_WAIT: Millis = 7 * DAY;
+pub const MAX_WAITS_IN_ALL: Millis = 14 * DAY;
+/// The latest attempts of a delivery that are kept.
+const ATTEMPTS_KEPT: usize = 10;
 /// A `Retry-After` beyond this counts as this.
 pub const MAX_RETRY_AFTER: Millis = 24 * HOUR;
 /// Of what was answered, so much is kept with the attempt.
@@ -68,6 +74,30 @@ impl Target {
     }
 }
 
+/// What an endpoint wants of attempts that follow a failure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Retries {
+    /// The first attempt is immediate; after the last of these waits a delivery is given up.
+    pub waits: Vec<Millis>,
+    /// Statuses from 400 to 499 that are a refusal for good, besides 410, 413 and 415.
+    pub give_up_on: Vec<u16>,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self { waits: SCHEDULE.to_vec(), give_up_on: vec![] }
+    }
+}
+
+impl Retries {
+    /// From the first attempt to the last, at most.
+    pub fn span(&self) -> Millis {
+        // Jitter is a fifth.
+        self.waits.iter().sum::<Millis>() * 6 / 5
+    }
+}
+
 /// One attempt, as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
@@ -101,11 +131,18 @@ pub struct Delivery {
     pub attempts: Vec<Attempt>,
 }
 
-/// What a stored event is to be sent as, and to whom; ids are to be given.
+/// What a stored event is to be sent as, and to whom; ids are to be given. What a disabled endpoint
+/// wants is given up before it is tried.
 pub fn deliveries(event: &Event, endpoints: &[Endpoint], now: Millis) -> Vec<Delivery> {
     let wanted = endpoints.iter().filter(|endpoint| endpoint.wants(event));
-    let mut all: Vec<Delivery> =
-        wanted.map(|e| Delivery::new(event, Target::Endpoint(e.id.clone()), None, now)).collect();
+    let to_endpoint = |endpoint: &Endpoint| {
+        let made = Delivery::new(event, Target::Endpoint(endpoint.id.clone()), None, now);
+        match endpoint.disabled_at {
+            None => made,
+            Some(_) => Delivery { due_at: None, dead_at: Some(now), ..made },
+        }
+    };
+    let mut all: Vec<Delivery> = wanted.map(to_endpoint).collect();
     if let Some(url) = &event.notify_url
         && let Some(target) = Target::of_url(url)
     {
@@ -142,11 +179,17 @@ impl Delivery {
     }
 
     /// Takes an attempt in that ended at `now`, with what it came to. Why it was given up, if it was.
-    pub fn take(&mut self, attempt: Attempt, meaning: &Meaning, jitter: f64, now: Millis) -> Option<String> {
+    pub fn take(
+        &mut self,
+        attempt: Attempt,
+        meaning: &Meaning,
+        (waits, jitter): (&[Millis], f64),
+        now: Millis,
+    ) -> Option<String> {
         self.attempt += 1;
         let why = attempt.error.clone().unwrap_or_default();
         self.attempts.push(attempt);
-        let over = self.attempts.len().saturating_sub(usize::try_from(MAX_ATTEMPTS).unwrap_or(usize::MAX));
+        let over = self.attempts.len().saturating_sub(ATTEMPTS_KEPT);
         self.attempts.drain(..over);
         self.due_at = None;
         let after = match meaning {
@@ -157,7 +200,7 @@ impl Delivery {
             Meaning::Never => None,
             // A test that is not taken has told what it is for.
             _ if matches!(self.target, Target::Test(_)) => None,
-            Meaning::Failed { after } | Meaning::Slow { after } => self.pause(*after, jitter),
+            Meaning::Failed { after } | Meaning::Slow { after } => self.pause(waits, *after, jitter),
         };
         match after {
             Some(pause) => self.due_at = Some(now + pause),
@@ -167,9 +210,9 @@ impl Delivery {
     }
 
     /// Until the next attempt, if there is one: never before the receiver wants it.
-    fn pause(&self, after: Option<Millis>, jitter: f64) -> Option<Millis> {
+    fn pause(&self, waits: &[Millis], after: Option<Millis>, jitter: f64) -> Option<Millis> {
         let nth = usize::try_from(self.attempt - 1).ok()?;
-        let planned = scaled(*SCHEDULE.get(nth)?, jitter);
+        let planned = scaled(*waits.get(nth)?, jitter);
         Some(after.map_or(planned, |after| planned.max(after)))
     }
 
@@ -269,7 +312,7 @@ impl Meaning {
 }
 
 impl Answer<'_> {
-    pub fn meaning(&self, now: Millis) -> Meaning {
+    pub fn meaning(&self, retries: &Retries, now: Millis) -> Meaning {
         let after = self.retry_after.and_then(|text| parse_retry_after(text, now));
         let after = after.map(|pause| pause.clamp(0, MAX_RETRY_AFTER));
         match self.status {
@@ -279,6 +322,7 @@ impl Answer<'_> {
             }
             // Gone; and what does not fit now never will.
             Some(410 | 413 | 415) => Meaning::Never,
+            Some(status) if retries.give_up_on.contains(&status) => Meaning::Never,
             None | Some(429 | 502 | 503 | 504) => Meaning::Slow { after },
             Some(_) => Meaning::Failed { after },
         }

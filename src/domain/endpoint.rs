@@ -6,16 +6,16 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::delivery::Retries;
 use super::event::{Event, is_upstream};
 use super::signing::SigningSecret;
-use super::time::{DAY, Millis, rfc3339};
+use super::time::{DAY, Millis, SECOND, rfc3339};
 
 /// Endpoints there may be: all of them are looked at for every event.
 pub const MAX_ENDPOINTS: usize = 100;
 pub const MAX_PATTERNS: usize = 50;
-/// An endpoint at which every attempt has failed for so long is disabled. Longer than the schedule of
-/// one delivery, so that one event nobody can take does not do it.
-pub const DISABLE_AFTER: Millis = 5 * DAY;
+/// An endpoint at which every attempt has failed for so long is disabled; later where its own waits are long.
+const DISABLE_AFTER: Millis = 5 * DAY;
 
 /// What is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -109,6 +109,8 @@ pub struct Details {
     pub filter: Filter,
     #[serde(default)]
     pub format: Format,
+    #[serde(default)]
+    pub retries: Retries,
     /// The newest last.
     pub secrets: Vec<SigningSecret>,
     /// Why it is disabled.
@@ -126,7 +128,7 @@ impl Endpoint {
     pub fn wants(&self, event: &Event) -> bool {
         // Only a receipt has the bytes and headers of HeyGen's.
         let sendable = self.details.format == Format::Standard || event.receipt_id.is_some();
-        self.disabled_at.is_none() && sendable && self.details.filter.wants(event)
+        sendable && self.details.filter.wants(event)
     }
 
     /// What attempts that ended at `now` change: any that were taken, or none. Whether it is to be
@@ -137,7 +139,14 @@ impl Endpoint {
             return false;
         }
         let since = *self.details.failing_since.get_or_insert(now);
-        self.disabled_at.is_none() && now.saturating_sub(since) >= DISABLE_AFTER
+        self.disabled_at.is_none() && now.saturating_sub(since) >= self.disable_after()
+    }
+
+    /// In whole days. Longer than the attempts of one delivery, so that one event nobody can take does not
+    /// do it.
+    pub fn disable_after(&self) -> Millis {
+        let days = self.details.retries.span() / DAY + 1;
+        DISABLE_AFTER.max(days * DAY)
     }
 
     /// Whether that would change anything.
@@ -180,6 +189,8 @@ impl Endpoint {
             "kinds": d.filter.kinds,
             "labels": d.filter.labels,
             "format": d.format.name(),
+            "retry_after_s": d.retries.waits.iter().map(|wait| wait / SECOND).collect::<Vec<_>>(),
+            "give_up_on": d.retries.give_up_on,
             "created_at": rfc3339(self.created_at),
             "disabled_at": self.disabled_at.map(rfc3339),
             "disabled_for": d.disabled_for,
@@ -253,16 +264,19 @@ mod tests {
         assert!(endpoint.is_news(false, 10 + DISABLE_AFTER) && endpoint.fared(false, 10 + DISABLE_AFTER));
         assert!(endpoint.is_news(true, 11) && !endpoint.fared(true, 11));
         assert!(!endpoint.fared(false, 20 + DISABLE_AFTER), "the failures begin again");
+        endpoint.details.retries.waits = vec![7 * DAY, 7 * DAY];
+        assert_eq!(endpoint.disable_after(), 17 * DAY, "16.8 days of attempts at one event");
+        endpoint.details.retries.waits = vec![SECOND];
+        assert_eq!(endpoint.disable_after(), DISABLE_AFTER);
 
         endpoint.disable("it answered 410", 50);
-        assert!(!endpoint.wants(&event("job.completed", "{}")));
+        assert!(endpoint.wants(&event("job.completed", "{}")), "what it misses is kept");
         assert!(!endpoint.fared(false, i64::MAX), "once");
         endpoint.details.tested_at = Some(49);
         assert!(!endpoint.may_be_enabled(), "a test from before says nothing");
         endpoint.details.tested_at = Some(50);
         assert!(endpoint.may_be_enabled());
         endpoint.enable();
-        assert!(endpoint.wants(&event("job.completed", "{}")));
         assert_eq!(endpoint.details.failing_since, None);
     }
 

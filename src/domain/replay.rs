@@ -1,4 +1,5 @@
-//! A replay: dead letters made due again, some at a time. How many a step takes, and when the next is.
+//! A replay: dead letters, or all that one endpoint has not taken, made due again, some at a time. How many a
+//! step takes, and when the next is.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -6,10 +7,10 @@ use serde_json::{Value, json};
 use super::dead_letter::Filter;
 use super::time::{Millis, SECOND, rfc3339};
 
-/// Dead letters made due in a second, unless the caller says otherwise.
+/// How many are made due in a second, unless the caller says otherwise.
 pub const RATE: i64 = 50;
 pub const MAX_RATE: i64 = 1_000;
-/// Dead letters of one step, which is one transaction.
+/// How many one step takes at most, which is one transaction.
 const STEP: i64 = 100;
 /// Replays that may run at once.
 pub const MAX_RUNNING: i64 = 10;
@@ -29,22 +30,31 @@ pub struct Details {
     /// Who began it: the name of an API key.
     pub by: String,
     pub filter: Filter,
-    /// Dead letters a second.
+    /// Of all that the filter's endpoint has not taken: what waits for its next attempt, too.
+    #[serde(default)]
+    pub pending: bool,
+    /// How many a second.
     pub rate: i64,
     /// How many there were when it began.
     pub count: i64,
     /// How many were made due.
     pub done: i64,
     pub stopped: bool,
-    /// The last that was looked at: when it was given up, and its id. Each is taken once, even one that
-    /// is given up again meanwhile.
+    /// The last that was looked at: when it was given up, and its id; of pending ones only the id. Each is
+    /// taken once, even one that is given up again meanwhile.
     pub position: (Millis, String),
 }
 
+impl Details {
+    /// Of one that begins.
+    pub fn new(by: &str, filter: Filter, rate: i64, count: i64) -> Self {
+        let position = (i64::MIN, String::new());
+        Self { by: by.to_owned(), filter, pending: false, rate, count, done: 0, stopped: false, position }
+    }
+}
+
 impl Replay {
-    pub fn new(id: String, by: &str, filter: Filter, rate: i64, count: i64, now: Millis) -> Self {
-        let (by, position) = (by.to_owned(), (i64::MIN, String::new()));
-        let details = Details { by, filter, rate, count, done: 0, stopped: false, position };
+    pub fn new(id: String, details: Details, now: Millis) -> Self {
         Self { id, created_at: now, ended_at: None, details }
     }
 
@@ -94,6 +104,7 @@ impl Replay {
             "done": self.details.done,
             "rate": self.details.rate,
             "filter": self.details.filter.json(),
+            "pending": self.details.pending,
             "by": self.details.by,
             "created_at": rfc3339(self.created_at),
             "ended_at": self.ended_at.map(rfc3339),
@@ -111,7 +122,7 @@ mod tests {
     use super::*;
 
     fn replay(rate: i64) -> Replay {
-        Replay::new("rpl_1".to_owned(), "ci", Filter::default(), rate, 9, 0)
+        Replay::new("rpl_1".to_owned(), Details::new("ci", Filter::default(), rate, 9), 0)
     }
 
     #[test]

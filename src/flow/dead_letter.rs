@@ -6,11 +6,13 @@ use serde_json::{Value, json};
 use super::Stamp;
 use super::publish::publish;
 use crate::domain::dead_letter::{Cause, Filter};
-use crate::domain::delivery::{Delivery, State};
+use crate::domain::delivery::{Delivery, State, Target};
 use crate::domain::event::{DEAD_LETTER_ADDED, Event};
 use crate::domain::ids;
-use crate::domain::replay::{MAX_RUNNING, Replay};
+use crate::domain::replay::{Details, MAX_RUNNING, Replay};
 use crate::domain::task::{Claimed, Outcome, TaskKind, TaskOp};
+use crate::domain::time::Millis;
+use crate::store::dead_letter::Position;
 use crate::store::{Result, Tx, audit, dead_letter, delivery, endpoint, replay, task};
 
 /// Dead letters dropped by one call, which is one transaction.
@@ -41,23 +43,23 @@ pub fn tell_dead(tx: &mut Tx, causes: &[Cause], stamp: &Stamp) -> Result<()> {
     publish(tx, &mut events, stamp)
 }
 
-/// Begins to make due what fits the filter now. `None` when too many replays run already.
-pub fn start_replay(
-    tx: &mut Tx,
-    who: &str,
-    filter: &Filter,
-    (rate, count): (i64, i64),
-    stamp: &Stamp,
-) -> Result<Option<Replay>> {
+/// Begins to make due what is meant and there now. `None` when too many replays run already.
+pub fn start_replay(tx: &mut Tx, details: &Details, stamp: &Stamp) -> Result<Option<Replay>> {
     if replay::count_running(tx)? >= MAX_RUNNING {
         return Ok(None);
     }
-    let new = Replay::new(stamp.id(ids::REPLAY, 0), who, filter.clone(), rate, count, stamp.now);
+    let new = Replay::new(stamp.id(ids::REPLAY, 0), details.clone(), stamp.now);
     replay::insert(tx, &new)?;
     // Later than what is given up in this very millisecond, so that nothing is taken twice.
     task::apply(tx, &new.id, TaskOp::Add(TaskKind::Replay, stamp.now + 1))?;
+    let Details { by, filter, pending, rate, count, .. } = details;
+    let action = if *pending { "delivery.replay" } else { "dead_letter.replay" };
     let details = json!({"replay_id": new.id, "filter": filter.json(), "rate": rate, "count": count});
-    note(tx, who, "dead_letter.replay", &details, stamp)?;
+    note(tx, by, action, &details, stamp)?;
+    if let Some(endpoint) = filter.endpoint_id.as_deref().filter(|_| *pending) {
+        // Who wishes it says that the receiver is there again.
+        task::apply(tx, endpoint, TaskOp::Hasten(TaskKind::Deliver, stamp.now))?;
+    }
     Ok(Some(new))
 }
 
@@ -69,8 +71,11 @@ pub fn replay_some(tx: &mut Tx, claimed: &Claimed, stamp: &Stamp) -> Result<bool
     let mut outcome = Outcome::Done;
     if let Some(mut found) = replay::lock(tx, &claimed.subject)?.filter(|r| r.ended_at.is_none()) {
         let which = (&found.details.position, found.created_at);
-        let (seen, revived) =
-            dead_letter::revive_some(tx, &found.details.filter, which, found.step(), stamp.now)?;
+        let (filter, most) = (&found.details.filter, found.step());
+        let (seen, revived) = match &filter.endpoint_id {
+            Some(endpoint) if found.details.pending => revive_untaken(tx, endpoint, which, most, stamp.now)?,
+            _ => dead_letter::revive_some(tx, filter, which, most, stamp.now)?,
+        };
         found.took(&seen, i64::try_from(revived).unwrap_or(i64::MAX), stamp.now);
         replay::put(tx, &found)?;
         if found.ended_at.is_none() {
@@ -78,6 +83,26 @@ pub fn replay_some(tx: &mut Tx, claimed: &Claimed, stamp: &Stamp) -> Result<bool
         }
     }
     task::settle(tx, claimed, &outcome, stamp.now)
+}
+
+/// The next deliveries behind `from` that an endpoint has not taken, and that were there at `until`: dead
+/// or waiting, they begin anew.
+fn revive_untaken(
+    tx: &mut Tx,
+    endpoint: &str,
+    (from, until): (&Position, Millis),
+    most: i64,
+    now: Millis,
+) -> Result<(Vec<Position>, u64)> {
+    let target = Target::Endpoint(endpoint.to_owned());
+    let found = delivery::list_untaken(tx, &target, (&from.1, until), most, now)?;
+    let letters = found.iter().map(|id| (&**id, TaskOp::Drop(TaskKind::Deliver)));
+    task::apply_many(tx, &letters.collect::<Vec<_>>())?;
+    let revived = delivery::revive_many(tx, &found.iter().map(String::as_str).collect::<Vec<_>>(), now)?;
+    if revived > 0 {
+        task::wake(tx, TaskKind::Deliver, &[endpoint], now)?;
+    }
+    Ok((found.into_iter().map(|id| (0, id)).collect(), revived))
 }
 
 /// What is due already goes its way; the rest stays dead. The replay as it is then, and whether it ran;
@@ -132,7 +157,9 @@ pub fn replay_delivery(tx: &mut Tx, who: &str, id: &str, stamp: &Stamp) -> Resul
     let before = delivery::find(tx, id)?.map(|found| found.state());
     task::apply(tx, id, TaskOp::Drop(TaskKind::Deliver))?;
     let revived = revive_delivery(tx, id, stamp)?;
-    if let Revived::Ok(_) = &revived {
+    if let Revived::Ok(found) = &revived {
+        // Whoever wishes it says that the receiver is there again.
+        task::apply(tx, &found.target.name(), TaskOp::Hasten(TaskKind::Deliver, stamp.now))?;
         let details = json!({"delivery_id": id, "was": before.map(State::name)});
         note(tx, who, "delivery.replay", &details, stamp)?;
     }

@@ -4,20 +4,37 @@
 use std::collections::BTreeSet;
 
 use super::Stamp;
-use crate::domain::dead_letter::Filter as DeadLetters;
+use crate::domain::dead_letter::{Cause, Filter as DeadLetters, Trouble};
 use crate::domain::delivery::{Delivery, Target, deliveries};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::event::{ENDPOINT_DISABLED, ENDPOINT_TEST, Event, upstream_type};
 use crate::domain::ids;
 use crate::domain::task::{TaskKind, TaskOp};
+use crate::domain::time::Millis;
 use crate::store::{Result, Tx, dead_letter, delivery, endpoint, event, task};
 
 /// The one way by which events are stored. To be called last in a transaction.
 pub(super) fn publish(tx: &mut Tx, events: &mut [Event], stamp: &Stamp) -> Result<()> {
     let any = event::insert_many(tx, events)?;
-    let live = if any { endpoint::list_live(tx)? } else { vec![] };
-    let all = events.iter().flat_map(|event| deliveries(event, &live, stamp.now));
-    send(tx, &mut all.collect::<Vec<_>>(), stamp)
+    let endpoints = if any { endpoint::list(tx)? } else { vec![] };
+    let mut all: Vec<Delivery> =
+        events.iter().flat_map(|event| deliveries(event, &endpoints, stamp.now)).collect();
+    send(tx, &mut all, stamp)?;
+    keep_missed(tx, &all, &endpoints, stamp.now)
+}
+
+/// What disabled endpoints miss are dead letters from the beginning, replayed once they are enabled.
+/// Nobody is told of each: that the endpoint was disabled was told.
+fn keep_missed(tx: &mut Tx, all: &[Delivery], endpoints: &[Endpoint], now: Millis) -> Result<()> {
+    for endpoint in endpoints.iter().filter(|endpoint| endpoint.disabled_at.is_some()) {
+        let its = all.iter().filter(|delivery| delivery.target.endpoint_id() == Some(&endpoint.id));
+        let missed: Vec<&str> = its.map(|delivery| &*delivery.id).collect();
+        let cause = Cause::at(Trouble::EndpointDisabled, &endpoint.details.url);
+        let why = endpoint.details.disabled_for.as_deref().unwrap_or("somebody wished it");
+        let why = format!("not tried: the endpoint was disabled, because {why}");
+        task::bury(tx, TaskKind::Deliver, &missed, 0, (&cause, &why), now)?;
+    }
+    Ok(())
 }
 
 /// One of upstream's own events, which is a receipt. It is of no job: what it says of one is told by
@@ -41,19 +58,20 @@ fn send(tx: &mut Tx, all: &mut [Delivery], stamp: &Stamp) -> Result<()> {
     }
     delivery::insert_many(tx, all)?;
     // In one order, so that two who wake the same targets never wait for each other.
-    let targets: BTreeSet<String> = all.iter().map(|delivery| delivery.target.name()).collect();
+    let due = all.iter().filter(|delivery| delivery.due_at.is_some());
+    let targets: BTreeSet<String> = due.map(|delivery| delivery.target.name()).collect();
     task::wake(tx, TaskKind::Deliver, &targets.iter().map(String::as_str).collect::<Vec<_>>(), stamp.now)
 }
 
 /// Nothing is sent to an endpoint any more, and the others hear of it. What waits for it waits until
-/// it is enabled. `None` when it is gone or disabled already.
+/// it is enabled; what comes meanwhile is kept as dead letters. `None` when it is gone or disabled already.
 pub fn disable_endpoint(tx: &mut Tx, id: &str, why: &str, stamp: &Stamp) -> Result<Option<Endpoint>> {
     endpoint::lock_publishing(tx)?;
     let Some(mut found) = endpoint::lock(tx, id)?.filter(|e| e.disabled_at.is_none()) else {
         return Ok(None);
     };
     found.disable(why, stamp.now);
-    endpoint::put_live(tx, &found)?;
+    endpoint::put(tx, &found)?;
     let told = Event {
         id: stamp.id(ids::EVENT, 0),
         event_type: ENDPOINT_DISABLED.to_owned(),
@@ -83,7 +101,7 @@ pub fn enable_endpoint(tx: &mut Tx, id: &str, stamp: &Stamp) -> Result<Enabled> 
     }
     if found.disabled_at.is_some() {
         found.enable();
-        endpoint::put_live(tx, &found)?;
+        endpoint::put(tx, &found)?;
         let target = Target::Endpoint(found.id.clone()).name();
         task::apply(tx, &target, TaskOp::Add(TaskKind::Deliver, stamp.now))?;
     }

@@ -1,5 +1,5 @@
-//! Who may use the API: whoever has a live API key; while there is none, this machine alone. A few routes of one job
-//! open to a link token of that job, too.
+//! Who may use the API: whoever has a live API key; before the first is made, this machine alone. A few routes of
+//! one job open to a link token of that job, too.
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -113,9 +113,16 @@ async fn check(http: &Http, bearer: Result<Option<String>>, local: bool) -> Resu
     match bearer? {
         Some(text) => by_key(http, text, now).await,
         None => {
-            let any = http.db.read(move |tx| api_key::any_live(tx, now)).await?;
-            if any {
+            let read = move |tx: &mut Tx| Ok((api_key::any(tx)?, api_key::any_live(tx, now)?));
+            let (any, live) = http.db.read(read).await?;
+            if live {
                 Err(Kind::Unauthorized.into())
+            } else if any {
+                // Who revokes a key that leaked does not open the door with it.
+                Err(Problem::saying(
+                    Kind::Unauthorized,
+                    "no API key works any more; a start with --bootstrap makes one",
+                ))
             } else if local && !http.settings.exposed {
                 Ok(Caller { id: "local".to_owned(), name: "local".to_owned() })
             } else {

@@ -15,7 +15,7 @@ use super::query::{NO_CURSOR, Query, page};
 use super::{Http, wait};
 use crate::domain::dead_letter::{Causing, DeadLetter, Filter};
 use crate::domain::ids;
-use crate::domain::replay::{MAX_RATE, RATE, Replay};
+use crate::domain::replay::{Details, MAX_RATE, RATE, Replay};
 use crate::domain::task::TaskKind;
 use crate::domain::time::parse_rfc3339;
 use crate::flow;
@@ -77,10 +77,16 @@ pub async fn replay(
     }
     let counted = filter.clone();
     let count = http.db.read(move |tx| dead_letter::count(tx, &counted)).await?;
+    begin(&http, Details::new(&caller.name, filter, rate, count)).await
+}
+
+/// Begins a replay, and answers with it.
+pub async fn begin(http: &Http, details: Details) -> Result<Response> {
     let stamp = http.stamp();
-    let start = move |tx: &mut Tx| flow::start_replay(tx, &caller.name, &filter, (rate, count), &stamp);
+    let start = move |tx: &mut Tx| flow::start_replay(tx, &details, &stamp);
     let made = http.db.write(start).await?.ok_or(Kind::TooManyReplays)?;
-    tracing::warn!(replay_id = %made.id, by = made.details.by, count, rate, "dead letters are replayed");
+    let Details { by, count, rate, pending, .. } = &made.details;
+    tracing::warn!(replay_id = %made.id, by, count, rate, pending, "a replay begins");
     let place = format!("/api/replays/{}", made.id);
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, place)], axum::Json(made.json())).into_response())
 }
@@ -198,6 +204,7 @@ fn asked(query: &mut Query) -> Filter {
         endpoint_id: query.text("endpoint_id"),
         job_id: query.text("job_id"),
         since: query.time("since"),
+        until: query.time("until"),
     }
 }
 
@@ -211,27 +218,31 @@ fn given(fields: &mut Fields) -> Filter {
         endpoint_id: fields.text("endpoint_id", CHARS),
         job_id: fields.text("job_id", CHARS),
         since: None,
+        until: None,
     };
     if let Some(name) = fields.text("task", CHARS) {
         filter.task = is_task(&name).map_err(|why| fields.wrong("task", why)).ok();
     }
-    if let Some(text) = fields.text("since", CHARS) {
-        filter.since = parse_rfc3339(&text);
-        if filter.since.is_none() {
-            fields.wrong("since", NO_TIME);
+    for (name, time) in [("since", &mut filter.since), ("until", &mut filter.until)] {
+        if let Some(text) = fields.text(name, CHARS) {
+            *time = parse_rfc3339(&text);
+            if time.is_none() {
+                fields.wrong(name, NO_TIME);
+            }
         }
     }
     let all = fields.switch("all");
     if fields.errors.is_empty() && all == (filter != Filter::default()) {
         fields.wrong(
             "all",
-            "say which: `ids`, `cause`, `task`, `endpoint_id`, `job_id` or `since`; or `\"all\": true` and none of them",
+            "say which: `ids`, `cause`, `task`, `endpoint_id`, `job_id`, `since` or `until`; or `\"all\": true` and none of them",
         );
     }
     filter
 }
 
-fn rate(fields: &mut Fields) -> i64 {
+/// How many a second.
+pub fn rate(fields: &mut Fields) -> i64 {
     let Some(value) = fields.take("rate") else { return RATE };
     value.as_i64().filter(|rate| (1..=MAX_RATE).contains(rate)).unwrap_or_else(|| {
         fields.wrong("rate", format!("must be a whole number a second from 1 to {MAX_RATE}"));

@@ -9,13 +9,18 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
 use super::auth::Caller;
+use super::input::{self, Fields};
 use super::problem::{Kind, Problem, Result};
 use super::query::{Query, page};
-use super::{Http, input, wait};
-use crate::domain::delivery::{Delivery, State as DeliveryState};
+use super::{Http, dead_letters, endpoints, wait};
+use crate::domain::dead_letter::Filter as DeadLetters;
+use crate::domain::delivery::{Delivery, State as DeliveryState, Target};
 use crate::domain::ids;
+use crate::domain::replay::Details;
 use crate::flow::{self, Revived};
-use crate::store::{Tx, delivery};
+use crate::store::{Tx, delivery, endpoint};
+
+const MAX_ID_CHARS: usize = 100;
 
 pub async fn list(State(http): State<Http>, RawQuery(raw): RawQuery) -> Result<Response> {
     let mut query = Query::parse(raw.as_deref());
@@ -52,6 +57,35 @@ pub async fn replay(
         Revived::NobodyToTell => Err(Kind::NobodyToTell.into()),
         Revived::Ok(found) => Ok((StatusCode::ACCEPTED, axum::Json(found.json())).into_response()),
     }
+}
+
+/// All that one endpoint has not taken, so many a second: what was given up, and what waits for its next
+/// attempt.
+pub async fn replay_untaken(
+    State(http): State<Http>,
+    Extension(caller): Extension<Caller>,
+    body: Body,
+) -> Result<Response> {
+    let mut fields = Fields::new(input::object(&input::read(body).await?, false)?);
+    let id = fields.text("endpoint_id", MAX_ID_CHARS);
+    if id.is_none() && fields.errors.is_empty() {
+        fields.wrong("endpoint_id", "is required: whose deliveries are to be sent once more");
+    }
+    let rate = dead_letters::rate(&mut fields);
+    fields.finish()?;
+    let id = id.unwrap_or_default();
+    let (target, now) = (Target::Endpoint(id.clone()), http.clock.now());
+    let wanted = id.clone();
+    let look = move |tx: &mut Tx| {
+        Ok((endpoint::find(tx, &wanted)?.is_some(), delivery::count_untaken(tx, &target, now)?))
+    };
+    let (is_there, count) = http.db.read(look).await?;
+    if !is_there {
+        return Err(endpoints::not_found(&id));
+    }
+    let filter = DeadLetters { endpoint_id: Some(id), ..DeadLetters::default() };
+    dead_letters::begin(&http, Details { pending: true, ..Details::new(&caller.name, filter, rate, count) })
+        .await
 }
 
 async fn find(http: &Http, id: &str) -> Result<Delivery> {

@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use super::endpoints::left_alone;
 use super::problem::Result;
 use super::{Http, hook, upstream};
 use crate::domain::dead_letter::Filter;
@@ -12,7 +13,7 @@ use crate::domain::receipt::Verdict;
 use crate::domain::task::Lane;
 use crate::domain::time::{DAY, MINUTE, rfc3339};
 use crate::heygen::webhooks::{self, Endpoint};
-use crate::store::{Tx, dead_letter, inbox, setting, task, upstream_limit, webhook_secret};
+use crate::store::{self, Tx, dead_letter, endpoint, inbox, setting, task, upstream_limit, webhook_secret};
 
 /// A gap in HeyGen's event log is told for this long.
 const GAP_SHOWN: i64 = 7 * DAY;
@@ -40,13 +41,14 @@ fn fail(name: &'static str, detail: impl Into<String>, fix: impl Into<String>) -
 }
 
 pub async fn get(State(http): State<Http>) -> Result<Response> {
-    let mut checks = vec![store(&http).await?, heygen_key(&http).await, submission(&http).await?];
+    let mut checks = vec![store_answers(&http).await?, heygen_key(&http).await, submission(&http).await?];
     checks.push(public_address(&http).await);
-    checks.push(endpoint(&http).await?);
+    checks.push(heygen_endpoint(&http).await?);
     checks.push(secret(&http));
     checks.push(event_log(&http).await?);
     checks.push(refusals(&http).await?);
     checks.push(backlog(&http).await?);
+    checks.push(endpoints(&http).await?);
     checks.push(dead_letters(&http).await?);
     let healthy = checks.iter().all(|c| c.status != "fail");
     let all: Vec<Value> = checks
@@ -56,7 +58,7 @@ pub async fn get(State(http): State<Http>) -> Result<Response> {
     Ok(axum::Json(json!({"healthy": healthy, "checks": all})).into_response())
 }
 
-async fn store(http: &Http) -> Result<Check> {
+async fn store_answers(http: &Http) -> Result<Check> {
     http.db.read(upstream_limit::get).await?;
     Ok(ok("store", format!("{} answers", http.db.engine())))
 }
@@ -80,6 +82,51 @@ async fn dead_letters(http: &Http) -> Result<Check> {
             ),
             "`reelhook dead-letter list` has each cause and what to do",
         ),
+    })
+}
+
+/// Those of the application.
+async fn endpoints(http: &Http) -> Result<Check> {
+    const NAME: &str = "endpoints";
+    let now = http.clock.now();
+    let read = move |tx: &mut Tx| {
+        let all = endpoint::list(tx)?;
+        let alone = all.iter().map(|e| left_alone(tx, e, now)).collect::<store::Result<Vec<_>>>()?;
+        Ok(all.into_iter().zip(alone).collect::<Vec<_>>())
+    };
+    let all = http.db.read(read).await?;
+    let (live, disabled): (Vec<_>, Vec<_>) = all.iter().partition(|(e, _)| e.disabled_at.is_none());
+    if let Some((one, _)) = disabled.first() {
+        let (id, why) = (&one.id, one.details.disabled_for.as_deref().unwrap_or("somebody wished it"));
+        return Ok(fail(
+            NAME,
+            format!("{} of {} disabled, {id} because {why}", disabled.len(), all.len()),
+            format!(
+                "repair its receiver, then `reelhook endpoint enable {id}` and `reelhook dead-letter replay \
+                 --endpoint {id}`; or `reelhook endpoint remove {id}`"
+            ),
+        ));
+    }
+    let in_trouble: Vec<(&String, Vec<String>)> = live
+        .iter()
+        .map(|(e, alone)| {
+            let failing = e.details.failing_since.map(|at| format!("failing since {}", rfc3339(at)));
+            let alone = alone.map(|at| format!("left alone until {}", rfc3339(at)));
+            (&e.id, failing.into_iter().chain(alone).collect::<Vec<_>>())
+        })
+        .filter(|(_, how)| !how.is_empty())
+        .collect();
+    Ok(match in_trouble.first() {
+        Some((id, how)) => warn(
+            NAME,
+            format!("{} of {} in trouble, {id} {}", in_trouble.len(), all.len(), how.join(", ")),
+            format!(
+                "`reelhook delivery list --endpoint {id}` has its answers; once it is repaired, `reelhook delivery \
+                 replay --endpoint {id}` sends at once what waits"
+            ),
+        ),
+        None if all.is_empty() => ok(NAME, "none"),
+        None => ok(NAME, format!("{} enabled, none in trouble", all.len())),
     })
 }
 
@@ -144,7 +191,7 @@ async fn public_address(http: &Http) -> Check {
 
 const ENDPOINT: &str = "HeyGen endpoint";
 
-async fn endpoint(http: &Http) -> Result<Check> {
+async fn heygen_endpoint(http: &Http) -> Result<Check> {
     let Some(base) = http.settings.public_url.clone() else {
         return Ok(warn(ENDPOINT, "not checked without a public address", "set --public-url"));
     };

@@ -11,17 +11,21 @@ use super::input::{self, Fields};
 use super::problem::{Kind, Problem, Result, field};
 use super::query::Query;
 use super::{Http, deliveries, wait};
+use crate::domain::delivery::{LEAST_WAIT, MAX_WAIT, MAX_WAITS, MAX_WAITS_IN_ALL, Target};
 use crate::domain::endpoint::{Details, Endpoint, Filter, Format, MAX_ENDPOINTS, MAX_PATTERNS};
 use crate::domain::event::{is_upstream, types};
 use crate::domain::ids;
 use crate::domain::job::Kind as JobKind;
 use crate::domain::signing::{MAX_OVERLAP, OVERLAP, SigningSecret, rotate as take_over};
-use crate::domain::time::{Millis, SECOND};
+use crate::domain::task::TaskKind;
+use crate::domain::time::{Millis, SECOND, rfc3339};
 use crate::flow::{self, Enabled};
-use crate::store::{Tx, endpoint};
+use crate::store::{Tx, endpoint, task};
 
 const MAX_DESCRIPTION_CHARS: usize = 500;
 const MAX_PATTERN_CHARS: usize = 100;
+/// All that there are from 400 to 499.
+pub const MAX_STATUSES: usize = 100;
 
 pub async fn add(State(http): State<Http>, body: Body) -> Result<Response> {
     let wishes = Wishes::read(&http, &input::read(body).await?, true)?;
@@ -42,23 +46,39 @@ pub async fn add(State(http): State<Http>, body: Body) -> Result<Response> {
 }
 
 pub async fn list(State(http): State<Http>) -> Result<Response> {
-    let (all, now) = (http.db.read(endpoint::list).await?, http.clock.now());
-    let data: Vec<Value> = all.iter().map(|endpoint| endpoint.json(now)).collect();
+    let now = http.clock.now();
+    let read = move |tx: &mut Tx| {
+        let all = endpoint::list(tx)?;
+        all.iter().map(|endpoint| shown(tx, endpoint, now)).collect::<crate::store::Result<Vec<Value>>>()
+    };
+    let data = http.db.read(read).await?;
     Ok(axum::Json(json!({"data": data, "has_more": false, "next_cursor": null})).into_response())
 }
 
 pub async fn get(State(http): State<Http>, Path(id): Path<String>) -> Result<Response> {
-    let found = find(&http, &id).await?;
-    Ok(axum::Json(found.json(http.clock.now())).into_response())
+    let (wanted, now) = (id.clone(), http.clock.now());
+    let read =
+        move |tx: &mut Tx| endpoint::find(tx, &wanted)?.map(|found| shown(tx, &found, now)).transpose();
+    let found = http.db.read(read).await?.ok_or_else(|| not_found(&id))?;
+    Ok(axum::Json(found).into_response())
 }
 
-async fn find(http: &Http, id: &str) -> Result<Endpoint> {
-    let wanted = id.to_owned();
-    let found = http.db.read(move |tx| endpoint::find(tx, &wanted)).await?;
-    found.ok_or_else(|| not_found(id))
+/// An endpoint, and until when it is left alone because nobody answers there.
+fn shown(tx: &mut Tx, endpoint: &Endpoint, now: Millis) -> crate::store::Result<Value> {
+    let until = left_alone(tx, endpoint, now)?;
+    let mut shown = endpoint.json(now);
+    shown["left_alone_until"] = json!(until.map(rfc3339));
+    Ok(shown)
 }
 
-fn not_found(id: &str) -> Problem {
+/// Until when nothing is sent to it, though it is enabled.
+pub fn left_alone(tx: &mut Tx, endpoint: &Endpoint, now: Millis) -> crate::store::Result<Option<Millis>> {
+    let target = Target::Endpoint(endpoint.id.clone()).name();
+    let until = task::find_put_off(tx, &target, TaskKind::Deliver)?;
+    Ok(until.filter(|until| endpoint.disabled_at.is_none() && *until > now))
+}
+
+pub fn not_found(id: &str) -> Problem {
     Problem::saying(Kind::NotFound, format!("no endpoint has the id {id}"))
 }
 
@@ -74,8 +94,8 @@ pub async fn update(State(http): State<Http>, Path(id): Path<String>, body: Body
         };
         flow::change_endpoint(tx, &wanted, change, &stamp)
     };
-    let found = http.db.write(change).await?.ok_or_else(|| not_found(&id))??;
-    Ok(axum::Json(found.json(http.clock.now())).into_response())
+    http.db.write(change).await?.ok_or_else(|| not_found(&id))??;
+    get(State(http), Path(id)).await
 }
 
 /// A new secret; the one before goes on signing for a while.
@@ -132,7 +152,7 @@ pub async fn enable(State(http): State<Http>, Path(id): Path<String>, body: Body
     match http.db.write(move |tx| flow::enable_endpoint(tx, &wanted, &stamp)).await? {
         Enabled::NotFound => Err(not_found(&id)),
         Enabled::Untested => Err(Kind::EndpointUntested.into()),
-        Enabled::Ok(found) => Ok(axum::Json(found.json(http.clock.now())).into_response()),
+        Enabled::Ok(_) => get(State(http), Path(id)).await,
     }
 }
 
@@ -154,6 +174,8 @@ struct Wishes {
     kinds: Option<Vec<String>>,
     labels: Option<std::collections::BTreeMap<String, String>>,
     format: Option<Format>,
+    waits: Option<Vec<Millis>>,
+    give_up_on: Option<Vec<u16>>,
 }
 
 impl Wishes {
@@ -180,8 +202,11 @@ impl Wishes {
             }
             format
         });
+        let waits = waits(&mut fields);
+        let give_up_on = give_up_on(&mut fields);
         fields.finish()?;
-        Ok(Self { url, description, events, kinds, labels: says_labels.then_some(labels), format })
+        let labels = says_labels.then_some(labels);
+        Ok(Self { url, description, events, kinds, labels, format, waits, give_up_on })
     }
 
     fn apply(&self, details: &mut Details) {
@@ -192,6 +217,12 @@ impl Wishes {
             details.description.clone_from(&self.description);
         }
         details.format = self.format.unwrap_or(details.format);
+        if let Some(wanted) = &self.waits {
+            details.retries.waits.clone_from(wanted);
+        }
+        if let Some(wanted) = &self.give_up_on {
+            details.retries.give_up_on.clone_from(wanted);
+        }
         let Filter { events, kinds, labels } = &mut details.filter;
         if let Some(wanted) = &self.events {
             events.clone_from(wanted);
@@ -226,6 +257,58 @@ fn check(details: &Details) -> Result<()> {
         }
     }
     if errors.is_empty() { Ok(()) } else { Err(Problem::fields(Kind::InvalidRequest, errors)) }
+}
+
+/// Waits after attempts that failed, in seconds.
+fn waits(fields: &mut Fields) -> Option<Vec<Millis>> {
+    const NAME: &str = "retry_after_s";
+    let waits: Vec<Millis> = wholes(fields, NAME, (1, MAX_WAITS), (LEAST_WAIT / SECOND, MAX_WAIT / SECOND))?
+        .iter()
+        .map(|wait| wait * SECOND)
+        .collect();
+    if waits.iter().sum::<Millis>() > MAX_WAITS_IN_ALL {
+        let most = MAX_WAITS_IN_ALL / SECOND;
+        fields.wrong(NAME, format!("must be {most} seconds together at most, which is 14 days"));
+    }
+    Some(waits)
+}
+
+/// Statuses that are refusals for good.
+fn give_up_on(fields: &mut Fields) -> Option<Vec<u16>> {
+    let statuses = wholes(fields, "give_up_on", (0, MAX_STATUSES), (400, 499))?;
+    let mut statuses: Vec<u16> = statuses.into_iter().filter_map(|s| u16::try_from(s).ok()).collect();
+    statuses.sort_unstable();
+    statuses.dedup();
+    Some(statuses)
+}
+
+/// A list of so many whole numbers, each of these.
+fn wholes(
+    fields: &mut Fields,
+    name: &'static str,
+    (fewest, most): (usize, usize),
+    (least, largest): (i64, i64),
+) -> Option<Vec<i64>> {
+    let all = match fields.take(name)? {
+        Value::Array(all) if (fewest..=most).contains(&all.len()) => all,
+        _ => {
+            fields.wrong(name, format!("must be a list of {fewest} to {most} whole numbers"));
+            return None;
+        }
+    };
+    let mut numbers = vec![];
+    for (nth, value) in all.iter().enumerate() {
+        match value.as_i64().filter(|n| (least..=largest).contains(n)) {
+            Some(number) => numbers.push(number),
+            None => {
+                fields.wrong(
+                    &format!("{name}/{nth}"),
+                    format!("must be a whole number from {least} to {largest}"),
+                );
+            }
+        }
+    }
+    Some(numbers)
 }
 
 /// A list of texts that are each judged.

@@ -10,10 +10,10 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
-use http_body_util::{BodyExt, Limited};
 use serde_json::{Map, Value};
 
 use super::Http;
+use super::input;
 use super::peer::{is_local, remote};
 use super::problem::{Kind, Problem, Result};
 use super::secrets::Live;
@@ -148,14 +148,13 @@ async fn accept(http: &Http, mark: Option<String>, request: Request) -> Result<(
 }
 
 async fn read(http: &Http, body: Body) -> Result<Bytes> {
-    match Limited::new(body, MAX_BODY_BYTES).collect().await {
-        Ok(whole) => Ok(whole.to_bytes()),
-        Err(e) if e.is::<http_body_util::LengthLimitError>() => {
-            http.metrics.count(&http.metrics.webhooks_refused, "too_large");
-            Err(Kind::TooLarge.into())
-        }
-        Err(_) => Err(Problem::saying(Kind::NotJson, "the body broke off")),
+    let read = input::read_up_to(body, MAX_BODY_BYTES).await;
+    if let Err(problem) = &read
+        && problem.kind == Kind::TooLarge
+    {
+        http.metrics.count(&http.metrics.webhooks_refused, "too_large");
     }
+    read
 }
 
 /// The name of the secret that signed it, or why none did. Before a refusal the secrets are read
@@ -248,21 +247,18 @@ fn receipt(http: &Http, d: Delivery, verdict: Verdict, signed_by: Option<String>
     }
 }
 
-/// The headers that say something about the delivery. No cookie and no credential is among them.
+/// The headers that say something about the delivery, and all that HeyGen may come to send. No cookie and no
+/// credential is among them. At most so many, each so long: more is nobody's we know.
 fn chosen(headers: &HeaderMap) -> Value {
-    const KEPT: [&str; 8] = [
-        "content-type",
-        "user-agent",
-        "signature",
-        "heygen-signature",
-        "x-heygen-signature",
-        "heygen-timestamp",
-        "heygen-event-id",
-        "x-request-id",
-    ];
-    let kept = KEPT.iter().filter_map(|name| {
-        let value = String::from_utf8_lossy(headers.get(*name)?.as_bytes()).into_owned();
-        Some(((*name).to_owned(), Value::String(value)))
+    const KEPT: [&str; 5] = ["content-type", "user-agent", "signature", "x-request-id", "x-forwarded-proto"];
+    const HEYGENS: [&str; 2] = ["heygen-", "x-heygen-"];
+    const MOST: usize = 24;
+    const MAX_BYTES: usize = 1_024;
+    let wanted = |name: &str| KEPT.contains(&name) || HEYGENS.iter().any(|start| name.starts_with(start));
+    let kept = headers.keys().map(http::HeaderName::as_str).filter(|name| wanted(name));
+    let kept = kept.filter_map(|name| {
+        let value = headers.get(name).filter(|value| value.len() <= MAX_BYTES)?;
+        Some((name.to_owned(), Value::String(String::from_utf8_lossy(value.as_bytes()).into_owned())))
     });
-    Value::Object(kept.collect::<Map<_, _>>())
+    Value::Object(kept.take(MOST).collect::<Map<_, _>>())
 }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::Http;
 use super::problem::{FieldError, Kind, Problem, Result, field, unknown};
+use super::serve;
 use crate::domain::guard::MAX_URL_CHARS;
 use crate::domain::job::{Kind as JobKind, Priority};
 use crate::domain::signing;
@@ -42,6 +43,7 @@ pub async fn read_up_to(body: Body, most: usize) -> Result<Bytes> {
     match Limited::new(body, most).collect().await {
         Ok(whole) => Ok(whole.to_bytes()),
         Err(e) if e.is::<http_body_util::LengthLimitError>() => Err(Kind::TooLarge.into()),
+        Err(e) if serve::is_too_slow(&*e) => Err(Kind::TooSlow.into()),
         Err(_) => Err(Problem::saying(Kind::NotJson, "the body broke off")),
     }
 }

@@ -28,6 +28,7 @@ mod rotation;
 mod routes;
 mod rows;
 mod secrets;
+mod serve;
 mod stream;
 mod upstream;
 mod videos;
@@ -41,6 +42,7 @@ use axum::Router;
 
 pub use auth::new_key;
 pub use routes::{Doc, TABLE};
+pub use serve::serve;
 pub use stream::MAX_STREAMS;
 
 use crate::clock::Clock;

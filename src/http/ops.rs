@@ -7,12 +7,16 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
 use serde_json::json;
 
+use super::endpoints::left_alone;
 use super::problem::{self, Kind, Problem, Result};
 use super::{Http, openapi};
 use crate::domain::pause::Reason;
 use crate::domain::task::Lane;
 use crate::metrics::GivenUp;
-use crate::store::{Tx, dead_letter, job, task, upstream_limit};
+use crate::store::{Tx, dead_letter, endpoint, job, task, upstream_limit};
+
+/// An endpoint is sent to, left alone for a while, or disabled.
+const CIRCUITS: [&str; 3] = ["closed", "open", "disabled"];
 
 pub async fn livez() -> &'static str {
     "ok\n"
@@ -68,9 +72,20 @@ pub async fn metrics(State(http): State<Http>) -> Result<Response> {
             .collect::<crate::store::Result<_>>()?;
         let limit = upstream_limit::get(tx)?;
         let dead = dead_letter::count_each(tx)?;
-        Ok((due, job::count_open(tx)?, upstream_limit::slots_in_use(tx, now)?, limit, dead))
+        let mut circuits = CIRCUITS.map(|state| (state, 0));
+        for endpoint in endpoint::list(tx)? {
+            let state = match endpoint.disabled_at {
+                Some(_) => 2,
+                None => usize::from(left_alone(tx, &endpoint, now)?.is_some()),
+            };
+            circuits[state].1 += 1;
+        }
+        Ok((due, job::count_open(tx)?, upstream_limit::slots_in_use(tx, now)?, limit, (dead, circuits)))
     };
-    let (due, open, in_use, limit, dead) = http.db.read(read).await?;
+    let (due, open, in_use, limit, (dead, circuits)) = http.db.read(read).await?;
+    for (state, count) in circuits {
+        http.metrics.set(&http.metrics.endpoint_circuit_state, state, count);
+    }
     http.metrics.set(&http.metrics.upstream_slots, "in_use", in_use);
     http.metrics.set(&http.metrics.upstream_slots, "bound", limit.bound(now));
     http.metrics.stream_clients.set(i64::try_from(http.streams.open()).unwrap_or(i64::MAX));

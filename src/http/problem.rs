@@ -113,6 +113,8 @@ problems! {
         "10 may run at once: wait for one to finish, or stop one with POST /api/replays/{id}/stop.",
     ReplayEnded "replay_ended" 409 false "The replay has ended"
         "`done` says how many it made due.",
+    TooSlow "too_slow" 408 true "The body did not come in time"
+        "A request has 60 s to come whole. Try again on a better connection, or send less at once.",
     TooLarge "too_large" 413 false "The body is too large"
         "Webhooks may have 1 MiB, API requests 1 MiB, groups 16 MiB.",
     NoPublicUrl "no_public_url" 409 false "The server does not know its public address"

@@ -42,6 +42,11 @@ impl Query {
             self.errors.push(field(name, format!("must have 1 to {MAX_TEXT_CHARS} characters")));
             return None;
         }
+        // What is no UTF-8 was read as this.
+        if first.contains(char::REPLACEMENT_CHARACTER) {
+            self.errors.push(field(name, "is not UTF-8"));
+            return None;
+        }
         Some(first)
     }
 

@@ -86,20 +86,29 @@ const DELIVERY_LIST: [(&str, &str); 5] = [
     ("job_id", "Only deliveries about this job."),
     ("state", "Only deliveries that stand so: pending, delivered, dead."),
 ];
-const DEAD_LETTERS: [(&str, &str); 5] = [
+const DEAD_LETTERS: [(&str, &str); 6] = [
     ("task", "Only those of this kind of task: deliver, apply, …"),
     ("cause", "Only those of this cause, such as `answers_401:app.example`."),
     ("endpoint_id", "Only deliveries to this endpoint."),
     ("job_id", "Only what is about this job."),
     ("since", "Only those given up at this RFC 3339 time or later."),
+    ("until", "Only those given up before this RFC 3339 time."),
 ];
-const DEAD_LETTER_LIST: [(&str, &str); 7] =
-    [PAGE[0], PAGE[1], DEAD_LETTERS[0], DEAD_LETTERS[1], DEAD_LETTERS[2], DEAD_LETTERS[3], DEAD_LETTERS[4]];
+const DEAD_LETTER_LIST: [(&str, &str); 8] = [
+    PAGE[0],
+    PAGE[1],
+    DEAD_LETTERS[0],
+    DEAD_LETTERS[1],
+    DEAD_LETTERS[2],
+    DEAD_LETTERS[3],
+    DEAD_LETTERS[4],
+    DEAD_LETTERS[5],
+];
 const DRY_RUN: [(&str, &str); 1] =
     [("dry_run", "`true`: do nothing; answer 200 with how many fit, by their causes.")];
 const SINCE: (&str, &str) = (
     "since",
-    "Begin behind the event of this number, with what was published at this RFC 3339 time, a span such as `10m` ago, or with `all` that is kept; by default with what is published from now on. The header `Last-Event-ID`, which browsers send when they come back, goes before it.",
+    "Begin behind this event, by its `id` in the stream or its number, with what was published at this RFC 3339 time, a span such as `10m` ago, or with `all` that is kept; by default with what is published from now on. The header `Last-Event-ID`, which browsers send when they come back, goes before it.",
 );
 const FORMAT: (&str, &str) = (
     "format",
@@ -309,6 +318,15 @@ pub const TABLE: &[Doc] = &[
         )
     },
     Doc {
+        body: Some("ReplayDeliveries"),
+        answer: (202, Some("Replay")),
+        ..doc(
+            "post",
+            "/api/deliveries/replay",
+            "Make due all that an endpoint has not taken, so many a second: what was given up, and what waits.",
+        )
+    },
+    Doc {
         query: &DEAD_LETTER_LIST,
         answer: (200, Some("DeadLetterPage")),
         ..doc("get", "/api/dead-letters", "What was given up, the latest first.")
@@ -444,6 +462,7 @@ fn handler(method: &str, path: &str) -> Option<MethodRouter<Http>> {
         ("get", "/api/deliveries") => get(deliveries::list),
         ("get", "/api/deliveries/{id}") => get(deliveries::get),
         ("post", "/api/deliveries/{id}/replay") => post(deliveries::replay),
+        ("post", "/api/deliveries/replay") => post(deliveries::replay_untaken),
         ("get", "/api/dead-letters") => get(dead_letters::list),
         ("get", "/api/dead-letters/causes") => get(dead_letters::causes),
         ("get", "/api/dead-letters/{id}") => get(dead_letters::get),
@@ -494,7 +513,7 @@ pub fn router(http: Http) -> Router {
     let linked = linked.layer(middleware::from_fn_with_state(http.clone(), auth::require_or_link));
     for path in hook::PATHS {
         let door = post(hook::receive).get(hook::probe).options(hook::probe);
-        open = open.route(path, door);
+        open = open.route(path, door.clone()).route(&format!("{path}/"), door);
     }
     let own = post(hook::receive_for_job).get(hook::probe).options(hook::probe);
     open = open.route(hook::JOB_PATH, own);

@@ -90,9 +90,10 @@ pub async fn of_job(
 async fn answer(http: &Http, asked: Asked, job_id: Option<String>, link: Option<Link>) -> Result<Response> {
     let slot = http.streams.slots.clone().try_acquire_owned();
     let slot = slot.map_err(|_| Kind::TooManyStreams)?;
+    let (now, from) = (http.clock.now(), if let Since::Time(at) = asked.since { at } else { Millis::MIN });
     let (since, wanted) = (asked.since, job_id.clone());
-    let now = http.clock.now();
-    let start = http.db.read(move |tx| start(tx, since, wanted.as_deref(), now)).await?;
+    let (log, ours) = (http.addresses.log_name(), http.addresses.log_name());
+    let start = http.db.read(move |tx| start(tx, &since, &ours, wanted.as_deref(), now)).await?;
     if asked.is_back && start.is_all_told {
         // It knows the end already. This answer, unlike an end, tells a browser not to come back.
         return Ok(StatusCode::NO_CONTENT.into_response());
@@ -101,10 +102,11 @@ async fn answer(http: &Http, asked: Asked, job_id: Option<String>, link: Option<
     let mut feed = Feed {
         http: http.clone(),
         filter: asked.filter,
-        from: if let Since::Time(at) = since { at } else { Millis::MIN },
+        from,
         form,
         job_id,
         link,
+        log,
         position: start.position,
         text: String::new(),
         looked_at: now,
@@ -138,15 +140,16 @@ struct Start {
     is_all_told: bool,
 }
 
-fn start(tx: &mut Tx, since: Since, job_id: Option<&str>, now: Millis) -> store::Result<Start> {
+fn start(tx: &mut Tx, since: &Since, log: &str, job_id: Option<&str>, now: Millis) -> store::Result<Start> {
     // The position before the state: what happens in between is told once more rather than never.
     let (oldest, last) = event::bounds(tx)?;
+    let is_ours = |named: &Option<String>| named.as_ref().is_none_or(|name| name == log);
     let (position, missed) = match since {
         Since::Now => (last, None),
         Since::All => (oldest - 1, None),
-        Since::After(number) if (oldest - 1..=last).contains(&number) => (number, None),
-        Since::After(number) => (oldest - 1, Some(number)),
-        Since::Time(at) => (event::number_before(tx, at)?, None),
+        Since::After(log, number) if is_ours(log) && (oldest - 1..=last).contains(number) => (*number, None),
+        Since::After(_, number) => (oldest - 1, Some(*number)),
+        Since::Time(at) => (event::number_before(tx, *at)?, None),
     };
     let Some(id) = job_id else {
         let open = job::count_open(tx)?.into_iter().map(|(state, n)| (state.name().to_owned(), json!(n)));
@@ -171,6 +174,8 @@ struct Feed {
     job_id: Option<String>,
     link: Option<Link>,
     /// The number of the last event that was looked at.
+    /// The name of the log.
+    log: String,
     position: i64,
     /// What is to be told and was not taken yet.
     text: String,
@@ -193,7 +198,7 @@ impl Feed {
         }
         let (name, mut shown) = start.shown;
         self.hide(&mut shown);
-        let mut snapshot = json!({"type": "snapshot", "position": self.position});
+        let mut snapshot = json!({"type": "snapshot", "log": self.log, "position": self.position});
         snapshot[name] = shown;
         self.tell(&snapshot);
         if let Some(asked) = start.missed {
@@ -216,7 +221,8 @@ impl Feed {
                 tracing::debug!(error = %e, "a stream ends: the store cannot be read");
                 return None;
             }
-            if self.text.is_empty() && now >= self.told_at + KEEPALIVE {
+            // In either direction: the clock may have been set.
+            if self.text.is_empty() && (now - self.told_at).abs() >= KEEPALIVE {
                 self.text = match self.form {
                     Form::Sse => ": keepalive\n\n".to_owned(),
                     Form::Lines => "{\"type\":\"keepalive\"}\n".to_owned(),
@@ -231,8 +237,9 @@ impl Feed {
     /// Until something happened, or something is to be said or done all the same.
     async fn wait(&mut self) {
         let clock = self.http.clock.clone();
-        let due = self.link.map_or(Millis::MAX, |link| link.until).min(self.told_at + KEEPALIVE);
-        let again = self.looked_at + LOOK_PAUSE;
+        let now = clock.now();
+        let due = self.link.map_or(Millis::MAX, |link| link.until).min(self.told_at.min(now) + KEEPALIVE);
+        let again = self.looked_at.min(now) + LOOK_PAUSE;
         let (bell, ended) = (&mut self.bell, &mut self.ended);
         let news = async {
             // Lives as long as the database handle we hold.
@@ -306,7 +313,7 @@ impl Feed {
         }
         // HeyGen names its own events; what it may put into a name must not end the line.
         let name = what["type"].as_str().unwrap_or_default().replace(['\r', '\n', '\0'], " ");
-        let id = self.position;
-        self.text += &format!("id: {id}\nevent: {name}\ndata: {what}\n\n");
+        let (log, number) = (&self.log, self.position);
+        self.text += &format!("id: {log}.{number}\nevent: {name}\ndata: {what}\n\n");
     }
 }

@@ -1,6 +1,7 @@
 //! Waiting for the end of something: how long a caller wants to, and the looks in between. Never holds a
 //! transaction or a thread while it waits.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -36,12 +37,13 @@ pub async fn for_end<T, F>(
 where
     F: Future<Output = Result<T>>,
 {
-    let until = http.clock.now() + i64::try_from(wait.as_millis()).unwrap_or(0);
+    let mut time_is_up = pin!(http.clock.sleep(wait));
+    let mut is_last = wait.is_zero();
     loop {
         // Armed before looking: what happens in between rings it.
         let mut bell = http.db.bell.arm();
         let found = look().await?;
-        if ended(&found) || http.clock.now() >= until {
+        if ended(&found) || is_last {
             return Ok(found);
         }
         let rung = async {
@@ -51,7 +53,7 @@ where
         };
         tokio::select! {
             () = rung => {}
-            () = http.clock.sleep_until(until) => {}
+            () = &mut time_is_up => is_last = true,
         }
     }
 }

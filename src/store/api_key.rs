@@ -39,7 +39,12 @@ pub fn list(tx: &mut Tx) -> Result<Vec<ApiKey>> {
     tx.query(&sql, &[])?.into_iter().map(read).collect()
 }
 
-/// Whether any key is live. Without one the API is open, and then only to this machine.
+/// Whether there ever was a key. Before the first the API is open, and then only to this machine.
+pub fn any(tx: &mut Tx) -> Result<bool> {
+    Ok(tx.one("SELECT 1 FROM api_key LIMIT 1", &[])?.is_some())
+}
+
+/// Whether any key works.
 pub fn any_live(tx: &mut Tx, now: Millis) -> Result<bool> {
     let row = tx.one(
         "SELECT 1 FROM api_key WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?1) LIMIT 1",

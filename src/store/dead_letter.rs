@@ -8,7 +8,7 @@ use super::error::{Error, Result};
 use super::row::{Param, Row};
 use super::sql::{Conditions, padded, value_rows};
 use crate::domain::dead_letter::{Cause, Causing, DeadLetter, Filter, TELL_EVERY};
-use crate::domain::delivery::Target;
+use crate::domain::delivery::{Attempt, Target};
 use crate::domain::task::TaskKind;
 use crate::domain::time::Millis;
 use crate::params;
@@ -16,7 +16,7 @@ use crate::params;
 const FROM: &str = "FROM task t LEFT JOIN delivery d ON t.kind = 'deliver' AND d.id = t.subject \
                     LEFT JOIN receipt_note n ON t.kind = 'apply' AND n.receipt_id = t.subject";
 const COLUMNS: &str = "t.subject, t.kind, t.cause, t.reason, t.dead_at, t.attempt, \
-                       COALESCE(d.event_type, n.event_type), COALESCE(d.job_id, n.job_id), d.target";
+                       COALESCE(d.event_type, n.event_type), COALESCE(d.job_id, n.job_id), d.target, d.attempts";
 
 /// Where a list goes on: when the last one was given up, and its id.
 pub type Position = (Millis, String);
@@ -40,6 +40,7 @@ fn conditions<'a>(filter: &'a Filter, ids: &'a [Param<'a>]) -> Conditions<'a> {
         ask.more(" OR n.job_id = ?)", job);
     }
     ask.and("t.dead_at >= ?", filter.since);
+    ask.and("t.dead_at < ?", filter.until);
     ask
 }
 
@@ -201,10 +202,12 @@ fn read(mut row: Row) -> Result<DeadLetter> {
     let (id, kind) = (row.text(0)?, row.text(1)?);
     let task = TaskKind::parse(&kind).ok_or_else(|| lie(&id, &kind))?;
     let target = row.opt_text(8)?;
+    let attempts = row.opt_text(9)?.and_then(|text| serde_json::from_str::<Vec<Attempt>>(&text).ok());
     Ok(DeadLetter {
         task,
         cause: cause(row.opt_text(2)?),
         reason: row.opt_text(3)?.unwrap_or_default(),
+        answer: attempts.and_then(|all| all.into_iter().next_back()?.answer),
         dead_at: row.int(4)?,
         attempt: row.int(5)?,
         event_type: row.opt_text(6)?,

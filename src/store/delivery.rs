@@ -4,7 +4,8 @@
 use super::db::Tx;
 use super::error::{Error, Result};
 use super::row::{Param, Row};
-use super::sql::{Conditions, chunks, value_rows};
+use super::sql::{Conditions, chunks, in_list, value_rows};
+use super::task;
 use crate::domain::delivery::{Delivery, State, Target};
 use crate::domain::ids;
 use crate::domain::time::Millis;
@@ -85,6 +86,59 @@ pub fn next_due(tx: &mut Tx, target: &Target) -> Result<Option<Millis>> {
     row.map_or(Ok(None), |mut r| r.opt_int(0))
 }
 
+/// What a target has not taken, as a replay sees it: what waits for a later attempt, and what is a dead
+/// letter; not what was let go of. Parameters: the target's name, now.
+const WAITING: &str = "FROM delivery d WHERE d.due_at IS NOT NULL AND d.due_at > ?2 AND d.target || '' = ?1";
+const GIVEN_UP: &str = "FROM delivery d JOIN task t ON t.subject = d.id AND t.kind = 'deliver' \
+                        AND t.dead_at IS NOT NULL WHERE d.dead_at IS NOT NULL AND d.target || '' = ?1";
+
+/// How many those are.
+pub fn count_untaken(tx: &mut Tx, target: &Target, now: Millis) -> Result<i64> {
+    let sql = format!("SELECT (SELECT COUNT(*) {WAITING}) + (SELECT COUNT(*) {GIVEN_UP})");
+    tx.one(&sql, params![&target.name(), now])?.map_or(Ok(0), |mut r| r.int(0))
+}
+
+/// Their ids in order, behind `from`, of those that were there at `until`.
+pub fn list_untaken(
+    tx: &mut Tx,
+    target: &Target,
+    (from, until): (&str, Millis),
+    most: i64,
+    now: Millis,
+) -> Result<Vec<String>> {
+    let made_before = ids::new(ids::DELIVERY, until + 1, [0; 16]);
+    // Each half by its own index, which has no other rows; the target must not choose a larger one.
+    let half = |which| {
+        format!(
+            "SELECT * FROM (SELECT d.id {which} AND d.id > ?3 AND d.id < ?4 ORDER BY d.id LIMIT ?5) AS half"
+        )
+    };
+    let sql = format!(
+        "SELECT id FROM ({} UNION ALL {}) AS untaken ORDER BY id LIMIT ?5",
+        half(WAITING),
+        half(GIVEN_UP)
+    );
+    let rows = tx.query(&sql, params![&target.name(), now, from, &made_before, most])?;
+    rows.into_iter().map(|mut row| row.text(0)).collect()
+}
+
+/// Those of them that were not taken meanwhile are due, and their attempts begin anew. How many.
+pub fn revive_many(tx: &mut Tx, ids: &[&str], now: Millis) -> Result<u64> {
+    let mut revived = 0;
+    for chunk in chunks(ids, MAX_ROWS) {
+        let sql = format!(
+            "UPDATE delivery SET due_at = ?1, dead_at = NULL, attempt = 0 \
+             WHERE delivered_at IS NULL AND id IN ({})",
+            in_list(2, chunk.len())
+        );
+        let mut values = vec![Param::Int(now)];
+        values.extend(chunk.iter().map(|id| Param::Text(id)));
+        revived += tx.execute(&sql, &values)?;
+    }
+    tx.ring();
+    Ok(revived)
+}
+
 /// Nothing of a target is tried any more. How many were waiting.
 pub fn end_all(tx: &mut Tx, target: &Target, now: Millis) -> Result<u64> {
     tx.execute(
@@ -104,6 +158,13 @@ pub fn purge(tx: &mut Tx, before: Millis, most: i64) -> Result<u64> {
          (SELECT 1 FROM task t WHERE t.subject = d.id AND t.kind = 'deliver') ORDER BY d.id LIMIT ?3)",
         params![&made_before, before, most],
     )
+}
+
+/// After the clock was set by so much, when it showed `was`: what waits waits as long as it would have. Only
+/// for a store with one owner.
+pub fn shift(tx: &mut Tx, by: Millis, was: Millis) -> Result<u64> {
+    let (meant, bound) = task::set_before(by, was);
+    tx.execute(&format!("UPDATE delivery SET due_at = due_at + ?1 WHERE {meant}"), params![by, bound])
 }
 
 pub fn find(tx: &mut Tx, id: &str) -> Result<Option<Delivery>> {

@@ -1,8 +1,8 @@
 //! Table `endpoint`: addresses of the application that want events. There are few; all are read at
 //! once.
 //!
-//! How many are live stands in the event counter's row, so that those who publish know it for free.
-//! Whoever changes that takes the row's lock first, before any endpoint.
+//! How many there are stands in the event counter's row, so that those who publish know it for free.
+//! Whoever adds, removes, disables or enables one takes the row's lock first, before any endpoint.
 
 use super::db::Tx;
 use super::error::{Error, Result};
@@ -25,13 +25,13 @@ pub fn insert(tx: &mut Tx, endpoint: &Endpoint) -> Result<()> {
         "INSERT INTO endpoint (id, created_at, disabled_at, details) VALUES (?1, ?2, ?3, ?4)",
         params![&endpoint.id, endpoint.created_at, endpoint.disabled_at, &text(endpoint)],
     )?;
-    count_live(tx)
+    count(tx)
 }
 
 /// Under `lock_publishing`. False when it was not there.
 pub fn remove(tx: &mut Tx, id: &str) -> Result<bool> {
     let gone = tx.execute("DELETE FROM endpoint WHERE id = ?1", params![id])?;
-    count_live(tx)?;
+    count(tx)?;
     Ok(gone > 0)
 }
 
@@ -45,18 +45,8 @@ pub fn put(tx: &mut Tx, endpoint: &Endpoint) -> Result<()> {
     Ok(())
 }
 
-/// As `put`, when it was enabled or disabled; under `lock_publishing`.
-pub fn put_live(tx: &mut Tx, endpoint: &Endpoint) -> Result<()> {
-    put(tx, endpoint)?;
-    count_live(tx)
-}
-
-fn count_live(tx: &mut Tx) -> Result<()> {
-    tx.execute(
-        "UPDATE counter SET endpoints = (SELECT COUNT(*) FROM endpoint WHERE disabled_at IS NULL) \
-         WHERE name = 'event'",
-        &[],
-    )?;
+fn count(tx: &mut Tx) -> Result<()> {
+    tx.execute("UPDATE counter SET endpoints = (SELECT COUNT(*) FROM endpoint) WHERE name = 'event'", &[])?;
     Ok(())
 }
 
@@ -74,11 +64,6 @@ pub fn lock(tx: &mut Tx, id: &str) -> Result<Option<Endpoint>> {
 /// All of them, newest first.
 pub fn list(tx: &mut Tx) -> Result<Vec<Endpoint>> {
     let sql = format!("SELECT {COLUMNS} FROM endpoint ORDER BY id DESC");
-    tx.query(&sql, &[])?.into_iter().map(read).collect()
-}
-
-pub fn list_live(tx: &mut Tx) -> Result<Vec<Endpoint>> {
-    let sql = format!("SELECT {COLUMNS} FROM endpoint WHERE disabled_at IS NULL ORDER BY id");
     tx.query(&sql, &[])?.into_iter().map(read).collect()
 }
 

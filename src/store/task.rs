@@ -12,13 +12,15 @@ use super::sql::{chunks, value_rows};
 use crate::domain::dead_letter::Cause;
 use crate::domain::job::Priority;
 use crate::domain::task::{Claimed, Lane, Outcome, TaskKind, TaskOp};
-use crate::domain::time::Millis;
+use crate::domain::time::{MINUTE, Millis};
 use crate::params;
 
 /// Rows of one insert.
 const MAX_ROWS: usize = 64;
 /// A reason kept with a task; longer ones are cut.
 const MAX_REASON_CHARS: usize = 500;
+/// What is due is claimed sooner than this, but for what nobody has room for.
+const OVERDUE: Millis = 10 * MINUTE;
 
 /// Applies what a decision says about the tasks of one subject.
 pub fn apply(tx: &mut Tx, subject: &str, op: TaskOp) -> Result<()> {
@@ -166,22 +168,39 @@ pub fn wake(tx: &mut Tx, kind: TaskKind, subjects: &[&str], at: Millis) -> Resul
     Ok(())
 }
 
-/// Keeps the reason why a subject is given up that had no task of its own.
+/// Keeps the reason why subjects are given up that had no task of their own.
 pub fn bury(
     tx: &mut Tx,
     kind: TaskKind,
-    subject: &str,
+    subjects: &[&str],
     attempt: i64,
     (cause, why): (&Cause, &str),
     now: Millis,
 ) -> Result<()> {
-    tx.execute(
-        "INSERT INTO task (subject, kind, lane, due_at, attempt, dead_at, cause, reason) \
-         VALUES (?1, ?2, ?3, ?5, ?4, ?5, ?6, ?7) ON CONFLICT (subject, kind) DO UPDATE SET \
-         dead_at = excluded.dead_at, cause = excluded.cause, reason = excluded.reason, \
-         attempt = excluded.attempt, lease_until = NULL, lease_token = NULL",
-        params![subject, kind.name(), kind.lane().number(), attempt, now, &cause.text(), cut(why)],
-    )?;
+    let cause = cause.text();
+    for chunk in chunks(subjects, MAX_ROWS) {
+        let sql = format!(
+            "INSERT INTO task (subject, kind, lane, due_at, attempt, dead_at, cause, reason) VALUES {} \
+             ON CONFLICT (subject, kind) DO UPDATE SET dead_at = excluded.dead_at, cause = excluded.cause, \
+             reason = excluded.reason, attempt = excluded.attempt, lease_until = NULL, lease_token = NULL",
+            value_rows(chunk.len(), 8)
+        );
+        let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 8);
+        for subject in chunk {
+            let lane = kind.lane().number();
+            values.extend_from_slice(params![
+                *subject,
+                kind.name(),
+                lane,
+                now,
+                attempt,
+                now,
+                &cause,
+                cut(why)
+            ]);
+        }
+        tx.execute(&sql, &values)?;
+    }
     Ok(())
 }
 
@@ -345,10 +364,28 @@ pub fn void_leases(tx: &mut Tx) -> Result<u64> {
     tx.execute("UPDATE task SET lease_until = NULL, lease_token = NULL WHERE lease_token IS NOT NULL", &[])
 }
 
-/// Moves every lease by so much. Only where one owner holds them all, and the clock was set meanwhile:
-/// what they allow lasts as long as it would have.
-pub fn shift_leases(tx: &mut Tx, by: Millis) -> Result<u64> {
-    tx.execute("UPDATE task SET lease_until = lease_until + ?1 WHERE lease_token IS NOT NULL", params![by])
+/// After the clock was set by so much, when it showed `was`: what waits waits, and a lease lasts, as long as
+/// they would have. Deadlines are times of day, and stay. Only for a store with one owner.
+pub fn shift(tx: &mut Tx, by: Millis, was: Millis) -> Result<u64> {
+    let (meant, bound) = set_before(by, was);
+    let waiting = tx.execute(
+        &format!(
+            "UPDATE task SET due_at = due_at + ?1 WHERE {meant} AND lease_token IS NULL AND dead_at IS NULL \
+             AND kind <> 'deadline'"
+        ),
+        params![by, bound],
+    )?;
+    let leased = tx.execute(
+        "UPDATE task SET lease_until = lease_until + ?1 WHERE lease_token IS NOT NULL",
+        params![by],
+    )?;
+    Ok(waiting + leased)
+}
+
+/// The condition, and its bound, that picks what was written by the clock as it was. What was written since is
+/// not among it but for waits as long as the clock was moved, which then end early.
+pub(super) fn set_before(by: Millis, was: Millis) -> (&'static str, Millis) {
+    if by < 0 { ("due_at >= ?2", was - OVERDUE) } else { ("due_at < ?2", was + by) }
 }
 
 /// The lanes in which something may be claimed.
@@ -404,6 +441,15 @@ pub fn backlog(tx: &mut Tx, lane: Lane, now: Millis) -> Result<(i64, Option<Mill
 pub fn find_due(tx: &mut Tx, subject: &str, kind: TaskKind) -> Result<Option<Millis>> {
     let row = tx.one(
         "SELECT due_at FROM task WHERE subject = ?1 AND kind = ?2 AND dead_at IS NULL",
+        params![subject, kind.name()],
+    )?;
+    row.map(|mut r| r.int(0)).transpose()
+}
+
+/// Until when a subject's task of this kind is put off because its last attempt failed, if it is.
+pub fn find_put_off(tx: &mut Tx, subject: &str, kind: TaskKind) -> Result<Option<Millis>> {
+    let row = tx.one(
+        "SELECT due_at FROM task WHERE subject = ?1 AND kind = ?2 AND dead_at IS NULL AND reason IS NOT NULL",
         params![subject, kind.name()],
     )?;
     row.map(|mut r| r.int(0)).transpose()

@@ -19,8 +19,10 @@ use tokio::task::{JoinError, JoinSet};
 use self::parcel::{Look, Parcel, look};
 use super::{End, Work};
 use crate::domain::dead_letter::{Cause, Trouble};
-use crate::domain::delivery::{Answer, Attempt, Delivery, Meaning, Target, beginning, breaker_pause};
-use crate::domain::endpoint::{DISABLE_AFTER, Endpoint};
+use crate::domain::delivery::{
+    Answer, Attempt, Delivery, Meaning, Retries, Target, beginning, breaker_pause,
+};
+use crate::domain::endpoint::Endpoint;
 use crate::domain::event::DEAD_LETTER_ADDED;
 use crate::domain::ids;
 use crate::domain::task::{Claimed, Outcome, TaskKind, TaskOp};
@@ -100,6 +102,7 @@ struct Tried {
     attempt: Attempt,
     meaning: Meaning,
     wants_no_more: Option<&'static str>,
+    retries: Retries,
     /// What it would be given up for.
     cause: Cause,
 }
@@ -195,7 +198,8 @@ impl Run<'_> {
 
     /// How many more may be under way.
     fn room(&self) -> usize {
-        let time_is_up = self.work.clock.now() >= self.begun_at + BEGIN_FOR;
+        // A clock that was set back meanwhile is no reason to go on.
+        let time_is_up = (self.work.clock.now() - self.begun_at).abs() >= BEGIN_FOR;
         let left_alone = self.after.is_some() || self.slow >= NOBODY_THERE;
         if self.closed || self.is_ending || time_is_up || left_alone {
             return 0;
@@ -226,7 +230,7 @@ impl Run<'_> {
         all.extend(std::iter::from_fn(|| self.sending.try_join_next()));
         let (m, now) = (&self.work.metrics, self.work.clock.now());
         for done in all {
-            let Tried { mut delivery, attempt, meaning, wants_no_more, cause } =
+            let Tried { mut delivery, attempt, meaning, wants_no_more, retries, cause } =
                 done.map_err(|e| store::Error::Bug(format!("an attempt ended badly: {e}")))?;
             m.count(&m.delivery_attempts, meaning.name());
             match &meaning {
@@ -243,7 +247,7 @@ impl Run<'_> {
                 _ => {}
             }
             self.ended.wants_no_more = self.ended.wants_no_more.or(wants_no_more);
-            let given_up = delivery.take(attempt, &meaning, self.work.jitter(), now);
+            let given_up = delivery.take(attempt, &meaning, (&retries.waits, self.work.jitter()), now);
             if let Some(why) = &given_up {
                 let (id, target) = (&delivery.id, self.target.name());
                 tracing::warn!(delivery_id = %id, target, event_type = %delivery.event_type, why, "delivery given up");
@@ -298,8 +302,10 @@ impl Run<'_> {
             Found::Over => return Ok(true),
             Found::GoOn { overdue } => overdue,
         };
-        let long = || format!("every attempt failed for {} days", DISABLE_AFTER / DAY);
-        if let Some(why) = wants_no_more.map(str::to_owned).or(overdue.then(long)) {
+        let long =
+            |endpoint: &Endpoint| format!("every attempt failed for {} days", endpoint.disable_after() / DAY);
+        let overdue = self.endpoint.as_ref().filter(|_| overdue).map(long);
+        if let Some(why) = wants_no_more.map(str::to_owned).or(overdue) {
             self.disable(&why).await?;
         }
         Ok(false)
@@ -373,7 +379,7 @@ fn put(
         }
         delivery::put(tx, &delivery)?;
         if let Some((cause, why)) = given_up.as_ref().filter(|_| !is_test && !is_gone) {
-            task::bury(tx, TaskKind::Deliver, &delivery.id, delivery.attempt, (cause, why), now)?;
+            task::bury(tx, TaskKind::Deliver, &[&delivery.id], delivery.attempt, (cause, why), now)?;
             // To tell of the end of what tells of ends would never end.
             dead.extend((delivery.event_type != DEAD_LETTER_ADDED).then(|| cause.clone()));
         }
@@ -406,18 +412,19 @@ impl Leave {
 }
 
 async fn send(work: Work, parcel: Parcel) -> Tried {
-    let Parcel { delivery, url, headers, body, undeliverable } = parcel;
+    let Parcel { delivery, url, headers, body, retries, undeliverable } = parcel;
     let at = work.clock.now();
     if let Some(why) = undeliverable {
         let attempt = Attempt { at, took_ms: 0, status: None, error: Some(why), answer: None };
         let cause = Cause::at(Trouble::EventGone, &url);
-        return Tried { delivery, attempt, meaning: Meaning::Never, wants_no_more: None, cause };
+        return Tried { delivery, attempt, meaning: Meaning::Never, wants_no_more: None, retries, cause };
     }
     work.fail.at(Point::DeliverBegun).await;
-    let (answer, meaning, wants_no_more, trouble) = exchange(&work, url.clone(), headers, body).await;
+    let (answer, meaning, wants_no_more, trouble) =
+        exchange(&work, url.clone(), headers, body, &retries).await;
     work.fail.at(Point::DeliverAnswered).await;
     let attempt = Attempt { at, took_ms: work.clock.now() - at, ..answer };
-    Tried { delivery, attempt, meaning, wants_no_more, cause: Cause::at(trouble, &url) }
+    Tried { delivery, attempt, meaning, wants_no_more, retries, cause: Cause::at(trouble, &url) }
 }
 
 async fn exchange(
@@ -425,6 +432,7 @@ async fn exchange(
     url: String,
     headers: HeaderMap,
     body: Bytes,
+    retries: &Retries,
 ) -> (Attempt, Meaning, Option<&'static str>, Trouble) {
     let call =
         Call { method: Method::POST, url, headers, body, timeout: TIMEOUT, max_body_bytes: MAX_ANSWER_BYTES };
@@ -440,7 +448,7 @@ async fn exchange(
             let attempt =
                 Attempt { status: answer.status, error: answer.error(), answer: beginning(&body), ..none };
             let trouble = Trouble::Answers(status.as_u16());
-            (attempt, answer.meaning(work.clock.now()), answer.wants_no_more(), trouble)
+            (attempt, answer.meaning(retries, work.clock.now()), answer.wants_no_more(), trouble)
         }
         Err(fault) => {
             let trouble = match fault {
@@ -449,7 +457,7 @@ async fn exchange(
                 net::Fault::NoAnswer(_) => Trouble::NoAnswer,
             };
             let attempt = Attempt { error: Some(fault.to_string()), ..none };
-            (attempt, Answer::default().meaning(0), None, trouble)
+            (attempt, Answer::default().meaning(retries, 0), None, trouble)
         }
     }
 }

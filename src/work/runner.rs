@@ -4,6 +4,7 @@
 //! and the same runs serve a live server (`run`) and a test that stands the clock still (`settle`).
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -28,7 +29,7 @@ const TOGETHER: usize = 256;
 const LONGEST_NAP: Millis = SECOND;
 /// Least time between two claims, however often the bell rings: what becomes due meanwhile is
 /// claimed together.
-const CLAIM_PAUSE: Millis = 10;
+const CLAIM_PAUSE: Duration = Duration::from_millis(10);
 /// Chance never gives it.
 const NO_TOKEN: i64 = 0;
 
@@ -87,7 +88,7 @@ impl Runner {
     pub async fn run(&self, mut stop: watch::Receiver<bool>, drain: Duration) {
         while !*stop.borrow() {
             let mut bell = self.work.db.bell.arm();
-            let claimed_at = self.work.clock.now();
+            let mut pause = pin!(self.work.clock.sleep(CLAIM_PAUSE));
             let batches = match self.claim().await {
                 Ok(batches) => batches,
                 Err(e) => {
@@ -106,7 +107,7 @@ impl Runner {
                     () = self.freed.notified() => {}
                     () = self.work.clock.sleep_until(nap) => {}
                 }
-                self.work.clock.sleep_until(claimed_at + CLAIM_PAUSE).await;
+                (&mut pause).await;
             };
             tokio::select! {
                 _ = stop.changed() => {}

@@ -1,11 +1,12 @@
 //! Keeps a server's steady clock right. Nodes of one PostgreSQL take their time from it, so that a lease ends
-//! for all of them at once; with SQLite the machine's wall clock is right, and a lease outlasts its being set.
+//! for all of them at once. With SQLite the machine's wall clock is right; when that is set, or the machine
+//! slept, a lease lasts and what waits waits as long as they would have.
 
 use std::time::Duration;
 
 use crate::clock::{Clock, TRUSTED_WITHIN};
 use crate::domain::time::{Millis, SECOND};
-use crate::store::{self, Db, task};
+use crate::store::{self, Db, Tx, delivery, task};
 
 /// How often a clock that is trusted is looked at all the same: machines drift by less than 1 ms in it.
 const EVERY: Millis = 5 * SECOND;
@@ -36,13 +37,19 @@ pub async fn set(clock: &Clock, db: &Db) -> store::Result<()> {
         Some(told) => off(asked, told, clock.now()),
         None => clock.wall_ahead(),
     };
+    let was = clock.now();
+    clock.shift(by);
     if by.abs() > TRUSTED_WITHIN {
         tracing::warn!(by_ms = by, "the clock was wrong, or was set: it goes on where it should be");
         if db.engine() == "sqlite" {
-            db.write_behind(move |tx| task::shift_leases(tx, by)).await?;
+            // Behind all that waits to be written with the time as it was, and nothing is claimed meanwhile.
+            db.write(|_| Ok(())).await?;
+            let shift =
+                move |tx: &mut Tx| task::shift(tx, by, was).and_then(|_| delivery::shift(tx, by, was));
+            db.write_behind(shift).await?;
         }
     }
-    clock.shift(by);
+    clock.trust();
     Ok(())
 }
 

@@ -116,6 +116,11 @@ async fn a_wrong_cut_or_revoked_key_is_401(fresh: &Fresh) {
     app.restart().await;
     app.call("GET", "/api/jobs", &[("authorization", &bearer(&one))], "").await.expect(401);
     app.call("GET", "/api/jobs", &[("authorization", &good)], "").await.expect(200);
+    let last = format!("/api/keys/{}", two["id"].as_str().unwrap());
+    app.call("DELETE", &last, &[("authorization", &good)], "").await.expect(204);
+    let closed = app.get("/api/jobs").await;
+    let why = closed.problem(401, "unauthorized")["detail"].to_string();
+    assert!(why.contains("--bootstrap"), "revoking the last key opens nothing: {why}");
 }
 
 async fn a_keys_text_is_shown_once(fresh: &Fresh) {

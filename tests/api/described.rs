@@ -173,7 +173,7 @@ async fn dead_letters(app: &mut TestApp, d: &mut Description, deliveries: &Value
         let (id, at) = ((*id).to_owned(), app.now());
         let bury = move |tx: &mut store::Tx| {
             let cause = Cause::at(Trouble::Unreachable, "http://127.0.0.1:9/");
-            store::task::bury(tx, TaskKind::Deliver, &id, 10, (&cause, "not sent"), at)?;
+            store::task::bury(tx, TaskKind::Deliver, &[&id], 10, (&cause, "not sent"), at)?;
             flow::tell_dead(tx, &[cause], &flow::Stamp::new(at, [7; 16]))
         };
         app.db().write(bury).await.unwrap();
@@ -193,6 +193,10 @@ async fn dead_letters(app: &mut TestApp, d: &mut Description, deliveries: &Value
     d.call(app, "GET /api/replays/{id}", replay, &none).await.expect(200);
     d.call(app, "POST /api/replays/{id}/stop", replay, &none).await.expect(200);
     d.call(app, "POST /api/deliveries/{id}/replay", ids[0], &none).await.expect(202);
+    let all = deliveries["data"].as_array().unwrap();
+    let endpoint = all.iter().find_map(|v| v["endpoint_id"].as_str()).unwrap();
+    let of_endpoint = json!({"endpoint_id": endpoint, "rate": 50});
+    d.call(app, "POST /api/deliveries/replay", "", &of_endpoint).await.expect(202);
     let which = json!({"all": true, "reason": "x"});
     for query in ["?dry_run=true", ""] {
         d.call_with(app, "POST /api/dead-letters/drop", "", query, &[], &which).await.expect(200);

@@ -63,6 +63,7 @@ async fn guide_000_an_unsigned_body_is_401_with_a_hint_that_names_simulate(fresh
         let body = json!({"video_id": path, "status": "completed", "video_url": "https://x.example/a"});
         let problem = app.post(path, &body).await.problem(401, "bad_signature");
         assert!(problem["hint"].as_str().unwrap().contains("reelhook simulate"), "{path}: {problem}");
+        app.post(&format!("{path}/"), &body).await.problem(401, "bad_signature");
     }
 }
 

@@ -130,16 +130,14 @@ async fn a_stream_begins_with_how_things_stand_and_goes_on(fresh: &Fresh) {
         (&"no-store".parse().unwrap(), &"no".parse().unwrap())
     );
     assert_eq!(stream.line().await.unwrap(), "retry: 3000");
-    assert_eq!(stream.line().await.unwrap(), "id: 1");
+    let id = stream.line().await.unwrap();
     assert_eq!(stream.line().await.unwrap(), "event: snapshot");
     let data = stream.line().await.unwrap();
     let snapshot: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
     assert_eq!((&snapshot["position"], &snapshot["open_jobs"]["queued"]), (&json!(1), &json!(1)));
+    assert_eq!(id, format!("id: {}.1", snapshot["log"].as_str().unwrap()));
     assert_eq!(stream.line().await.unwrap(), "");
-    assert_eq!(
-        (stream.line().await.unwrap(), stream.line().await.unwrap()),
-        ("id: 1".into(), "event: live".into())
-    );
+    assert_eq!((stream.line().await.unwrap(), stream.line().await.unwrap()), (id, "event: live".into()));
     stream.line().await;
     stream.line().await;
 
@@ -153,7 +151,7 @@ async fn a_stream_begins_with_how_things_stand_and_goes_on(fresh: &Fresh) {
         let data = stream.line().await.unwrap();
         assert_eq!(stream.line().await.unwrap(), "");
         let event: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
-        assert_eq!(number, format!("id: {}", event["number"]));
+        assert_eq!(number, format!("id: {}.{}", snapshot["log"].as_str().unwrap(), event["number"]));
         assert_eq!(name, format!("event: {}", event["type"].as_str().unwrap()));
         types.push((event["type"].as_str().unwrap().to_owned(), event["job_id"] == id));
     }
@@ -256,6 +254,11 @@ async fn a_position_that_is_not_there_is_told_as_a_gap(fresh: &Fresh) {
             assert_eq!(all.len(), 5 - since.parse::<usize>().unwrap());
         }
     }
+    let log = lines(&app, "").await.expect("snapshot").await["log"].as_str().expect("a name").to_owned();
+    assert_eq!(told(&app, &format!("?since={log}.4"), &[LINES]).await, [5]);
+    let mut stream = lines(&app, "?since=0a1b2c3d.4").await;
+    stream.expect("snapshot").await;
+    assert_eq!(stream.until_live().await[0]["type"], "gap", "the same number in the log of another store");
     assert_eq!(
         told(&app, "?since=all", &[LINES]).await,
         [3, 4, 5],

@@ -462,3 +462,33 @@ async fn adopt_goes_through_every_page_of_every_list() {
     run(&dry).await.expect(0);
     assert_eq!(server.asked().last().unwrap().json()["dry_run"], json!(true));
 }
+
+/// It is read like other secrets, and what is none is not told.
+#[tokio::test]
+async fn a_notify_secret_comes_from_a_file_or_standard_input_and_is_never_told() {
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    std::fs::write(&file, format!("{secret}\n")).unwrap();
+    let server = Canned::start(|_, _| answer(202, &job("queued"))).await;
+    let submit =
+        ["job", "submit", "--kind", "video_agent", "--request", r#"{"prompt": "Hi"}"#, "--url", &server.url];
+    let asked = |nth: usize| server.asked()[nth].json();
+    for (nth, (given, input)) in
+        [(file.to_str().unwrap(), ""), ("-", secret), (secret, "")].into_iter().enumerate()
+    {
+        let all = [&submit[..], &["--notify-url", "https://app.example/", "--notify-secret", given]].concat();
+        let ran = run_in(&[], &all, input).await.expect(0);
+        assert_eq!(
+            (&asked(nth)["notify_secret"], &asked(nth)["notify_url"]),
+            (&json!(secret), &json!("https://app.example/"))
+        );
+        assert!(!format!("{}{}", ran.out, ran.err).contains("whsec_MfKQ"), "{}{}", ran.out, ran.err);
+    }
+    std::fs::write(&file, "whsec_short").unwrap();
+    for wrong in ["whsec_MfKQ9r8GKYqrTwj!", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", file.to_str().unwrap()] {
+        let ran = run(&[&submit[..], &["--notify-secret", wrong]].concat()).await.expect(2);
+        assert!(!ran.err.contains(wrong) && ran.err.contains("--notify-secret is neither"), "{}", ran.err);
+    }
+    assert_eq!(server.lines().len(), 3);
+}

@@ -21,7 +21,7 @@ fn would(count: i64) -> Value {
 fn replay(state: &str, done: i64) -> Value {
     json!({
         "id": "rpl_1", "state": state, "count": 812, "done": done, "rate": 50, "by": "ci",
-        "filter": {"ids": [], "task": null, "cause": "answers_401:app.example", "endpoint_id": null, "job_id": null, "since": null},
+        "filter": {"ids": [], "task": null, "cause": "answers_401:app.example", "endpoint_id": null, "job_id": null, "since": null, "until": null}, "pending": false,
         "created_at": "2026-11-21T12:00:00.000Z", "ended_at": (state != "running").then_some("2026-11-21T12:01:00.000Z"),
     })
 }
@@ -55,6 +55,8 @@ async fn causes_come_first_and_each_by_itself_on_demand() {
         "--each",
         "--cause",
         "x",
+        "--until",
+        "2026-11-21T12:00:00Z",
         "--limit",
         "5",
         "--output",
@@ -72,7 +74,7 @@ async fn causes_come_first_and_each_by_itself_on_demand() {
         run(&["dead-letter", "show", "dlv_1", "--output", "table", "--url", &one.url]).await.expect(0).out;
     assert!(shown.contains("Repair it.") && shown.contains("reelhook delivery show dlv_1"), "{shown}");
     assert_eq!(server.lines(), ["GET /api/dead-letters/causes?endpoint_id=ep_1"]);
-    assert_eq!(each.lines(), ["GET /api/dead-letters?cause=x&limit=5"]);
+    assert_eq!(each.lines(), ["GET /api/dead-letters?cause=x&until=2026-11-21T12%3A00%3A00.000Z&limit=5"]);
     run(&["dead-letter", "list", "--limit", "5", "--url", &each.url]).await.expect(2);
 }
 

@@ -48,6 +48,11 @@ async fn an_endpoint_lives_its_life_on_the_command_line() {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     assert!(!shown.contains("whsec_"), "{shown}");
+    assert!(shown.contains("after 5s, 5m, 30m, 2h, 5h, 10h, 14h, 20h, 24h"), "{shown}");
+    let change = ["endpoint", "update", id, "--retry-after", "90s,2h", "--give-up-on", "400,422"];
+    let shown = server.run(&[&change[..], &["--output", "table"]].concat()).await.expect(0).out;
+    assert!(shown.contains("after 90s, 2h; never on 400, 422"), "{shown}");
+    server.run(&["endpoint", "update", id, "--give-up-on", "500"]).await.expect(2);
     let change = ["endpoint", "update", id, "--to", "https://app.example/new", "--description", "shop"];
     assert_eq!(server.run(&change).await.expect(0).json()["url"], "https://app.example/new");
     server.run(&["endpoint", "update", id]).await.expect(2);
@@ -67,6 +72,19 @@ async fn an_endpoint_lives_its_life_on_the_command_line() {
     assert!(shown.contains("pending") && shown.contains("https://app.example/own"), "{shown}");
     let table = server.run(&["delivery", "list", "--output", "table"]).await.expect(0).out;
     assert!(table.contains(dlv) && table.contains("job.queued"), "{table}");
+
+    let made = server.run(&["delivery", "replay", "--endpoint", id, "--rate", "5"]).await.expect(0).json();
+    assert_eq!((&made["pending"], &made["rate"]), (&json!(true), &json!(5)));
+    let shown = server.run(&["replay", "show", made["id"].as_str().unwrap(), "--output", "table"]).await;
+    assert!(shown.out.contains(&format!("endpoint_id {id}, pending ones too")), "{}", shown.out);
+    for wrong in [
+        &["delivery", "replay"][..],
+        &["delivery", "replay", dlv, "--endpoint", id],
+        &["delivery", "replay", dlv, "--rate", "5"],
+        &["delivery", "replay", dlv, "--wait"],
+    ] {
+        server.run(wrong).await.expect(2);
+    }
 
     server.run(&["endpoint", "remove", id]).await.expect(2);
     server.run(&["endpoint", "remove", id, "--yes"]).await.expect(0);

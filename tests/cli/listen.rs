@@ -12,7 +12,7 @@ use reelhook::domain::signature;
 use reelhook::domain::signing::{SigningSecret, sign};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use crate::canned::{Asked, Canned};
@@ -208,6 +208,56 @@ async fn heygens_own_come_byte_for_byte_with_the_check_of_their_signature() {
     assert!(shown.iter().all(|line| line.chars().count() <= 80 && !line.contains('\u{1b}')), "{shown:?}");
 }
 
+/// In a terminal, which `script` is here, so that somebody can press keys.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn keys_resend_show_open_and_quit() {
+    let (server, receiver, state) = (Server::start().await, receiver().await, state());
+    let command = format!("{} listen --forward-to {}/hook", env!("CARGO_BIN_EXE_reelhook"), receiver.url);
+    let mut child = Command::new("/usr/bin/script")
+        .args(["-qec", &command, "/dev/null"])
+        .env_clear()
+        // Nothing here opens a browser.
+        .env("PATH", state.path())
+        .env("SHELL", "/bin/sh")
+        .env("REELHOOK_URL", &server.url)
+        .env("XDG_STATE_HOME", state.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("`script` is part of every Debian");
+    let mut keys = child.stdin.take().expect("stdin");
+    let mut screen = BufReader::new(child.stdout.take().expect("stdout")).lines();
+    let mut says = async |words: &str| {
+        let reading = async {
+            while let Some(line) = screen.next_line().await.expect("text") {
+                if line.contains(words) {
+                    return line;
+                }
+            }
+            panic!("it ended without saying `{words}`")
+        };
+        Clock::real().within(PATIENCE, reading).await.unwrap_or_else(|| panic!("it does not say `{words}`"))
+    };
+    says("r resend, d details, o open, q quit").await;
+    let id = submit(&server).await;
+    says("200 in ").await;
+    for (key, words) in [
+        ("r", "again: job.held"),
+        ("x", ""),
+        ("d", "reelhook-attempt: 2"),
+        ("o", &format!("open it yourself: {}/api/jobs/{id}?token=", server.url)),
+    ] {
+        keys.write_all(key.as_bytes()).await.expect("a key is pressed");
+        says(words).await;
+    }
+    keys.write_all(b"q").await.expect("a key is pressed");
+    let ended = Clock::real().within(PATIENCE, child.wait()).await.expect("it ends");
+    assert!(ended.expect("a status").success());
+    assert_eq!(receiver.asked().len(), 2, "once, and once more for the key");
+}
+
 fn documents(all: &[Value]) -> Response {
     let text: String = all.iter().map(|one| format!("{one}\n")).collect();
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from(text)).into_response()
@@ -215,7 +265,7 @@ fn documents(all: &[Value]) -> Response {
 
 #[tokio::test]
 async fn a_lost_connection_is_told_and_made_again_from_where_it_was() {
-    let mark = |kind: &str, position: i64| json!({"type": kind, "position": position});
+    let mark = |kind: &str, position: i64| json!({"type": kind, "log": "0a1b", "position": position});
     let event = |number: i64| {
         json!({"number": number, "id": format!("evt_{number}"), "type": "job.held", "job_id": "job_1",
             "job_sequence": 1, "created_at": "2026-11-21T10:00:00.000Z", "receipt_id": null, "data": {}})
@@ -247,12 +297,12 @@ async fn a_lost_connection_is_told_and_made_again_from_where_it_was() {
     listening.says("not connected (the server closed the connection); trying again in 1 s").await;
     listening.says("not connected (256 are open); trying again in 2 s").await;
     listening.says("ready: 2 events were waiting").await;
-    listening.says("nothing at event 10 any more: going on behind event 3").await;
+    listening.says("nothing at event 10, no longer or not in this one: going on behind event 3").await;
     assert_eq!(listening.ends().await, 3);
     let asked: Vec<String> = server.asked().iter().map(|asked| asked.uri.to_string()).collect();
     assert_eq!(
         asked,
-        ["", "&since=8", "&since=8", "&since=10", "&since=3"]
+        ["", "&since=0a1b.8", "&since=0a1b.8", "&since=0a1b.10", "&since=0a1b.3"]
             .map(|since| format!("/api/stream?events=*{since}"))
     );
 }

@@ -13,6 +13,7 @@ mod real;
 mod selftest;
 mod settings;
 mod simulate;
+mod tables;
 
 use std::process::Stdio;
 

@@ -51,6 +51,7 @@ async fn keys_are_listed_newest_first(store: Store) {
 
 async fn a_key_lives_until_it_expires_or_is_revoked(store: Store) {
     assert!(!any_live(&store, NOW).await);
+    assert!(!store.read(api_key::any).await);
     insert(&store, ApiKey { expires_at: Some(NOW + 10), ..key(1) }, [1; 32]).await;
     assert!(any_live(&store, NOW + 9).await);
     assert!(!any_live(&store, NOW + 10).await);
@@ -61,6 +62,7 @@ async fn a_key_lives_until_it_expires_or_is_revoked(store: Store) {
     assert!(!revoke(2).await, "revoked before");
     assert!(!revoke(9).await, "never there");
     assert!(!any_live(&store, NOW + 10).await);
+    assert!(store.read(api_key::any).await, "there was one");
     assert_eq!(store.read(api_key::list).await[0].revoked_at, Some(NOW + 1), "kept for the record");
 }
 

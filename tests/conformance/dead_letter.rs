@@ -1,6 +1,7 @@
 //! The dead half of table `task`, and when causes were told of.
 
 use reelhook::domain::dead_letter::{Cause, DeadLetter, Filter, TELL_EVERY, Trouble};
+use reelhook::domain::delivery::Attempt;
 use reelhook::domain::receipt::Note;
 use reelhook::domain::task::TaskKind;
 use reelhook::store::dead_letter::{self, Position};
@@ -26,10 +27,13 @@ pub const APP: &str = "https://app.example/hook";
 pub async fn given_up(store: &Store, n: u32, trouble: Trouble, at: i64) {
     let mut made = delivery(n, target(n % 2));
     (made.due_at, made.dead_at) = (None, Some(at));
+    let attempt =
+        Attempt { at, took_ms: 1, status: Some(500), error: None, answer: Some("first".to_owned()) };
+    made.attempts = vec![attempt.clone(), Attempt { answer: Some("no ü".to_owned()), ..attempt }];
     let cause = Cause::at(trouble, APP);
     let write = move |tx: &mut reelhook::store::Tx| {
         delivery::insert_many(tx, std::slice::from_ref(&made))?;
-        task::bury(tx, TaskKind::Deliver, &made.id, 10, (&cause, "answered ü"), at)
+        task::bury(tx, TaskKind::Deliver, &[&made.id], 10, (&cause, "answered ü"), at)
     };
     store.write(write).await;
 }
@@ -37,7 +41,7 @@ pub async fn given_up(store: &Store, n: u32, trouble: Trouble, at: i64) {
 async fn bury(store: &Store, kind: TaskKind, subject: &str, at: i64) {
     let subject = subject.to_owned();
     let cause = Cause::new(Trouble::NotApplied);
-    store.write(move |tx| task::bury(tx, kind, &subject, 20, (&cause, "a bug"), at)).await;
+    store.write(move |tx| task::bury(tx, kind, &[&subject], 20, (&cause, "a bug"), at)).await;
 }
 
 async fn list(store: &Store, filter: Filter, cursor: Option<Position>, limit: i64) -> Vec<DeadLetter> {
@@ -70,6 +74,7 @@ async fn a_dead_letter_knows_what_it_is_about(store: Store) {
         task: TaskKind::Upkeep,
         cause: Cause::new(Trouble::NotApplied),
         reason: "a bug".to_owned(),
+        answer: None,
         dead_at: NOW + 2,
         attempt: 20,
         event_type: None,
@@ -89,6 +94,7 @@ async fn a_dead_letter_knows_what_it_is_about(store: Store) {
         task: TaskKind::Deliver,
         cause: Cause::at(Trouble::Answers(401), APP),
         reason: "answered ü".to_owned(),
+        answer: Some("no ü".to_owned()),
         dead_at: NOW,
         attempt: 10,
         event_type: Some("job.queued".to_owned()),
@@ -122,6 +128,8 @@ async fn a_list_is_filtered_and_goes_on_behind_a_cursor(store: Store) {
     for (filter, expected) in [
         (Filter { task: text("apply"), ..none() }, vec![id("rcp_", 9)]),
         (Filter { cause: text("no_answer:app.example"), ..none() }, vec![dlv(5), dlv(4)]),
+        (Filter { since: Some(NOW + 1), until: Some(NOW + 2), ..none() }, vec![dlv(3), dlv(2)]),
+        (Filter { until: Some(NOW + 1), ..none() }, vec![dlv(1), dlv(0)]),
         (
             Filter { endpoint_id: target(1).endpoint_id().map(str::to_owned), ..none() },
             vec![dlv(5), dlv(3), dlv(1)],
@@ -181,7 +189,7 @@ async fn some_are_made_due_each_once(store: Store) {
     // One that was taken is given up again while the others wait for their turn.
     let cause = Cause::new(Trouble::NoAnswer);
     let again = move |tx: &mut reelhook::store::Tx| {
-        task::bury(tx, TaskKind::Deliver, &id("dlv_", 0), 1, (&cause, "no"), NOW + 60)
+        task::bury(tx, TaskKind::Deliver, &[&id("dlv_", 0)], 1, (&cause, "no"), NOW + 60)
     };
     store.write(again).await;
     let (seen, revived) = some(seen[2].clone(), NOW + 1, 3).await;

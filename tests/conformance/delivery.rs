@@ -15,6 +15,7 @@ cases![
     what_is_due_to_a_target_comes_the_longest_due_first,
     a_list_is_filtered_and_goes_on_behind_a_cursor,
     what_waits_for_a_target_is_given_up_together,
+    what_a_target_has_not_taken_is_found_in_order_and_begins_anew,
     what_ended_long_ago_is_forgotten_and_nothing_that_waits,
 ];
 
@@ -62,7 +63,7 @@ async fn a_delivery_reads_back_as_it_was_written(store: Store) {
         error: Some("answered 500".to_owned()),
         answer: Some("ü\u{fffd}".to_owned()),
     };
-    tried.take(attempt, &Meaning::Failed { after: None }, 1.0, NOW);
+    tried.take(attempt, &Meaning::Failed { after: None }, (&[9], 1.0), NOW);
     let put = tried.clone();
     store.write(move |tx| delivery::put(tx, &put)).await;
     assert_eq!(find(&store, 5).await, Some(tried));
@@ -83,6 +84,9 @@ async fn what_is_due_to_a_target_comes_the_longest_due_first(store: Store) {
     assert_eq!(due(NOW + 50, 2).await, [1, 2]);
     let next = async |n| store.read(move |tx| delivery::next_due(tx, &target(n))).await;
     assert_eq!((next(1).await, next(2).await, next(3).await), (Some(NOW + 1), Some(NOW + 7), None));
+    assert_eq!(store.write(|tx| delivery::shift(tx, -9, NOW)).await, 6, "not what waits for nothing");
+    assert_eq!((next(1).await, next(2).await), (Some(NOW - 8), Some(NOW - 2)));
+    assert_eq!(store.write(|tx| delivery::shift(tx, 1, NOW - 7)).await, 2, "not what is written since");
 }
 
 async fn a_list_is_filtered_and_goes_on_behind_a_cursor(store: Store) {
@@ -127,6 +131,54 @@ async fn what_waits_for_a_target_is_given_up_together(store: Store) {
     assert_eq!(states, [State::Delivered, State::Dead, State::Dead, State::Pending]);
 }
 
+async fn what_a_target_has_not_taken_is_found_in_order_and_begins_anew(store: Store) {
+    let mut all: Vec<Delivery> = (0..9).map(|n| new(n, target(1))).collect();
+    for n in [0, 2, 6] {
+        all[n].due_at = Some(NOW + 5_000);
+    }
+    for n in [1, 3, 5] {
+        (all[n].due_at, all[n].dead_at, all[n].attempt) = (None, Some(NOW), 10);
+    }
+    (all[4].due_at, all[4].delivered_at) = (None, Some(NOW));
+    // Due already, and of somebody else.
+    all[7].due_at = Some(NOW);
+    (all[8].target, all[8].due_at) = (target(2), Some(NOW + 5_000));
+    insert(&store, all).await;
+    // The fifth was let go of.
+    let cause = Cause::new(Trouble::Answers(500));
+    let letters = [id("dlv_", 1), id("dlv_", 3)];
+    let bury = move |tx: &mut reelhook::store::Tx| {
+        let subjects: Vec<&str> = letters.iter().map(String::as_str).collect();
+        task::bury(tx, TaskKind::Deliver, &subjects, 10, (&cause, "no"), NOW)
+    };
+    store.write(bury).await;
+    let list = async |from: String, until, most| {
+        let list = move |tx: &mut reelhook::store::Tx| {
+            delivery::list_untaken(tx, &target(1), (&from, until), most, NOW)
+        };
+        store.read(list).await
+    };
+    let dlv = |all: &[u32]| all.iter().map(|n| id("dlv_", *n)).collect::<Vec<_>>();
+    let count = async |at| store.read(move |tx| delivery::count_untaken(tx, &target(1), at)).await;
+    assert_eq!((count(NOW).await, count(NOW + 5_000).await), (5, 2));
+    assert_eq!(list(String::new(), NOW + 99, 9).await, dlv(&[0, 1, 2, 3, 6]));
+    assert_eq!(list(String::new(), NOW + 99, 2).await, dlv(&[0, 1]));
+    assert_eq!(list(id("dlv_", 1), NOW + 99, 9).await, dlv(&[2, 3, 6]));
+    assert_eq!(list(String::new(), NOW + 2, 9).await, dlv(&[0, 1, 2]), "what was made later is left");
+    let revive = async |all: Vec<String>| {
+        let revive = move |tx: &mut reelhook::store::Tx| {
+            delivery::revive_many(tx, &all.iter().map(String::as_str).collect::<Vec<_>>(), NOW + 7)
+        };
+        store.write(revive).await
+    };
+    assert_eq!((revive(vec![]).await, revive(dlv(&[0, 1, 4])).await), (0, 2), "one was taken meanwhile");
+    for n in [0, 1] {
+        let revived = find(&store, n).await.unwrap();
+        assert_eq!((revived.state(), revived.due_at, revived.attempt), (State::Pending, Some(NOW + 7), 0));
+    }
+    assert_eq!(find(&store, 4).await.unwrap().state(), State::Delivered);
+}
+
 async fn what_ended_long_ago_is_forgotten_and_nothing_that_waits(store: Store) {
     let mut all: Vec<Delivery> = (0..6).map(|n| new(n, target(1))).collect();
     for (n, delivery) in all.iter_mut().enumerate().skip(1) {
@@ -137,7 +189,7 @@ async fn what_ended_long_ago_is_forgotten_and_nothing_that_waits(store: Store) {
     insert(&store, all).await;
     let cause = Cause::new(Trouble::Answers(500));
     store
-        .write(move |tx| task::bury(tx, TaskKind::Deliver, &id("dlv_", 2), 1, (&cause, "no"), NOW + 100))
+        .write(move |tx| task::bury(tx, TaskKind::Deliver, &[&id("dlv_", 2)], 1, (&cause, "no"), NOW + 100))
         .await;
     let purge = async |before, most| store.write(move |tx| delivery::purge(tx, before, most)).await;
     assert_eq!((purge(NOW + 101, 9).await, purge(NOW + 105, 2).await), (0, 2), "those made first go first");

@@ -1,5 +1,6 @@
 //! Table `endpoint`: few, read whole, and counted where events are numbered.
 
+use reelhook::domain::delivery::Retries;
 use reelhook::domain::endpoint::{Details, Endpoint, Filter, Format};
 use reelhook::domain::event::Event;
 use reelhook::domain::signing::SigningSecret;
@@ -9,7 +10,7 @@ use crate::harness::{NOW, Store, cases, id};
 
 cases![
     an_endpoint_reads_back_as_it_was_written,
-    those_that_are_live_are_counted_beside_the_events,
+    they_are_counted_beside_the_events,
     adders_and_removers_that_race_count_right,
 ];
 
@@ -23,6 +24,7 @@ pub fn new(n: u32) -> Endpoint {
             labels: [("a".to_owned(), "b".to_owned())].into(),
         },
         format: Format::Heygen,
+        retries: Retries { waits: vec![1_000, 60_000], give_up_on: vec![400, 422] },
         secrets: vec![SigningSecret::new([7; 32], NOW)],
         disabled_for: None,
         failing_since: Some(NOW),
@@ -65,24 +67,22 @@ async fn an_endpoint_reads_back_as_it_was_written(store: Store) {
     assert_eq!(store.read(endpoint::list).await.len(), 1);
 }
 
-/// Whether who publishes now is told of a live one.
-async fn any_live(store: &Store) -> bool {
+/// Whether who publishes now is told of one.
+async fn any(store: &Store) -> bool {
     store.write(|tx| event::insert_many(tx, &mut [Event::default()])).await
 }
 
-async fn those_that_are_live_are_counted_beside_the_events(store: Store) {
+async fn they_are_counted_beside_the_events(store: Store) {
+    assert!(!any(&store).await);
     insert(&store, &new(1)).await;
     let mut away = new(1);
     away.disable("it answered 410", NOW);
     let put = away.clone();
-    store.write(move |tx| endpoint::put_live(tx, &put)).await;
-    assert!(!any_live(&store).await);
-    assert_eq!(store.read(endpoint::list_live).await, []);
-    assert_eq!(store.read(endpoint::list).await, [away.clone()]);
-    away.enable();
-    store.write(move |tx| endpoint::put_live(tx, &away)).await;
-    assert!(any_live(&store).await);
-    assert_eq!(store.read(endpoint::list_live).await.len(), 1);
+    store.write(move |tx| endpoint::put(tx, &put)).await;
+    assert_eq!(store.read(endpoint::list).await, [away]);
+    assert!(any(&store).await, "what a disabled one misses is kept");
+    assert!(store.write(|tx| endpoint::remove(tx, &id("ep_", 1))).await);
+    assert!(!any(&store).await);
 }
 
 async fn adders_and_removers_that_race_count_right(store: Store) {

@@ -16,6 +16,7 @@ cases![
     an_event_is_stored_with_its_deliveries_or_not_at_all,
     a_target_in_trouble_is_not_woken,
     an_endpoint_is_disabled_tested_and_enabled,
+    what_a_disabled_endpoint_misses_is_kept_and_wakes_nobody,
     an_endpoint_added_while_others_publish_misses_nothing_after_it,
     a_removed_endpoint_leaves_nothing_to_do,
     endpoints_are_bounded,
@@ -146,7 +147,8 @@ async fn an_endpoint_is_disabled_tested_and_enabled(store: Store) {
         move |tx: &mut reelhook::store::Tx| flow::disable_endpoint(tx, &id, "it answered 410", &stamp(1));
     assert!(store.write(disable.clone()).await.is_some());
     assert!(store.write(disable).await.is_none(), "once");
-    let made = all(&store).await;
+    let mut made = all(&store).await;
+    made.retain(|delivery| delivery.due_at.is_some());
     assert_eq!((made.len(), &made[0].target), (1, &target(&other)), "the others hear of it");
 
     let enable = {
@@ -167,6 +169,37 @@ async fn an_endpoint_is_disabled_tested_and_enabled(store: Store) {
     assert_eq!(store.due(&one.id, TaskKind::Deliver).await, Some(NOW));
     let gone = |tx: &mut reelhook::store::Tx| flow::enable_endpoint(tx, "ep_none", &stamp(4));
     assert_eq!(store.write(gone).await, Enabled::NotFound);
+}
+
+async fn what_a_disabled_endpoint_misses_is_kept_and_wakes_nobody(store: Store) {
+    let (one, other) = (wanting(1, &["job.canceled"]), wanting(2, &["job.canceled"]));
+    insert(&store, &one).await;
+    insert(&store, &other).await;
+    let id = one.id.clone();
+    store.write(move |tx| flow::disable_endpoint(tx, &id, "it answered 410", &stamp(9))).await;
+    for n in 1..4 {
+        cancel(&store, n).await;
+    }
+    let made = all(&store).await;
+    let of = |wanted: &Endpoint| made.iter().filter(|d| d.target == target(wanted)).collect::<Vec<_>>();
+    assert!(of(&other).iter().all(|d| d.due_at == Some(NOW)));
+    let missed = of(&one);
+    assert_eq!(missed.len(), 3);
+    assert!(missed.iter().all(|d| d.state() == State::Dead && d.due_at.is_none() && d.attempt == 0));
+    assert_eq!(store.due(&one.id, TaskKind::Deliver).await, None, "its task is not woken");
+    let letters = store.read(|tx| dead_letter::list(tx, &DeadLetters::default(), None, 9)).await;
+    let mut ids: Vec<&str> = letters.iter().map(|letter| &*letter.id).collect();
+    ids.sort_unstable();
+    let mut wanted: Vec<&str> = missed.iter().map(|d| &*d.id).collect();
+    wanted.sort_unstable();
+    assert_eq!(ids, wanted);
+    for letter in &letters {
+        assert_eq!(letter.cause.text(), "endpoint_disabled:app.example");
+        assert!(letter.reason.ends_with("it answered 410"), "{}", letter.reason);
+        assert_eq!((letter.attempt, letter.dead_at, letter.job_id.is_some()), (0, NOW, true));
+    }
+    let told = store.read(|tx| event::list(tx, None, 0, 9)).await;
+    assert!(told.iter().all(|event| event.event_type != "dead_letter.added"), "that it is disabled was told");
 }
 
 async fn an_endpoint_added_while_others_publish_misses_nothing_after_it(store: Store) {
@@ -196,7 +229,9 @@ async fn a_removed_endpoint_leaves_nothing_to_do(store: Store) {
     cancel(&store, 1).await;
     let dlv = all(&store).await[0].id.clone();
     let cause = Cause::new(Trouble::Answers(500));
-    store.write(move |tx| task::bury(tx, TaskKind::Deliver, &dlv, 10, (&cause, "answered 500"), NOW)).await;
+    store
+        .write(move |tx| task::bury(tx, TaskKind::Deliver, &[&dlv], 10, (&cause, "answered 500"), NOW))
+        .await;
     let remove = {
         let id = one.id.clone();
         move |tx: &mut reelhook::store::Tx| flow::remove_endpoint(tx, &id, &stamp(2))
@@ -206,7 +241,7 @@ async fn a_removed_endpoint_leaves_nothing_to_do(store: Store) {
     assert_eq!(all(&store).await[0].state(), State::Dead);
     assert_eq!(count_dead(&store).await, 0, "what was given up before is dropped with it");
     assert_eq!(store.due(&one.id, TaskKind::Deliver).await, None);
-    assert_eq!(store.read(endpoint::list_live).await, []);
+    assert_eq!(store.read(endpoint::list).await, []);
 }
 
 async fn endpoints_are_bounded(store: Store) {
@@ -214,7 +249,7 @@ async fn endpoints_are_bounded(store: Store) {
     assert_eq!((add(1).await, add(2).await, add(3).await), (true, true, false));
     for why in ["answered 500", "answered 500 again"] {
         let cause = Cause::new(Trouble::Answers(500));
-        store.write(move |tx| task::bury(tx, TaskKind::Deliver, "dlv_1", 10, (&cause, why), NOW)).await;
+        store.write(move |tx| task::bury(tx, TaskKind::Deliver, &["dlv_1"], 10, (&cause, why), NOW)).await;
         assert_eq!(count_dead(&store).await, 1);
     }
     store.write(|tx| task::wake(tx, TaskKind::Deliver, &["dlv_1"], NOW)).await;

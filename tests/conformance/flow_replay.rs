@@ -3,7 +3,7 @@
 use reelhook::domain::dead_letter::{Cause, Filter, Trouble};
 use reelhook::domain::delivery::State;
 use reelhook::domain::event::Event;
-use reelhook::domain::replay::{MAX_RUNNING, Replay};
+use reelhook::domain::replay::{Details, MAX_RUNNING, Replay};
 use reelhook::domain::task::{Lane, TaskKind};
 use reelhook::flow::{self, Revived};
 use reelhook::store::{audit, dead_letter, delivery, event, replay, task};
@@ -14,6 +14,7 @@ use crate::harness::{LEASE, NOW, Store, cases, id, stamp};
 
 cases![
     a_replay_goes_step_by_step_and_leaves_a_line,
+    all_that_an_endpoint_has_not_taken_is_due_step_by_step,
     a_lost_lease_takes_no_step_and_a_stopped_replay_takes_none_either,
     only_so_many_replays_run_at_once,
     what_is_dropped_leaves_a_line,
@@ -22,7 +23,8 @@ cases![
 ];
 
 async fn start(store: &Store, n: u8, rate: i64, filter: Filter) -> Option<Replay> {
-    store.write(move |tx| flow::start_replay(tx, "ci", &filter, (rate, 5), &stamp(n))).await
+    let details = Details::new("ci", filter, rate, 5);
+    store.write(move |tx| flow::start_replay(tx, &details, &stamp(n))).await
 }
 
 async fn dead(store: &Store) -> i64 {
@@ -62,6 +64,48 @@ async fn a_replay_goes_step_by_step_and_leaves_a_line(store: Store) {
     let lines = actions(&store).await;
     assert_eq!((lines.len(), &*lines[0].0), (1, "dead_letter.replay"));
     assert!(lines[0].1.contains("answers_401:app.example") && lines[0].1.contains(&made.id), "{lines:?}");
+}
+
+async fn all_that_an_endpoint_has_not_taken_is_due_step_by_step(store: Store) {
+    let endpoint = target(1).endpoint_id().unwrap().to_owned();
+    for n in [1, 3] {
+        given_up(&store, n, Trouble::Answers(500), NOW).await;
+    }
+    // Another endpoint's.
+    given_up(&store, 2, Trouble::Answers(500), NOW).await;
+    let mut waiting: Vec<_> = (4..7).map(|n| crate::delivery::new(n, target(1))).collect();
+    for delivery in &mut waiting {
+        (delivery.due_at, delivery.attempt) = (Some(NOW + 999_999), 4);
+    }
+    store.write(move |tx| delivery::insert_many(tx, &waiting)).await;
+    // It is left alone for long.
+    store.add_task(&endpoint, TaskKind::Deliver, NOW + 888_888).await;
+    let filter = Filter { endpoint_id: Some(endpoint.clone()), ..Filter::default() };
+    let details = Details { pending: true, ..Details::new("ci", filter, 2, 5) };
+    // Ids of cases are made of later times.
+    let mut at = stamp(1);
+    at.now = NOW + 50;
+    let made = store.write(move |tx| flow::start_replay(tx, &details, &at)).await.expect("it begins");
+    assert_eq!(
+        store.due(&endpoint, TaskKind::Deliver).await,
+        Some(NOW + 50),
+        "whoever wishes it knows better"
+    );
+    let pending = async || {
+        let all = store.read(|tx| delivery::list(tx, &delivery::Filter::default(), None, 9)).await;
+        all.into_iter().filter(|d| d.attempt == 0 && d.due_at.is_some_and(|at| at < NOW + 9_999)).count()
+    };
+    for (nth, due) in [(0, 2), (1, 4), (2, 5)] {
+        assert!(step(&store, NOW + 51 + nth * 1_000, nth + 1).await);
+        assert_eq!(pending().await, due, "step {nth}");
+    }
+    assert_eq!(dead(&store).await, 1, "of the other endpoint");
+    // One that failed again meanwhile is not taken twice.
+    assert!(!step(&store, NOW + 9_999, 9).await);
+    let wanted = made.id.clone();
+    let done = store.read(move |tx| replay::find(tx, &wanted)).await.unwrap();
+    assert_eq!((done.state(), done.details.done, done.details.pending), ("finished", 5, true));
+    assert_eq!(actions(&store).await[0].0, "delivery.replay");
 }
 
 async fn a_lost_lease_takes_no_step_and_a_stopped_replay_takes_none_either(store: Store) {

@@ -3,6 +3,7 @@
 use reelhook::domain::dead_letter::{Cause, Filter, Trouble};
 use reelhook::domain::job::Priority;
 use reelhook::domain::task::{Lane, Outcome, TaskKind, TaskOp};
+use reelhook::domain::time::{HOUR, MINUTE};
 use reelhook::store::{Db, dead_letter, task};
 
 use crate::harness::{LEASE, NOW, Store, cases, id};
@@ -28,11 +29,12 @@ cases![
     only_lanes_with_something_to_claim_are_due,
     changing_the_lane_keeps_the_lease,
     what_is_given_back_is_due_at_once_and_spent_nothing,
+    what_failed_and_is_put_off_is_told_apart,
     the_next_due_time_is_the_earliest_in_the_future,
     the_backlog_counts_what_is_due,
     a_long_reason_is_cut_between_letters,
     claimers_that_race_never_share_a_task,
-    shifted_leases_end_so_much_later,
+    what_is_shifted_waits_as_long_and_deadlines_stay,
     voided_leases_are_anybodys_and_their_tokens_settle_nothing,
 ];
 
@@ -223,6 +225,20 @@ async fn drop_takes_the_task_from_whoever_runs_it(store: Store) {
     assert_eq!(store.due("j", POLL).await, None, "a late settle does not bring it back");
 }
 
+async fn what_failed_and_is_put_off_is_told_apart(store: Store) {
+    let put_off =
+        async |subject: &'static str| store.read(move |tx| task::find_put_off(tx, subject, POLL)).await;
+    store.add_task("one", POLL, NOW).await;
+    assert_eq!(put_off("one").await, None, "it only waits");
+    let held = store.claim_one(Lane::Poll, 1).await;
+    let retry = Outcome::Retry { at: NOW + 900, why: "nobody there".to_owned() };
+    store.write(move |tx| task::settle(tx, &held, &retry, NOW)).await;
+    assert_eq!((put_off("one").await, put_off("none").await), (Some(NOW + 900), None));
+    let cause = Cause::new(Trouble::Other);
+    store.write(move |tx| task::bury(tx, POLL, &["one"], 1, (&cause, "no"), NOW)).await;
+    assert_eq!(put_off("one").await, None, "it is given up");
+}
+
 async fn many_are_added_and_settled_in_few_statements(store: Store) {
     let subjects: Vec<String> = (0..200).map(|n| id("rcp_", n)).collect();
     let expected = subjects.clone();
@@ -384,18 +400,33 @@ async fn claimers_that_race_never_share_a_task(store: Store) {
     assert_eq!(taken, expected, "each exactly once, and none is left behind");
 }
 
-async fn shifted_leases_end_so_much_later(store: Store) {
-    store.add_task("free", POLL, LEASE * 2).await;
+async fn what_is_shifted_waits_as_long_and_deadlines_stay(store: Store) {
     store.add_task("j", POLL, NOW).await;
     let task = store.claim_one(Lane::Poll, 1).await;
-    for by in [900, -400] {
-        assert_eq!(store.write(move |tx| task::shift_leases(tx, by)).await, 1, "only what is leased");
+    for (subject, kind, due_at) in
+        [("late", POLL, NOW - MINUTE), ("waits", POLL, NOW + 50), ("ends", TaskKind::Deadline, NOW + 50)]
+    {
+        store.add_task(subject, kind, due_at).await;
     }
-    let early = store.write(|tx| task::claim(tx, Lane::Poll, 9, LEASE + 499, LEASE + 999, 2)).await;
-    assert!(early.is_empty());
+    let due =
+        async |kind, subject: &'static str| store.read(move |tx| task::find_due(tx, subject, kind)).await;
+    // Set ahead, and something is written before that is made up for.
+    store.add_task("since", POLL, NOW + HOUR + 7).await;
+    assert_eq!(store.write(|tx| task::shift(tx, HOUR, NOW)).await, 3);
+    assert_eq!(due(POLL, "late").await, Some(NOW + HOUR - MINUTE));
+    assert_eq!(due(POLL, "waits").await, Some(NOW + HOUR + 50));
+    assert_eq!(due(POLL, "since").await, Some(NOW + HOUR + 7));
+    // And back.
+    store.add_task("again", POLL, NOW + 9).await;
+    assert_eq!(store.write(|tx| task::shift(tx, 500 - HOUR, NOW + HOUR)).await, 4);
+    assert_eq!(due(POLL, "late").await, Some(NOW + 500 - MINUTE));
+    assert_eq!(due(POLL, "waits").await, Some(NOW + 550));
+    assert_eq!(due(POLL, "again").await, Some(NOW + 9));
+    assert_eq!(due(TaskKind::Deadline, "ends").await, Some(NOW + 50), "a time of day");
     assert!(store.read(move |tx| task::is_held(tx, &task)).await);
-    let claimed = store.write(|tx| task::claim(tx, Lane::Poll, 9, LEASE + 500, LEASE + 999, 3)).await;
-    assert_eq!(claimed.len(), 1);
+    let claims =
+        async |now| store.write(move |tx| task::claim(tx, Lane::Poll, 9, now, now + 9, 2)).await.len();
+    assert_eq!((claims(LEASE + 499).await, claims(LEASE + 500).await), (4, 1));
 }
 
 async fn voided_leases_are_anybodys_and_their_tokens_settle_nothing(store: Store) {

@@ -76,13 +76,7 @@ pub async fn nothing_inside_is_reached(engine: Engine) {
             "NOT TESTED: of B27, names that lead inside need `unshare` and `mount` and the right to use them"
         );
     }
-    let zero = [
-        ("reached", trap.caught() + turned.caught()),
-        ("taken", taken),
-        ("let_through", let_through),
-        ("called_unreachable", caused(&ground.client, "unreachable").await),
-    ];
-    assert_eq!(caused(&ground.client, "address_forbidden").await > 0, seen.is_some());
+    let zero = [("reached", trap.caught() + turned.caught()), ("taken", taken), ("let_through", let_through)];
     let figures = [
         ("urls", urls.len() as f64),
         ("redirects", redirects.len() as f64),
@@ -137,13 +131,6 @@ impl<'a> Endpoint<'a> {
     async fn test(&self) -> Value {
         self.client.insist("POST", &format!("{}/test?wait=60", self.path), None, None).await
     }
-}
-
-/// Causes of dead letters that begin so.
-async fn caused(client: &Client, trouble: &str) -> usize {
-    let causes = client.insist("GET", "/api/dead-letters/causes", None, None).await;
-    let all = causes["data"].as_array().unwrap();
-    all.iter().filter(|cause| cause["cause"].as_str().unwrap().starts_with(trouble)).count()
 }
 
 fn says(told: &Value, words: &str) -> bool {

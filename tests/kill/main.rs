@@ -9,6 +9,7 @@
 #[path = "../support/addresses.rs"]
 mod addresses;
 mod callers;
+mod clocks;
 mod disk;
 mod door;
 mod ground;
@@ -49,6 +50,7 @@ promises! {
     crate::outcomes::a_gap_is_healed as b09_a_gap_is_healed,
     crate::outcomes::upstream_trouble_is_ridden_out as b10_upstream_trouble_is_ridden_out,
     crate::door::forged_events_never_act as b07_forged_events_never_act,
+    crate::clocks::clocks_may_lie as b17_clocks_may_lie,
     crate::receivers::bad_ones_hurt_nobody as b11_bad_receivers_hurt_nobody,
     crate::receivers::etiquette_is_kept as b12_etiquette_is_kept,
     crate::door::poison_harms_nobody as b13_poison_harms_nobody,

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +16,7 @@ use futures_util::stream;
 use http::{HeaderMap, HeaderName, StatusCode, Uri};
 use reelhook::clock::{Clock, Millis};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::sync::watch;
 
 use crate::ground::PATIENCE;
@@ -27,6 +28,9 @@ const ENDS: &str = "/ends";
 /// What an endless answer claims to be long, and the bytes it is made of.
 const ENDLESS: u64 = 1 << 30;
 const CHUNK: usize = 16 << 10;
+/// Bytes that wait in a connection to be read by whoever called.
+const SEND_BUFFER: u32 = 64 << 10;
+const BACKLOG: u32 = 1_024;
 
 /// How one path answers one call.
 #[derive(Clone)]
@@ -92,7 +96,11 @@ pub struct Told {
 impl Application {
     /// At an address of this machine.
     pub async fn start(ip: &str, ledger: File) -> Self {
-        let listener = TcpListener::bind((ip, 0)).await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        // Its connections have the same: what it can say beyond what is read is little.
+        socket.set_send_buffer_size(SEND_BUFFER).unwrap();
+        socket.bind((ip.parse::<Ipv4Addr>().unwrap(), 0).into()).unwrap();
+        let listener = socket.listen(BACKLOG).unwrap();
         let authority = listener.local_addr().unwrap().to_string();
         let ledger =
             Arc::new(Ledger { file: ledger, dirty: AtomicBool::new(false), syncing: Mutex::new(()) });

@@ -92,7 +92,7 @@ fn run(engine: &str, seeds: u64, fresh: impl Fn() -> Option<Fresh> + Sync) {
     println!(
         "promise {}",
         serde_json::json!({
-            "row": "B17", "engine": engine, "n": all.jumps, "seed": format!("1 to {seeds}"),
+            "row": "B17 simulated", "engine": engine, "n": all.jumps, "seed": format!("1 to {seeds}"),
             "kept": failed.is_empty(), "zero": {"failed_seeds": failed.len()},
             "figures": {
                 "steps": all.steps, "jobs": all.finished, "starts_an_hour_off": all.skewed,

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::cli::client::{Session, rows};
 use crate::cli::output::{Fit, Paint, Shown, cell, field, painted};
-use crate::cli::{CliError, Exit, Result, units};
+use crate::cli::units::{self, age};
+use crate::cli::{CliError, Exit, Result};
 use crate::domain::job::Kind;
 use crate::heygen::catalog;
 
@@ -62,12 +63,13 @@ pub async fn run(s: &Session, args: Args) -> Result<Exit> {
 }
 
 fn table(s: &Session, found: &[Value]) -> String {
+    let now = s.clock.now();
     let columns = [
         ("ACTION", Fit::Whole),
         ("KIND", Fit::Whole),
         ("HEYGEN ID", Fit::Whole),
-        ("JOB", Fit::Whole),
-        ("MADE", Fit::Whole),
+        ("AGE", Fit::Number),
+        ("JOB", Fit::Spare),
         ("TITLE", Fit::Cut),
     ];
     let row = |f: &Value| -> Vec<Shown> {
@@ -82,8 +84,8 @@ fn table(s: &Session, found: &[Value]) -> String {
             painted(&words, paint),
             cell(field(f, "kind")),
             cell(field(f, "upstream_id")),
+            cell(age(f["created_at"].as_str(), now)),
             cell(field(f, "job_id")),
-            cell(field(f, "created_at")),
             cell(field(f, "title")),
         ]
     };

@@ -60,6 +60,9 @@ pub struct Args {
     /// Its events are sent here, too, besides the endpoints.
     #[arg(long, value_name = "URL")]
     notify_url: Option<String>,
+    /// What those are signed with: a whsec_ secret, or better a file that has it, or - for standard input.
+    #[arg(long, value_name = "FILE|-")]
+    notify_secret: Option<String>,
     /// Which goes first of those that wait for a slot: 9 before 1 [default: 5].
     #[arg(long, value_name = "1..9", value_parser = clap::value_parser!(i64).range(Priority::LEAST..=Priority::MOST))]
     priority: Option<i64>,
@@ -165,6 +168,9 @@ fn body(args: &Args, now: i64) -> Result<Value> {
     set("labels", labels(&args.labels)?);
     set("metadata", args.metadata.as_deref().map(|given| read::json(given, "metadata")).transpose()?);
     set("notify_url", args.notify_url.as_ref().map(|url| json!(url)));
+    let secret =
+        args.notify_secret.as_deref().map(|given| read::secret(given, "notify-secret")).transpose()?;
+    set("notify_secret", secret.map(|secret| json!(secret)));
     set("priority", args.priority.map(|number| json!(number)));
     set("hold", args.hold.then_some(json!(true)));
     set("check", args.no_check.then_some(json!(false)));

@@ -51,14 +51,14 @@ impl Kept {
         self.folder.is_some()
     }
 
-    /// How far `what` came.
-    pub fn position(&self, what: &What) -> Option<i64> {
+    /// How far `what` came, as the stream takes it.
+    pub fn position(&self, what: &What) -> Option<String> {
         let text = std::fs::read_to_string(self.folder.as_ref()?.join(what.file())).ok()?;
         let kept: Value = serde_json::from_str(&text).ok()?;
-        kept["position"].as_i64()
+        kept["position"].as_str().map(str::to_owned)
     }
 
-    pub fn keep(&self, what: &What, position: i64) -> Result<()> {
+    pub fn keep(&self, what: &What, position: &str) -> Result<()> {
         let Some(folder) = &self.folder else { return Ok(()) };
         let path = folder.join(what.file());
         let text = json!({"server": what.server, "forward_to": what.forward_to, "events": what.events, "position": position});

@@ -35,22 +35,22 @@ fn the_schedule_is_followed_and_then_it_is_given_up() {
     let mut now = NOW;
     let mut pauses = vec![];
     let given_up = loop {
-        let over = delivery.take(failed(now), &Meaning::Failed { after: None }, 1.0, now);
+        let over = delivery.take(failed(now), &Meaning::Failed { after: None }, (&SCHEDULE, 1.0), now);
         let Some(due) = delivery.due_at else { break over };
         assert_eq!(over, None);
         pauses.push(due - now);
         now = due;
     };
     assert_eq!(pauses, SCHEDULE);
-    assert_eq!((delivery.attempt, given_up.as_deref()), (MAX_ATTEMPTS, Some("answered 500")));
+    assert_eq!((delivery.attempt, given_up.as_deref()), (10, Some("answered 500")));
     assert_eq!((delivery.state(), delivery.dead_at), (State::Dead, Some(now)));
 
     delivery.revive(now + 5);
     assert_eq!((delivery.state(), delivery.due_at, delivery.attempt), (State::Pending, Some(now + 5), 0));
-    delivery.take(failed(now), &Meaning::Failed { after: None }, 1.2, now);
+    delivery.take(failed(now), &Meaning::Failed { after: None }, (&SCHEDULE, 1.2), now);
     assert_eq!(delivery.due_at, Some(now + 6_000), "with its jitter");
     assert_eq!(delivery.attempts.len(), 10, "the latest are kept");
-    delivery.take(Attempt { error: None, ..failed(now) }, &Meaning::Taken, 1.0, now + 9);
+    delivery.take(Attempt { error: None, ..failed(now) }, &Meaning::Taken, (&SCHEDULE, 1.0), now + 9);
     assert_eq!(
         (delivery.state(), delivery.delivered_at, delivery.due_at),
         (State::Delivered, Some(now + 9), None)
@@ -59,7 +59,7 @@ fn the_schedule_is_followed_and_then_it_is_given_up() {
 
 #[test]
 fn retry_after_is_never_undercut_and_never_longer_than_a_day() {
-    let after = |text| Answer { retry_after: Some(text), ..answer(503) }.meaning(NOW);
+    let after = |text| Answer { retry_after: Some(text), ..answer(503) }.meaning(&Retries::default(), NOW);
     let slow = |after| Meaning::Slow { after: Some(after) };
     assert_eq!(after("120"), slow(120_000));
     assert_eq!(after("86400"), slow(MAX_RETRY_AFTER));
@@ -70,15 +70,15 @@ fn retry_after_is_never_undercut_and_never_longer_than_a_day() {
     assert_eq!(after("-5"), slow(0));
     assert_eq!(after("soon"), Meaning::Slow { after: None });
     let mut delivery = delivery(Target::Origin("https://a".to_owned()));
-    delivery.take(failed(NOW), &slow(60_000), 0.8, NOW);
+    delivery.take(failed(NOW), &slow(60_000), (&SCHEDULE, 0.8), NOW);
     assert_eq!(delivery.due_at, Some(NOW + 60_000), "longer than the schedule, without jitter");
-    delivery.take(failed(NOW), &slow(60_000), 1.0, NOW);
+    delivery.take(failed(NOW), &slow(60_000), (&SCHEDULE, 1.0), NOW);
     assert_eq!(delivery.due_at, Some(NOW + 5 * MINUTE), "shorter than the schedule");
 }
 
 #[test]
 fn what_answers_mean() {
-    let meaning = |status: u16| answer(status).meaning(NOW).name();
+    let meaning = |status: u16| answer(status).meaning(&Retries::default(), NOW).name();
     for (statuses, name) in [
         (&[200, 201, 204, 299][..], "taken"),
         (&[300, 301, 302, 307, 308, 304, 400, 401, 403, 404, 409, 422, 500, 501, 520], "failed"),
@@ -89,21 +89,45 @@ fn what_answers_mean() {
             assert_eq!(meaning(*status), name, "{status}");
         }
     }
-    assert_eq!(Answer::default().meaning(NOW), Meaning::Slow { after: None }, "nobody answered");
+    assert_eq!(
+        Answer::default().meaning(&Retries::default(), NOW),
+        Meaning::Slow { after: None },
+        "nobody answered"
+    );
     let wishes = |wish, status| Answer { wish: Some(wish), ..answer(status) };
-    assert_eq!(wishes("abort-message", 500).meaning(NOW), Meaning::Never);
-    assert_eq!(wishes("abort-message", 200).meaning(NOW), Meaning::Taken);
+    assert_eq!(wishes("abort-message", 500).meaning(&Retries::default(), NOW), Meaning::Never);
+    assert_eq!(wishes("abort-message", 200).meaning(&Retries::default(), NOW), Meaning::Taken);
     assert_eq!(wishes("abort-message", 500).wants_no_more(), None);
     assert!(wishes("disable", 500).wants_no_more().is_some() && answer(410).wants_no_more().is_some());
-    assert_eq!(wishes("nonsense", 500).meaning(NOW), Meaning::Failed { after: None });
+    assert_eq!(wishes("nonsense", 500).meaning(&Retries::default(), NOW), Meaning::Failed { after: None });
     assert_eq!(answer(200).error(), None);
     assert_eq!(answer(302).error().unwrap(), "answered 302; redirects are not followed");
 }
 
 #[test]
+fn an_endpoint_has_waits_and_refusals_of_its_own() {
+    let retries = Retries { waits: vec![2 * SECOND, MAX_WAIT], give_up_on: vec![400, 422] };
+    let mut delivery = delivery(Target::Endpoint("ep_1".to_owned()));
+    let mut dues = vec![];
+    for _ in 0..3 {
+        delivery.take(failed(NOW), &Meaning::Failed { after: None }, (&retries.waits, 1.0), NOW);
+        dues.push(delivery.due_at);
+    }
+    assert_eq!(dues, [Some(NOW + 2 * SECOND), Some(NOW + MAX_WAIT), None]);
+    assert_eq!(delivery.state(), State::Dead);
+    let meaning = |status: u16| answer(status).meaning(&retries, NOW).name();
+    assert_eq!(
+        [400, 401, 422, 413, 503, 200].map(meaning),
+        ["refused", "failed", "refused", "refused", "slow", "taken"]
+    );
+    assert_eq!(retries.span(), (2 * SECOND + MAX_WAIT) * 6 / 5);
+    assert_eq!(serde_json::from_str::<Retries>("{}").unwrap(), Retries::default(), "as older rows have it");
+}
+
+#[test]
 fn a_test_is_tried_once() {
     let mut delivery = delivery(Target::Test("ep_1".to_owned()));
-    assert!(delivery.take(failed(NOW), &Meaning::Slow { after: None }, 1.0, NOW).is_some());
+    assert!(delivery.take(failed(NOW), &Meaning::Slow { after: None }, (&SCHEDULE, 1.0), NOW).is_some());
     assert_eq!(delivery.state(), State::Dead);
 }
 

@@ -6,13 +6,18 @@ use super::{maybe, maybe_time, page_of, reference, text, time, whole};
 use crate::domain::replay::{MAX_RATE, RATE, STATES};
 use crate::domain::task::TaskKind;
 
-pub fn schemas() -> [(&'static str, Value); 11] {
+pub fn schemas() -> [(&'static str, Value); 12] {
     [
         ("DeadLetter", dead_letter()),
         ("DeadLetterPage", page_of("DeadLetter")),
         ("Cause", cause()),
         ("CausePage", page_of("Cause")),
         ("ReplayDeadLetters", wishes("rate", rate(), &[])),
+        (
+            "ReplayDeliveries",
+            json!({"type": "object", "required": ["endpoint_id"], "additionalProperties": false,
+                "properties": {"endpoint_id": text(), "rate": rate()}}),
+        ),
         (
             "DropDeadLetters",
             wishes(
@@ -51,7 +56,8 @@ fn dead_letter() -> Value {
         "cause": {"type": "string", "description": "What many have in common, such as `answers_401:app.example`."},
         "title": {"type": "string", "description": "The cause in words."},
         "fix": {"type": "string", "description": "What to do about it."},
-        "reason": {"type": "string", "description": "Why the last attempt failed."},
+        "reason": {"type": "string", "description": "Why the last attempt failed, or why there was none."},
+        "answer": {"type": ["string", "null"], "description": "How the answer to the last attempt began."},
         "dead_at": time(), "attempts_made": {"type": "integer"},
         "event_type": maybe("string"), "job_id": maybe("string"), "endpoint_id": maybe("string"),
         "about_url": {"type": ["string", "null"], "description": "Where all of it is shown: each attempt, or the bytes."},
@@ -76,6 +82,7 @@ fn wishes(name: &str, more: Value, required: &[&str]) -> Value {
         "ids": {"type": "array", "minItems": 1, "maxItems": 100, "items": text()},
         "cause": text(), "task": tasks(), "endpoint_id": text(), "job_id": text(),
         "since": {"type": "string", "format": "date-time", "description": "Only those given up then or later."},
+        "until": {"type": "string", "format": "date-time", "description": "Only those given up before then."},
         "all": {"type": "boolean", "description": "All of them; needed where nothing else narrows them down."},
     });
     properties[name] = more;
@@ -85,12 +92,14 @@ fn wishes(name: &str, more: Value, required: &[&str]) -> Value {
 fn replay() -> Value {
     let filter = whole(json!({
         "ids": {"type": "array", "items": text()}, "task": maybe("string"), "cause": maybe("string"),
-        "endpoint_id": maybe("string"), "job_id": maybe("string"), "since": maybe_time()}));
+        "endpoint_id": maybe("string"), "job_id": maybe("string"), "since": maybe_time(),
+        "until": maybe_time()}));
     whole(json!({
         "id": text(), "state": {"enum": STATES},
         "count": {"type": "integer", "description": "How many there were when it began."},
         "done": {"type": "integer", "description": "How many were made due."},
         "rate": {"type": "integer"}, "filter": filter,
+        "pending": {"type": "boolean", "description": "Of all that the endpoint has not taken: what waits for its next attempt, too."},
         "by": {"type": "string", "description": "The name of the API key that began it."},
         "created_at": time(), "ended_at": maybe_time(), "status_url": text(), "stop_url": maybe("string"),
     }))

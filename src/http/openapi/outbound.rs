@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::super::endpoints::MAX_STATUSES;
 use super::{kinds, maybe, maybe_time, page_of, text, time, whole};
-use crate::domain::delivery::State;
+use crate::domain::delivery::{LEAST_WAIT, MAX_WAIT, MAX_WAITS, State};
 use crate::domain::endpoint::{Format, MAX_PATTERNS};
 use crate::domain::guard::MAX_URL_CHARS;
 use crate::domain::signing::{MAX_OVERLAP, OVERLAP};
@@ -34,10 +35,13 @@ fn endpoint() -> Value {
     json!({
         "id": text(), "url": text(), "description": maybe("string"),
         "events": texts(), "kinds": texts(), "labels": labels(), "format": {"enum": Format::ALL.map(Format::name)},
+        "retry_after_s": {"type": "array", "items": {"type": "integer"}, "description": "Waits after the first, second, … attempt that failed, each give or take a fifth; after the last a delivery is given up."},
+        "give_up_on": {"type": "array", "items": {"type": "integer"}, "description": "Statuses that are a refusal for good, besides 410, 413 and 415."},
         "created_at": time(),
         "disabled_at": {"type": ["string", "null"], "format": "date-time", "description": "Since when nothing is sent to it."},
         "disabled_for": {"type": ["string", "null"], "description": "Why."},
-        "failing_since": {"type": ["string", "null"], "format": "date-time", "description": "Since when every attempt failed; after five days it is disabled."},
+        "failing_since": {"type": ["string", "null"], "format": "date-time", "description": "Since when every attempt failed; after five days it is disabled, later where `retry_after_s` takes longer."},
+        "left_alone_until": {"type": ["string", "null"], "format": "date-time", "description": "Until when nothing is sent to it, because nobody answered or it asked for a pause."},
         "tested_at": {"type": ["string", "null"], "format": "date-time", "description": "When it last took a test event."},
         "secrets": {"type": "array", "description": "Those that sign now, the newest first.", "items": whole(json!({
             "hint": {"type": "string", "description": "Its last four characters."}, "created_at": time(),
@@ -47,6 +51,7 @@ fn endpoint() -> Value {
 
 fn fresh_endpoint() -> Value {
     let mut fresh = endpoint();
+    fresh.as_object_mut().map(|fields| fields.remove("left_alone_until"));
     fresh["secret"] = json!({"type": "string", "description": "The signing secret itself, shown only now."});
     whole(fresh)
 }
@@ -61,6 +66,8 @@ fn endpoint_wishes(required: &[&str]) -> Value {
             "events": {"type": "array", "minItems": 1, "maxItems": MAX_PATTERNS, "items": text(), "description": "Types such as job.completed, families such as job.* and heygen.*, or `*` for all but HeyGen's own; that is the default."},
             "kinds": {"type": "array", "maxItems": MAX_PATTERNS, "items": {"enum": kinds()}, "description": "Only events of jobs of these kinds."},
             "labels": {"type": "object", "additionalProperties": text(), "maxProperties": 20, "description": "Only events of jobs with all of these labels."},
+            "retry_after_s": {"type": "array", "minItems": 1, "maxItems": MAX_WAITS, "items": {"type": "integer", "minimum": LEAST_WAIT / SECOND, "maximum": MAX_WAIT / SECOND}, "description": "Waits after the first, second, … attempt that failed, at most 14 days together; by default 5 s, 5 and 30 min, 2, 5, 10, 14, 20 and 24 h."},
+            "give_up_on": {"type": "array", "maxItems": MAX_STATUSES, "items": {"type": "integer", "minimum": 400, "maximum": 499}, "description": "Statuses that are a refusal for good, besides 410, 413 and 415."},
             "format": {"enum": Format::ALL.map(Format::name), "description": "`standard`: our events, as Standard Webhooks say. `heygen`: HeyGen's own webhooks, byte for byte, with HeyGen's headers."},
         },
     })

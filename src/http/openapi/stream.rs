@@ -41,7 +41,8 @@ fn mark() -> Value {
     json!({
         "type": "object", "required": ["type"], "properties": {
             "type": {"enum": ["snapshot", "gap", "live", "done", "keepalive"], "description": "`snapshot`: how things stand where the stream begins. `gap`: what was asked for is not there, no longer or not in this store; it begins with the oldest that is kept. `live`: all that was waiting is told. `done`: the job has ended, and nothing comes after it."},
-            "position": {"type": "integer", "description": "Events behind it are still to be told."},
+            "log": {"type": "string", "description": "Of a snapshot: the name of the event log. `LOG.POSITION` is where a reader stands; in another log, of another store, it stands nowhere and is told of a gap."},
+            "position": {"type": "integer", "description": "The number of an event; those behind it are still to be told."},
             "job": {"anyOf": [reference("Job"), {"type": "null"}], "description": "Of a snapshot of one job."},
             "open_jobs": {"type": "object", "properties": open, "description": "Of a snapshot of all: how many are in each state that is no end."},
             "asked": {"type": "integer", "description": "Of a gap: the position that was asked for."},

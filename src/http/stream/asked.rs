@@ -9,14 +9,17 @@ use crate::domain::endpoint::{Filter, Format as EndpointFormat};
 use crate::domain::job::Kind as JobKind;
 use crate::domain::time::{Millis, parse_rfc3339, parse_span};
 
+/// Of the name of a log: ours has eight.
+const MAX_LOG_CHARS: usize = 16;
+
 /// Where in the log a stream begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Since {
     Now,
     /// With the oldest that is kept.
     All,
-    /// Behind the event of this number.
-    After(i64),
+    /// Behind the event of this number, of the log of this name where that is said.
+    After(Option<String>, i64),
     /// With what was published then.
     Time(Millis),
 }
@@ -68,8 +71,8 @@ pub fn read(raw: Option<&str>, headers: &HeaderMap, of_job: bool, now: Millis) -
     let accepts_lines = headers.get_all(header::ACCEPT).iter().any(lines);
     Ok(Asked {
         // A browser that reconnects asks the same address again, and says in the header where it is.
-        since: last.map(Since::After).or(since).unwrap_or(Since::Now),
         is_back: last.is_some(),
+        since: last.or(since).unwrap_or(Since::Now),
         filter,
         form: form.unwrap_or(if accepts_lines { Form::Lines } else { Form::Sse }),
     })
@@ -79,28 +82,34 @@ fn since(text: &str, now: Millis) -> std::result::Result<Since, String> {
     if text == "all" {
         return Ok(Since::All);
     }
-    if text.bytes().all(|b| b.is_ascii_digit()) {
-        return text.parse().map(Since::After).map_err(|_| "is no number of an event".to_owned());
+    if let Some(after) = after(text) {
+        return Ok(after);
     }
     let ago = || parse_span(text).map(|span| now.saturating_sub(span));
     let time = parse_rfc3339(text).or_else(ago).map(Since::Time);
     time.ok_or_else(|| {
-        "must be the number of an event, a span such as 10m, a time such as 2026-11-21T10:00:00Z, or all"
+        "must be the id or the number of an event, a span such as 10m, a time such as 2026-11-21T10:00:00Z, or all"
             .to_owned()
     })
 }
 
-fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>> {
+/// `8c1f09ab.42`, or only the number.
+fn after(text: &str) -> Option<Since> {
+    let (log, number) = text.split_once('.').map_or((None, text), |(log, number)| (Some(log), number));
+    let is_name = |log: &str| log.len() <= MAX_LOG_CHARS && log.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    let number = number.parse().ok().filter(|_| is_number && log.is_none_or(is_name))?;
+    Some(Since::After(log.map(str::to_owned), number))
+}
+
+fn last_event_id(headers: &HeaderMap) -> Result<Option<Since>> {
     let Some(value) = headers.get("last-event-id") else { return Ok(None) };
     match value.to_str().ok().map(str::trim) {
         Some("") => Ok(None),
-        Some(text) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && text.len() < 19 => {
-            Ok(text.parse().ok())
-        }
-        _ => {
-            let wrong = field("Last-Event-ID", "is not the `id` of an event of this stream");
-            Err(Problem::fields(Kind::InvalidParameter, vec![wrong]))
-        }
+        text => text.and_then(after).map(Some).ok_or_else(|| {
+            let wrong = field("Last-Event-ID", "is not the `id` of an event of a stream");
+            Problem::fields(Kind::InvalidParameter, vec![wrong])
+        }),
     }
 }
 
@@ -137,14 +146,25 @@ mod tests {
         for (raw, since) in [
             ("", Since::Now),
             ("since=all", Since::All),
-            ("since=0", Since::After(0)),
-            ("since=42", Since::After(42)),
+            ("since=0", Since::After(None, 0)),
+            ("since=42", Since::After(None, 42)),
+            ("since=8c1f09ab.42", Since::After(Some("8c1f09ab".to_owned()), 42)),
             ("since=10m", Since::Time(400_000)),
             ("since=1970-01-01T00:00:07Z", Since::Time(7_000)),
         ] {
             assert_eq!(ask(raw, &[]).unwrap().since, since, "{raw}");
         }
-        for wrong in ["since=", "since=-1", "since=soon", "since=99999999999999999999", "format=xml", "x=1"] {
+        for wrong in [
+            "since=",
+            "since=-1",
+            "since=soon",
+            "since=99999999999999999999",
+            "since=8c1f09ab.",
+            "since=log.1",
+            "since=0123456789abcdef0.1",
+            "format=xml",
+            "x=1",
+        ] {
             assert!(ask(wrong, &[]).is_err(), "{wrong}");
         }
     }
@@ -152,7 +172,7 @@ mod tests {
     #[test]
     fn the_header_of_a_reconnecting_browser_goes_before_the_address() {
         let back = ask("since=all", &[("last-event-id", "7")]).unwrap();
-        assert_eq!((back.since, back.is_back), (Since::After(7), true));
+        assert_eq!((back.since, back.is_back), (Since::After(None, 7), true));
         assert!(ask("", &[("last-event-id", "seven")]).is_err());
         assert!(!ask("", &[("last-event-id", "")]).unwrap().is_back);
     }

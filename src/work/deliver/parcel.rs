@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
-use crate::domain::delivery::{Delivery, Target, body};
+use crate::domain::delivery::{Delivery, Retries, Target, body};
 use crate::domain::endpoint::{Endpoint, Format};
 use crate::domain::event::Event;
 use crate::domain::receipt::Receipt;
@@ -25,6 +25,8 @@ pub(super) struct Parcel {
     pub url: String,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// What follows a failure.
+    pub retries: Retries,
     /// Why it can never be sent.
     pub undeliverable: Option<String>,
 }
@@ -77,6 +79,7 @@ pub(super) fn look(
             secrets: endpoint
                 .as_ref()
                 .map_or(secret.map_or(&[], std::slice::from_ref), |e| &e.details.secrets),
+            retries: endpoint.as_ref().map_or_else(Retries::default, |e| e.details.retries.clone()),
         };
         let event = events.get(&delivery.event_number);
         let receipt = event.and_then(|e| receipts.get(e.receipt_id.as_deref()?));
@@ -132,6 +135,7 @@ fn notify_secrets(tx: &mut Tx, due: &[Delivery]) -> Result<HashMap<String, Signi
 struct Sender<'a> {
     url: String,
     secrets: &'a [SigningSecret],
+    retries: Retries,
 }
 
 impl Sender<'_> {
@@ -166,7 +170,7 @@ impl Sender<'_> {
             }
         }
         let undeliverable = event.is_none().then(|| "the event is kept no longer".to_owned());
-        Parcel { url: self.url, delivery, headers, body, undeliverable }
+        Parcel { url: self.url, delivery, headers, body, retries: self.retries, undeliverable }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::database::Fresh;
 
 cases! {
     what_was_given_up_is_listed_by_cause_and_replayed,
+    all_that_waits_for_an_endpoint_is_made_due_together,
     a_replay_keeps_its_rate_over_a_restart_and_can_be_stopped,
     two_nodes_and_two_replays_send_nothing_twice,
     what_is_not_wanted_any_more_is_dropped_with_a_reason,
@@ -66,6 +67,8 @@ async fn what_was_given_up_is_listed_by_cause_and_replayed(fresh: &Fresh) {
         (format!("cause={}", cause(&receiver)), 3),
         ("task=apply".to_owned(), 0),
         ("since=2026-11-22T00:00:00Z".to_owned(), 0),
+        ("until=2026-11-22T00:00:00Z".to_owned(), 3),
+        ("until=2026-11-20T00:00:00Z".to_owned(), 0),
     ] {
         assert_eq!(list(&app, &format!("/api/dead-letters?{query}")).await.len(), count, "{query}");
     }
@@ -103,6 +106,42 @@ async fn what_was_given_up_is_listed_by_cause_and_replayed(fresh: &Fresh) {
         (&audit[0]["details"]["count"], &audit[0]["details"]["filter"]["cause"]),
         (&json!(3), &which["cause"])
     );
+}
+
+async fn all_that_waits_for_an_endpoint_is_made_due_together(fresh: &Fresh) {
+    let (mut app, receiver) = (app(fresh).await, Receiver::start().await);
+    let (id, _) = add(&app, &receiver.url("/hook"), json!({"events": ["job.queued"]})).await;
+    // One is given up, some wait for hours, as the receiver asked.
+    receiver.next("/hook", &[Script::Status(413)]);
+    app.submit("video", "one").await;
+    app.settle().await;
+    receiver.always("/hook", Script::With(503, "retry-after", "36000".to_owned()));
+    for _ in 0..5 {
+        app.submit("video", "one").await;
+        app.settle().await;
+    }
+    receiver.always("/hook", Script::Status(200));
+    app.advance_s(600).await;
+    let told = receiver.heard("/hook").len();
+    assert_eq!(deliveries(&app, "state=pending").await.len(), 5, "ten hours are not over");
+
+    for (body, pointer) in [
+        (json!({}), "/endpoint_id"),
+        (json!({"endpoint_id": id, "rate": 0}), "/rate"),
+        (json!({"endpoint_id": id, "cause": "x"}), "/cause"),
+    ] {
+        assert_eq!(app.post("/api/deliveries/replay", &body).await.expect(422).pointers(), [pointer]);
+    }
+    app.post("/api/deliveries/replay", &json!({"endpoint_id": "ep_none"})).await.problem(404, "not_found");
+    let made = app.post("/api/deliveries/replay", &json!({"endpoint_id": id})).await.expect(202).json();
+    assert_eq!((&made["pending"], &made["filter"]["endpoint_id"]), (&json!(true), &json!(id)));
+    app.advance_s(2).await;
+    let done = app.get(made["status_url"].as_str().unwrap()).await.expect(200).json();
+    assert_eq!(done["state"], "finished");
+    assert_eq!(deliveries(&app, "state=delivered").await.len(), 6, "what waited, and what was given up");
+    assert_eq!((receiver.heard("/hook").len() - told, list(&app, "/api/dead-letters").await.len()), (6, 0));
+    assert_eq!(list(&app, "/api/audit").await[0]["action"], "delivery.replay");
+    app.leave_it();
 }
 
 async fn a_replay_keeps_its_rate_over_a_restart_and_can_be_stopped(fresh: &Fresh) {
@@ -191,6 +230,7 @@ async fn what_is_wrong_with_a_replay_is_named(fresh: &Fresh) {
         (json!({"ids": vec!["x"; 101]}), "/ids"),
         (json!({"task": "submit"}), "/task"),
         (json!({"since": "yesterday"}), "/since"),
+        (json!({"until": "today"}), "/until"),
         (json!({"all": true, "colour": "red"}), "/colour"),
     ] {
         assert_eq!(
@@ -199,7 +239,9 @@ async fn what_is_wrong_with_a_replay_is_named(fresh: &Fresh) {
             "{body}"
         );
     }
-    for query in ["task=submit", "since=yesterday", "cursor=x", "cursor=x.y", "limit=201", "colour=red"] {
+    for query in
+        ["task=submit", "since=yesterday", "until=x", "cursor=x", "cursor=x.y", "limit=201", "colour=red"]
+    {
         let answer = app.get(&format!("/api/dead-letters?{query}")).await.expect(400);
         assert_eq!(answer.pointers(), [query.split('=').next().unwrap()]);
     }

@@ -16,6 +16,8 @@ cases! {
     only_allowed_places_may_be_sent_to,
     a_secret_is_shown_once_and_both_sign_while_they_overlap,
     a_test_event_tells_how_it_went,
+    how_endpoints_fare_is_told,
+    what_is_replayed_while_an_endpoint_is_disabled_waits_for_it,
     gone_disables_and_a_test_enables_and_nothing_is_lost,
     an_endpoint_that_fails_for_days_is_disabled,
 }
@@ -47,6 +49,29 @@ async fn what_is_wrong_with_an_endpoint_is_named(fresh: &Fresh) {
         wrong(json!({"url": url, "format": "heygen", "events": ["job.*"], "kinds": ["video"]})).await,
         ["/events", "/kinds"]
     );
+    let week = 7 * 86_400;
+    for (name, value, pointer) in [
+        ("retry_after_s", json!([]), "/retry_after_s"),
+        ("retry_after_s", json!(5), "/retry_after_s"),
+        ("retry_after_s", json!(vec![1; 21]), "/retry_after_s"),
+        ("retry_after_s", json!([5, 0]), "/retry_after_s/1"),
+        ("retry_after_s", json!([1.5]), "/retry_after_s/0"),
+        ("retry_after_s", json!([week + 1]), "/retry_after_s/0"),
+        ("retry_after_s", json!([week, week, 1]), "/retry_after_s"),
+        ("give_up_on", json!([399]), "/give_up_on/0"),
+        ("give_up_on", json!([400, 500]), "/give_up_on/1"),
+        ("give_up_on", json!(["400"]), "/give_up_on/0"),
+        ("give_up_on", json!(vec![400; 101]), "/give_up_on"),
+    ] {
+        assert_eq!(wrong(json!({"url": url, name: value})).await, [pointer], "{value}");
+    }
+    for right in [
+        json!({"url": url, "retry_after_s": [1], "give_up_on": []}),
+        json!({"url": url, "retry_after_s": vec![1; 20], "give_up_on": [400, 499]}),
+        json!({"url": url, "retry_after_s": [week, week], "give_up_on": vec![400; 100]}),
+    ] {
+        app.post("/api/endpoints", &right).await.expect(201);
+    }
     for (path, method) in [
         ("", "GET"),
         ("", "PATCH"),
@@ -71,6 +96,10 @@ async fn an_endpoint_is_added_changed_listed_and_removed(fresh: &Fresh) {
     assert_eq!(
         (&shown["events"], &shown["format"], &shown["description"]),
         (&json!(["*"]), &json!("standard"), &json!("shop"))
+    );
+    assert_eq!(
+        (&shown["retry_after_s"], &shown["give_up_on"]),
+        (&json!([5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400]), &json!([]))
     );
     let change = json!({"events": ["job.failed"], "labels": {}}).to_string();
     let changed = app.call("PATCH", &path, &[], change).await.expect(200).json();
@@ -195,7 +224,7 @@ async fn gone_disables_and_a_test_enables_and_nothing_is_lost(fresh: &Fresh) {
     let (id, _) = add(&app, &receiver.url("/hook"), json!({"events": ["job.queued"]})).await;
     add(&app, &receiver.url("/watch"), json!({"events": ["endpoint.*"]})).await;
     receiver.next("/hook", &[Script::Status(500), Script::Status(410)]);
-    app.submit("video", "waits").await;
+    let waits = app.submit("video", "waits").await;
     app.settle().await;
     app.clock.advance(std::time::Duration::from_secs(1));
     let refused = app.submit("video", "gone").await;
@@ -213,9 +242,19 @@ async fn gone_disables_and_a_test_enables_and_nothing_is_lost(fresh: &Fresh) {
     );
 
     let heard = receiver.heard("/hook").len();
-    app.submit("video", "unheard").await;
+    let unheard = app.submit("video", "unheard").await;
     app.advance_s(3_600).await;
     assert_eq!(receiver.heard("/hook").len(), heard, "nothing is sent to it");
+    let missed = app.get(&format!("/api/dead-letters?job_id={unheard}")).await.expect(200).json();
+    let cause = format!("endpoint_disabled:{}", receiver.base.strip_prefix("http://").unwrap());
+    assert_eq!(
+        (&missed["data"][0]["cause"], &missed["data"][0]["attempts_made"]),
+        (&json!(cause), &json!(0))
+    );
+    assert_eq!(
+        missed["data"][0]["reason"],
+        "not tried: the endpoint was disabled, because it answered 410, gone"
+    );
     app.post(&format!("{path}/enable"), &json!({})).await.problem(409, "endpoint_untested");
     receiver.next("/hook", &[Script::Status(500)]);
     app.post(&format!("{path}/test"), &json!({})).await.expect(202);
@@ -232,6 +271,101 @@ async fn gone_disables_and_a_test_enables_and_nothing_is_lost(fresh: &Fresh) {
         ("job.queued".to_owned(), "2"),
         "what waited is told now"
     );
+    let which = json!({"endpoint_id": id});
+    let dry = app.post("/api/dead-letters/replay?dry_run=true", &which).await.expect(200).json();
+    assert_eq!(dry["count"], 2, "what was refused, and what was missed");
+    app.post("/api/dead-letters/replay", &which).await.expect(202);
+    app.advance_s(1).await;
+    let mut told: Vec<String> = receiver
+        .heard("/hook")
+        .split_off(heard)
+        .iter()
+        .map(|h| h.header("reelhook-job").to_owned())
+        .collect();
+    told.sort();
+    told.dedup();
+    assert_eq!(told, ["", &waits, &refused, &unheard], "the tests, and every job: nothing is lost");
+    assert_eq!(deliveries(&app, &format!("job_id={unheard}")).await[0]["state"], "delivered");
+    app.leave_it();
+}
+
+async fn how_endpoints_fare_is_told(fresh: &Fresh) {
+    let (mut app, receiver) = (app(fresh).await, Receiver::start().await);
+    let doctor = async |app: &TestApp| {
+        let report = app.get("/api/doctor").await.expect(200).json();
+        let all = report["checks"].as_array().unwrap().clone();
+        let check = all.into_iter().find(|c| c["check"] == "endpoints").unwrap();
+        let text = |name: &str| check[name].as_str().unwrap_or_default().to_owned();
+        (text("status"), text("detail"), text("fix"))
+    };
+    let circuit = async |app: &TestApp| {
+        let mut all = vec![];
+        for state in ["closed", "open", "disabled"] {
+            all.push(app.metric(&format!("reelhook_endpoint_circuit_state{{by=\"{state}\"}}")).await);
+        }
+        all
+    };
+    assert_eq!(doctor(&app).await.1, "none");
+    let (id, _) = add(&app, &receiver.url("/hook"), json!({"events": ["job.queued"]})).await;
+    assert_eq!(doctor(&app).await, ("ok".to_owned(), "1 enabled, none in trouble".to_owned(), String::new()));
+    assert_eq!(circuit(&app).await, [1.0, 0.0, 0.0]);
+    receiver.always("/hook", Script::With(503, "retry-after", "3600".to_owned()));
+    let begun = app.now();
+    app.submit("video", "one").await;
+    app.settle().await;
+    let path = format!("/api/endpoints/{id}");
+    let shown = app.get(&path).await.expect(200).json();
+    let until = reelhook::domain::time::parse_rfc3339(shown["left_alone_until"].as_str().unwrap()).unwrap();
+    assert!((begun + 3_600_000..begun + 3_700_000).contains(&until), "{shown}");
+    let listed = app.get("/api/endpoints").await.expect(200).json();
+    assert_eq!(listed["data"][0], shown);
+    let (status, detail, fix) = doctor(&app).await;
+    assert_eq!(status, "warn");
+    assert!(detail.starts_with(&format!("1 of 1 in trouble, {id} failing since ")), "{detail}");
+    assert!(detail.contains("left alone until") && fix.contains("delivery replay"), "{detail} {fix}");
+    assert_eq!(circuit(&app).await, [0.0, 1.0, 0.0]);
+    receiver.always("/hook", Script::Status(410));
+    app.advance_s(4_000).await;
+    let (status, detail, fix) = doctor(&app).await;
+    assert_eq!(status, "fail");
+    assert_eq!(detail, format!("1 of 1 disabled, {id} because it answered 410, gone"));
+    assert!(fix.contains(&format!("endpoint enable {id}")), "{fix}");
+    assert_eq!(circuit(&app).await, [0.0, 0.0, 1.0]);
+    assert!(app.get(&path).await.json()["left_alone_until"].is_null());
+    app.leave_it();
+}
+
+async fn what_is_replayed_while_an_endpoint_is_disabled_waits_for_it(fresh: &Fresh) {
+    let (mut app, receiver) = (app(fresh).await, Receiver::start().await);
+    let (id, _) = add(&app, &receiver.url("/old"), json!({"events": ["job.queued"]})).await;
+    receiver.always("/old", Script::Status(410));
+    app.submit("video", "gone").await;
+    app.settle().await;
+    let missed = app.submit("video", "missed").await;
+    app.settle().await;
+    app.post("/api/dead-letters/replay", &json!({"all": true})).await.expect(202);
+    app.advance_s(3_600).await;
+    assert_eq!(receiver.heard("/old").len(), 1, "disabled is disabled");
+    assert_eq!(deliveries(&app, "state=pending").await.len(), 2);
+    let path = format!("/api/endpoints/{id}");
+    app.call("PATCH", &path, &[], json!({"url": receiver.url("/new")}).to_string()).await.expect(200);
+    app.post(&format!("{path}/test"), &json!({})).await.expect(202);
+    app.settle().await;
+    app.post(&format!("{path}/enable"), &json!({})).await.expect(200);
+    app.settle().await;
+    assert_eq!(receiver.heard("/new").iter().filter(|h| h.header("reelhook-job") == missed).count(), 1);
+    assert_eq!(deliveries(&app, "state=delivered").await.len(), 3);
+
+    receiver.always("/new", Script::Status(410));
+    app.submit("video", "gone").await;
+    app.settle().await;
+    let lost = app.submit("video", "lost").await;
+    app.settle().await;
+    app.call("DELETE", &path, &[], "").await.expect(204);
+    let letters = app.get("/api/dead-letters").await.expect(200).json();
+    assert_eq!(letters["data"], json!([]), "a removed endpoint leaves none");
+    let lost = deliveries(&app, &format!("job_id={lost}")).await[0]["id"].as_str().unwrap().to_owned();
+    app.post(&format!("/api/deliveries/{lost}/replay"), &json!({})).await.problem(409, "nobody_to_tell");
     app.leave_it();
 }
 

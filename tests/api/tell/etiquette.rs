@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use reelhook::domain::delivery::MAX_ATTEMPTS;
 use serde_json::{Value, json};
 
 use super::receiver::{Receiver, Script, add};
@@ -15,6 +14,7 @@ cases! {
     a_dead_letter_that_is_made_due_is_sent_again,
     retry_after_is_obeyed_and_clamped,
     what_will_never_be_taken_is_given_up_at_once,
+    an_endpoint_has_a_schedule_and_refusals_of_its_own,
     a_redirect_is_a_failure_and_is_not_followed,
     of_an_endless_answer_only_the_beginning_is_read,
     an_answer_after_fifteen_seconds_is_none,
@@ -41,7 +41,7 @@ async fn an_event_is_tried_by_the_schedule_and_then_given_up(fresh: &Fresh) {
     let begun = app.now();
     app.advance_s(4 * 86_400).await;
     let heard = receiver.heard("/hook");
-    assert_eq!(i64::try_from(heard.len()), Ok(MAX_ATTEMPTS));
+    assert_eq!(heard.len(), 10);
     let hours: [f64; 10] = [0.0, 0.0014, 0.085, 0.585, 2.585, 7.585, 17.585, 31.585, 51.585, 75.585];
     for (nth, (one, hours)) in heard.iter().zip(hours).enumerate() {
         let at = one.header("webhook-timestamp").parse::<i64>().unwrap() * 1_000;
@@ -113,6 +113,37 @@ async fn what_will_never_be_taken_is_given_up_at_once(fresh: &Fresh) {
     app.advance_s(600).await;
     assert_eq!(["/a", "/b", "/c"].map(|path| receiver.heard(path).len()), [1, 1, 1]);
     assert_eq!(deliveries(&app, "state=dead").await.len(), 3);
+    app.leave_it();
+}
+
+async fn an_endpoint_has_a_schedule_and_refusals_of_its_own(fresh: &Fresh) {
+    let (mut app, receiver) = (app(fresh).await, Receiver::start().await);
+    receiver.always("/hook", Script::Status(500));
+    receiver.always("/strict", Script::Body(422, "no such tenant".into()));
+    let own = json!({"events": ["job.queued"], "retry_after_s": [1, 100], "give_up_on": [422, 404, 422]});
+    add(&app, &receiver.url("/hook"), own.clone()).await;
+    let (strict, _) = add(&app, &receiver.url("/strict"), own).await;
+    app.submit("video", "one").await;
+    app.settle().await;
+    assert_eq!((receiver.heard("/hook").len(), receiver.heard("/strict").len()), (1, 1));
+    let letters = app.get(&format!("/api/dead-letters?endpoint_id={strict}")).await.expect(200).json();
+    assert_eq!(
+        (&letters["data"][0]["answer"], &letters["data"][0]["attempts_made"]),
+        (&json!("no such tenant"), &json!(1))
+    );
+    app.advance_s(2).await;
+    assert_eq!(receiver.heard("/hook").len(), 2);
+    app.advance_s(79).await;
+    assert_eq!(receiver.heard("/hook").len(), 2, "100 s less a fifth");
+    app.advance_s(100_000).await;
+    assert_eq!((receiver.heard("/hook").len(), receiver.heard("/strict").len()), (3, 1));
+    assert_eq!(deliveries(&app, "state=dead").await.len(), 2);
+    let path = format!("/api/endpoints/{strict}");
+    let shown = app.get(&path).await.expect(200).json();
+    assert_eq!((&shown["retry_after_s"], &shown["give_up_on"]), (&json!([1, 100]), &json!([404, 422])));
+    let change = json!({"give_up_on": [], "retry_after_s": [5]}).to_string();
+    let changed = app.call("PATCH", &path, &[], change).await.expect(200).json();
+    assert_eq!((&changed["retry_after_s"], &changed["give_up_on"]), (&json!([5]), &json!([])));
     app.leave_it();
 }
 
