@@ -139,13 +139,16 @@ fn is_unwished(job: &Job) -> bool {
     job.state == State::Failed || job.details.found_by == Some(FoundBy::Deadline)
 }
 
+/// The polls of a job of this kind with this request.
+type PollsOf<'a> = &'a dyn Fn(Kind, &str) -> Polls;
+
 /// A new group of what failed in an old one and was not retried yet. Jobs that may have been charged for
 /// are left unless `accepts` says that paying again is fine.
 pub fn retry_failed(
     tx: &mut Tx,
     old_id: &str,
     accepts: bool,
-    (deadline_at, polls): (Millis, &dyn Fn(Kind, &str) -> Polls),
+    (deadline_at, polls): (Millis, PollsOf),
     key: Option<&Key>,
     stamp: &Stamp,
 ) -> Result<Retried> {
