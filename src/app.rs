@@ -78,6 +78,7 @@ impl App {
             metrics: metrics.clone(),
             addresses: addresses.clone(),
             outage: Outage::default(),
+            unrepeatable: tokio::sync::Mutex::default(),
             adoption: config.adopt_strangers.then(|| settings(config).terms()),
             budget: Budget::new(usize::try_from(config.poll_budget).unwrap_or(1)),
             fail: fail.clone(),

@@ -17,6 +17,9 @@ pub const GROWS_AFTER: Millis = MINUTE;
 /// The subject of the duty that looks the account up; its task is there while somebody wants the look.
 pub const LOOK: &str = "account";
 pub const LOOK_EVERY: Millis = MINUTE;
+/// After so many calls in a row without an answer upstream is down: nothing goes out but a look, so often.
+pub const MOST_SILENCES: i64 = 3;
+pub const LOOK_WHILE_DOWN: Millis = 10 * SECOND;
 
 /// Thousandths of a credit or of a dollar, whichever the account counts in.
 pub type Milli = i64;
@@ -32,8 +35,13 @@ pub struct Limit {
     pub grows_at: Millis,
     /// Upstream wants nothing before.
     pub held_until: Millis,
-    /// Calls in a row that it did not take, over all jobs.
+    /// Create calls in a row that it did not take, over all jobs. Those that were under way together are
+    /// one.
     pub misses: i64,
+    pub missed_at: Millis,
+    /// Calls of any sort in a row that upstream did not answer, or with its own trouble only.
+    pub silences: i64,
+    pub down_since: Option<Millis>,
     pub pause: Option<Pause>,
     /// An answer to what was sent before then is no reason for a new pause.
     pub resumed_at: Millis,
@@ -63,6 +71,9 @@ impl Default for Limit {
             grows_at: 0,
             held_until: 0,
             misses: 0,
+            missed_at: 0,
+            silences: 0,
+            down_since: None,
             pause: None,
             resumed_at: 0,
             daily_jobs: None,
@@ -73,7 +84,7 @@ impl Default for Limit {
     }
 }
 
-/// What the answer to a create call says about sending more.
+/// What the answer to a call says about sending more; that to a create call, unless it says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     Accepted,
@@ -84,6 +95,13 @@ pub enum Answer {
         after: Option<Millis>,
     },
     Blocked(Reason),
+    /// No answer, or one of upstream's own troubles: nobody knows whether it was taken.
+    Unanswered {
+        /// Whether the call may be repeated, so that its own next try finds out.
+        repeats: bool,
+    },
+    /// The same of a call that asks and costs nothing.
+    AskUnanswered,
     /// It concerns that one job.
     Other,
 }
@@ -120,8 +138,11 @@ impl Limit {
             Some(_) => 0,
         };
         let left = self.daily_jobs.map_or(i64::MAX, |most| most - self.today_at(now).jobs);
+        // While it is open whether upstream takes any, one finds out.
+        let tried = if self.is_trying() { 1 } else { i64::MAX };
         let free = self.bound(now) - outstanding;
-        if self.wait(now).is_some() { 0 } else { free.min(left).min(opened).saturating_sub(claimed).max(0) }
+        let most = free.min(left).min(opened).min(tried);
+        if self.wait(now).is_some() { 0 } else { most.saturating_sub(claimed).max(0) }
     }
 
     /// What holds every job up, if anything does. Full slots are no such thing: they empty by themselves.
@@ -132,6 +153,9 @@ impl Limit {
         let wait = |reason, what, until| Some(Wait { reason, what, until });
         if let Some(pause) = self.pause.as_ref().filter(|pause| !pause.opened) {
             return wait(pause.reason.name(), pause.reason.what(), None);
+        }
+        if self.down_since.is_some() {
+            return wait("heygen_down", "HeyGen does not answer; it is looked at every 10 s", None);
         }
         if reached(self.daily_jobs, today.jobs) {
             return wait("daily_jobs", "as many jobs were sent today as --daily-jobs allows", midnight);
@@ -174,11 +198,26 @@ impl Limit {
                 }
             }
             Answer::Other => {}
-            Answer::NotSent => self.hold(None, jitter, now),
+            Answer::NotSent | Answer::Unanswered { .. } => {
+                self.silent(now);
+                if answer == (Answer::Unanswered { repeats: false }) {
+                    // Not one more of these is risked: a look finds out, which costs nothing.
+                    self.down_since.get_or_insert(now);
+                }
+                // Those that were under way together are one miss; a lost answer alone concerns its job.
+                if sent_at >= self.missed_at {
+                    self.miss(now);
+                    if answer == Answer::NotSent || self.is_trying() {
+                        self.hold(None, jitter, now);
+                    }
+                }
+            }
+            Answer::AskUnanswered => self.silent(now),
             Answer::TooMany { after } => {
                 self.slots = self.slots.min(others).max(1);
                 // With nothing outstanding it was not their number that was too many.
                 self.grows_at = if others > 0 { now + GROWS_AFTER } else { now };
+                self.miss(now);
                 self.hold(after, jitter, now);
             }
             Answer::Blocked(reason) => {
@@ -186,15 +225,39 @@ impl Limit {
                     self.block(reason, now);
                 } else {
                     // Not believed yet, so the next one has to find out; but not at once.
+                    self.miss(now);
                     self.hold(None, jitter, now);
                 }
             }
         }
     }
 
+    /// Whether one job at a time is sent, to find out whether upstream takes any.
+    pub fn is_trying(&self) -> bool {
+        self.misses > 1
+    }
+
+    /// Upstream answered a call, whatever it said. Whether that is news.
+    pub fn answered(&mut self) -> bool {
+        let news = self.silences > 0 || self.down_since.is_some();
+        (self.silences, self.down_since) = (0, None);
+        news
+    }
+
+    fn silent(&mut self, now: Millis) {
+        self.silences += 1;
+        if self.silences >= MOST_SILENCES {
+            self.down_since.get_or_insert(now);
+        }
+    }
+
+    fn miss(&mut self, now: Millis) {
+        self.misses += 1;
+        self.missed_at = now;
+    }
+
     /// Nobody is sent for a while: as long as upstream says, else longer with each miss in a row.
     fn hold(&mut self, after: Option<Millis>, jitter: f64, now: Millis) {
-        self.misses += 1;
         let pause = after.unwrap_or_else(|| submit_backoff(self.misses, jitter));
         let until = now + pause.clamp(SECOND, MAX_RETRY_AFTER);
         let holds = is_soon(self.held_until, MAX_RETRY_AFTER, now);
@@ -223,10 +286,16 @@ impl Limit {
         self.pause.take().is_some()
     }
 
-    /// Whether the account is to be looked up. While a job may go and find out, that is what ends it.
+    /// Whether the account is to be looked up. While a job may go and find out, that is what ends a
+    /// pause; that upstream is down, only a look.
     pub fn wants_look(&self) -> bool {
         let may_end = |pause: &Pause| pause.reason.wants_look() && !pause.opened;
-        self.daily_credits.is_some() || self.pause.as_ref().is_some_and(may_end)
+        let waits = self.daily_credits.is_some() || self.down_since.is_some();
+        waits || self.pause.as_ref().is_some_and(may_end)
+    }
+
+    pub fn next_look(&self, now: Millis) -> Millis {
+        now + if self.down_since.is_some() { LOOK_WHILE_DOWN } else { LOOK_EVERY }
     }
 
     /// The key works, and the account has this balance, if upstream tells one.

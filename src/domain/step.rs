@@ -440,7 +440,8 @@ fn what_was_asked(job: &Job) -> String {
     let asked = &job.details.asked;
     match (asked.last_at, &asked.answer) {
         (Some(at), Some(answer)) => {
-            format!("It was asked {} times; the last answer, at {}, was: {answer}", asked.times, rfc3339(at))
+            let times = if asked.times == 1 { "once".to_owned() } else { format!("{} times", asked.times) };
+            format!("It was asked {times}; the last answer, at {}, was: {answer}", rfc3339(at))
         }
         _ => "There was no occasion to ask.".to_owned(),
     }

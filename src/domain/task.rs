@@ -103,6 +103,11 @@ impl Lane {
         }
     }
 
+    /// Whether its runs call upstream about jobs that were sent: they wait while upstream is down.
+    pub fn asks_upstream(self) -> bool {
+        matches!(self, Self::Resolve | Self::Poll | Self::Ask)
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Inbound => "inbound",

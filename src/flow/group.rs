@@ -139,13 +139,16 @@ fn is_unwished(job: &Job) -> bool {
     job.state == State::Failed || job.details.found_by == Some(FoundBy::Deadline)
 }
 
+/// The polls of a job of this kind with this request.
+type PollsOf<'a> = &'a dyn Fn(Kind, &str) -> Polls;
+
 /// A new group of what failed in an old one and was not retried yet. Jobs that may have been charged for
 /// are left unless `accepts` says that paying again is fine.
 pub fn retry_failed(
     tx: &mut Tx,
     old_id: &str,
     accepts: bool,
-    (deadline_at, polls): (Millis, &dyn Fn(Kind) -> Polls),
+    (deadline_at, polls): (Millis, PollsOf),
     key: Option<&Key>,
     stamp: &Stamp,
 ) -> Result<Retried> {
@@ -161,7 +164,7 @@ pub fn retry_failed(
         return Ok(Retried::Nothing { left });
     }
     let jobs = again.into_iter().map(|(job, request)| {
-        let polls = polls(job.kind);
+        let polls = polls(job.kind, &request);
         NewJob::again(job, request, deadline_at, polls)
     });
     let new = NewGroup { title: old.title, retry_of: Some(old.id), jobs: jobs.collect() };

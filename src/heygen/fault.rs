@@ -76,7 +76,7 @@ impl From<net::Fault> for Fault {
 pub fn sort(answer: &Answer, now: Millis) -> Fault {
     let status = answer.status.as_u16();
     let failure = read_failure(answer);
-    let why = format!("HeyGen answered {status}: {}", failure.message);
+    let why = said(status, &failure);
     let known = failure.code.as_deref().and_then(failure::proves);
     let proves = match status {
         // One of their own troubles says nothing about a charge, whatever its code.
@@ -102,6 +102,14 @@ fn fault(proves: Proves, failure: Failure, why: String, after: Option<Millis>) -
         Proves::TooMany => Fault::TooMany { after, why, said: said(failure) },
         Proves::Blocked(by) => Fault::Blocked { by, why, said: said(failure) },
         Proves::Nothing => Fault::Unknown { why, said: said(failure) },
+    }
+}
+
+/// What upstream answered, in one sentence.
+fn said(status: u16, failure: &Failure) -> String {
+    match failure.message == wire::without_words(status, failure.code.as_deref()) {
+        true => failure.message.clone(),
+        false => format!("HeyGen answered {status}: {}", failure.message),
     }
 }
 
@@ -136,7 +144,7 @@ pub fn unreadable(answer: &Answer, why: &str) -> Fault {
         let why = format!("HeyGen answered {status} without what was asked: {why}");
         return Fault::Unknown { why, said: None };
     };
-    let why = format!("HeyGen answered {status}: {}", failure.message);
+    let why = said(status, &failure);
     let proves = failure::proves(code).unwrap_or(Proves::Refused);
     fault(proves, failure, why, None)
 }

@@ -175,9 +175,8 @@ pub fn one_per_language(kind: Kind, request: Map<String, Value>) -> Vec<Map<Stri
 
 /// Whether upstream can tell of such a job, at a registered endpoint or at an address of its own; else
 /// only polls find its end.
-pub fn is_told(kind: Kind, has_endpoint: bool, has_address: bool) -> bool {
-    let route = route(kind);
-    has_endpoint && !route.events.is_empty() || has_address && route.callback
+pub fn is_told(kind: Kind, request: &Map<String, Value>, has_endpoint: bool, has_address: bool) -> bool {
+    has_endpoint && !route(kind).events.is_empty() || has_address && takes_callback(kind, request)
 }
 
 /// Whether a job is to be given an address of its own: not where a registered endpoint hears of it
@@ -300,7 +299,8 @@ pub fn markdown() -> String {
             Repeat::Field(name) => format!("the same `{name}`, which reelhook sets"),
             Repeat::Never => "never: after an answer that was lost, a person decides".to_owned(),
         };
-        let asked = match is_told(kind, true, true) {
+        let request = example(kind);
+        let asked = match is_told(kind, request.as_object().unwrap_or(&Map::new()), true, true) {
             true => format!("after {} min, if nothing was told", kind.usual_time() / MINUTE),
             false => "at once, then ever less often".to_owned(),
         };
@@ -312,7 +312,7 @@ pub fn markdown() -> String {
             kind.name(),
             route.create,
             route.status.replace("{}", "{upstream_id}"),
-            json!({"kind": kind.name(), "request": example(kind)}),
+            json!({"kind": kind.name(), "request": request}),
             rules::markdown(rules::of(kind)),
         ));
         for name in path_fields(&route) {

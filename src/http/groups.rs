@@ -200,7 +200,11 @@ pub async fn retry_failed(
     let (reader, old_id, stamp) = (http.clone(), id.clone(), http.stamp());
     let deadline_at = stamp.now.saturating_add(http.settings.deadline);
     let write = move |tx: &mut Tx| {
-        let polls = |kind| input::polls(&reader, kind);
+        // As it was taken in, so it is an object.
+        let polls = |kind, request: &str| {
+            let request = input::object(request.as_bytes(), false).unwrap_or_default();
+            input::polls(&reader, kind, &request)
+        };
         flow::retry_failed(tx, &old_id, accepts, (deadline_at, &polls), key.as_ref(), &stamp)
     };
     match http.db.write(write).await? {

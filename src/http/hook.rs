@@ -20,6 +20,7 @@ use super::secrets::Live;
 use crate::clock::Stopwatch;
 use crate::domain::event_log::DUTY as EVENT_LOG;
 use crate::domain::ids;
+use crate::domain::outage::WORTH_TELLING;
 use crate::domain::receipt::{MAX_UNSIGNED_PER_JOB, Note, Receipt, Verdict};
 use crate::domain::signature::{self, Unsigned};
 use crate::domain::task::{TaskKind, TaskOp};
@@ -84,7 +85,8 @@ async fn note_outage(http: &Http, accepted: &Result<()>) {
     if !works && !down {
         return;
     }
-    let Some(lasted) = http.outage.note(works, now) else { return };
+    let ended = http.outage.note(works, now).filter(|lasted| *lasted >= WORTH_TELLING);
+    let Some(lasted) = ended else { return };
     tracing::info!(lasted_s = lasted / SECOND, "webhooks are accepted again; reading HeyGen's event log");
     let soon = TaskOp::Hasten(TaskKind::Upkeep, now);
     if let Err(e) = http.db.write(move |tx| task::apply(tx, EVENT_LOG, soon)).await {

@@ -170,7 +170,7 @@ pub fn new_jobs(http: &Http, job: Map<String, Value>) -> Result<Vec<NewJob>> {
     let deadline_at = deadline(&mut fields, http);
     fields.finish()?;
     let (Some(kind), Some(request)) = (kind, request) else { return Err(Kind::InvalidRequest.into()) };
-    let (first_poll_ms, least_poll_ms) = polls(http, kind);
+    let (first_poll_ms, least_poll_ms) = polls(http, kind, &request);
     let new = |request| NewJob {
         kind,
         request: Value::Object(request).to_string(),
@@ -214,12 +214,12 @@ pub async fn dry_run(http: &Http, new: &NewJob) -> Result<Value> {
     }))
 }
 
-/// When a job of this kind is asked for first, and the least pause between polls.
-pub fn polls(http: &Http, kind: JobKind) -> Polls {
+/// When a job with this request is asked for first, and the least pause between polls.
+pub fn polls(http: &Http, kind: JobKind, request: &Map<String, Value>) -> Polls {
     let least = http.settings.poll_pause;
     // Where no webhook can come, the poll is the only way to hear.
     let has_endpoint = !http.secrets.live().secrets.is_empty();
-    let is_told = kinds::is_told(kind, has_endpoint, http.settings.public_url.is_some());
+    let is_told = kinds::is_told(kind, request, has_endpoint, http.settings.public_url.is_some());
     let usual = if is_told { kind.usual_time() } else { least };
     (http.settings.first_poll.unwrap_or(usual), least)
 }

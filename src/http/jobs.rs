@@ -399,7 +399,7 @@ pub async fn retry(
     let old_id = old.id.clone();
     let request = http.db.read(move |tx| job::find_request(tx, &old_id)).await?;
     let request = request.ok_or_else(|| no_job(&old.id))?;
-    let (deadline_at, polls) =
-        (http.clock.now().saturating_add(http.settings.deadline), input::polls(&http, old.kind));
+    let polls = input::polls(&http, old.kind, &input::object(request.as_bytes(), false)?);
+    let deadline_at = http.clock.now().saturating_add(http.settings.deadline);
     take_in(&http, NewJob::again(old, request, deadline_at, polls), key, None).await
 }

@@ -6,12 +6,15 @@
 use super::db::Tx;
 use super::error::{Error, Result};
 use super::task;
+use crate::domain::job::Kind;
 use crate::domain::limit::Limit;
 use crate::domain::task::{Claimed, Lane};
 use crate::domain::time::{MINUTE, Millis};
 use crate::params;
 
-/// A job whose outcome is open holds its slot for this long; upstream has most likely dropped it.
+/// A job of which nobody knows whether upstream took it holds a slot for as long as its kind usually takes,
+/// and never longer than this: if it was taken it has ended by then, and what upstream still has beyond its
+/// limit it refuses, which is learned from.
 pub const UNKNOWN_HOLDS: Millis = 15 * MINUTE;
 
 pub fn get(tx: &mut Tx) -> Result<Limit> {
@@ -54,12 +57,22 @@ pub fn slots_in_use(tx: &mut Tx, now: Millis) -> Result<i64> {
 
 /// The same without one job.
 pub fn slots_of_others(tx: &mut Tx, job_id: &str, now: Millis) -> Result<i64> {
-    let row = tx.one(
-        "SELECT COUNT(*) FROM job WHERE finished_at IS NULL AND deadline_at > ?1 AND id <> ?3 AND \
-         (state = 'submitting' OR state = 'processing' OR (state = 'unknown' AND updated_at > ?2))",
-        params![now, now - UNKNOWN_HOLDS, job_id],
-    )?;
+    let holds: String = Kind::ALL
+        .iter()
+        .map(|kind| format!("WHEN '{}' THEN {} ", kind.name(), unknown_holds(*kind)))
+        .collect();
+    let sql = format!(
+        "SELECT COUNT(*) FROM job WHERE finished_at IS NULL AND deadline_at > ?1 AND id <> ?2 AND \
+         (state = 'submitting' OR state = 'processing' OR \
+         (state = 'unknown' AND updated_at > ?1 - CASE kind {holds}ELSE {UNKNOWN_HOLDS} END))"
+    );
+    let row = tx.one(&sql, params![now, job_id])?;
     row.map_or(Ok(0), |mut r| r.int(0))
+}
+
+/// For how long a job of this kind holds a slot while its outcome is open.
+pub fn unknown_holds(kind: Kind) -> Millis {
+    kind.usual_time().min(UNKNOWN_HOLDS)
 }
 
 /// Claims up to `most` submits for which there is room, by priority. All nodes take turns at the one
@@ -77,7 +90,14 @@ pub fn claim_submits(
         "SELECT COUNT(*) FROM task WHERE lane = ?1 AND dead_at IS NULL AND due_at <= ?2 AND lease_until > ?2",
         params![Lane::Submit.number(), now],
     )?;
-    let claimed = row.map_or(Ok(0), |mut r| r.int(0))?;
+    let mut claimed = row.map_or(Ok(0), |mut r| r.int(0))?;
+    if limit.is_trying() {
+        // The one that finds out may be under way.
+        let sql = "SELECT COUNT(*) FROM job WHERE finished_at IS NULL AND deadline_at > ?1 \
+                   AND state = 'submitting'";
+        let row = tx.one(sql, params![now])?;
+        claimed += row.map_or(Ok(0), |mut r| r.int(0))?;
+    }
     let room = limit.room(slots_in_use(tx, now)?, claimed, now).min(most);
     if room <= 0 { Ok(vec![]) } else { task::claim_queued(tx, room, now, lease_until, token) }
 }

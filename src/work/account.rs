@@ -1,8 +1,8 @@
-//! Looks the account up while that may end a pause of submission, or a cap on credits needs it. The
-//! call costs nothing, and no job is risked to find out.
+//! Looks the account up while HeyGen does not answer, while that may end a pause of submission, or a cap
+//! on credits needs it. The call costs nothing, and no job is risked to find out.
 
 use super::{Work, tell_pause};
-use crate::domain::limit::{LOOK, LOOK_EVERY};
+use crate::domain::limit::LOOK;
 use crate::domain::task::{Claimed, Outcome, TaskKind, TaskOp};
 use crate::domain::time::Millis;
 use crate::heygen::account::balance;
@@ -25,12 +25,18 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
         let mut limit = upstream_limit::lock(tx)?;
         let paused = limit.pause.as_ref().map(|pause| pause.reason);
         match &seen {
-            Some(Ok(me)) => limit.looked(balance(me), now),
-            Some(Err(Fault::Blocked { by, .. })) => limit.block(*by, now),
-            _ => {}
+            None | Some(Err(Fault::NotSent { .. } | Fault::Unknown { .. })) => {}
+            Some(answer) => {
+                limit.answered();
+                match answer {
+                    Ok(me) => limit.looked(balance(me), now),
+                    Err(Fault::Blocked { by, .. }) => limit.block(*by, now),
+                    Err(_) => {}
+                }
+            }
         }
         upstream_limit::put(tx, &limit)?;
-        let until = now + LOOK_EVERY;
+        let until = limit.next_look(now);
         let outcome = if limit.wants_look() { Outcome::Snooze { until, lane: None } } else { Outcome::Done };
         let held = task::settle(tx, &task, &outcome, now)?;
         Ok((held, paused, limit.pause.map(|pause| pause.reason)))

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::Work;
 use crate::domain::event_log::{EVERY, Gap, PAGE_PAUSE, Position};
 use crate::domain::ids;
+use crate::domain::limit::LOOK_EVERY;
 use crate::domain::pause::Reason;
 use crate::domain::receipt::{Note, Receipt, Verdict};
 use crate::domain::retry::backoff;
@@ -19,7 +20,7 @@ use crate::domain::time::{MINUTE, Millis, SECOND, rfc3339};
 use crate::heygen::client::Page;
 use crate::heygen::fault::Fault;
 use crate::heygen::wire::{self, Heard};
-use crate::store::{self, Tx, inbox, job, setting, task};
+use crate::store::{self, Tx, inbox, job, setting, task, upstream_limit};
 
 /// The webhook of an event may still be on its way: one that concerns no job of ours would be
 /// published twice, so it is left to the next reading, which goes back further than this.
@@ -29,7 +30,14 @@ const BUSY_PAUSE: Millis = 30 * SECOND;
 const PATH: &str = "/v3/webhooks/events";
 
 pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
-    let position = work.db.read(find).await?;
+    let (position, is_down) =
+        work.db.read(|tx| Ok((find(tx)?, upstream_limit::get(tx)?.down_since.is_some()))).await?;
+    if is_down {
+        // Whoever finds out that it is back hastens this.
+        let now = work.clock.now();
+        let later = Outcome::Snooze { until: now + LOOK_EVERY, lane: None };
+        return work.db.write_behind(move |tx| task::settle(tx, &task, &later, now)).await.map(drop);
+    }
     let token = position.reading.as_ref().and_then(|reading| reading.token.clone());
     let seen = work.heygen.events(token.as_deref()).await;
     work.called(("log_ok", "log_fault"), &seen).await;

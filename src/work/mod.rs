@@ -22,9 +22,9 @@ pub use runner::Runner;
 use crate::clock::Clock;
 use crate::domain::address::Addresses;
 use crate::domain::event_log::DUTY as EVENT_LOG;
-use crate::domain::job::{Job, State};
+use crate::domain::job::{Job, Kind, State};
 use crate::domain::limit::{Answer, Limit};
-use crate::domain::outage::Outage;
+use crate::domain::outage::{Outage, WORTH_TELLING};
 use crate::domain::pause::Reason;
 use crate::domain::step::Input;
 use crate::domain::task::{Claimed, Outcome, TaskKind, TaskOp};
@@ -33,6 +33,7 @@ use crate::fail::{FailPoints, Point};
 use crate::flow::{self, Changed, Stamp};
 use crate::heygen::client::Heygen;
 use crate::heygen::fault::Fault;
+use crate::heygen::kinds::{self, Repeat};
 use crate::metrics::Metrics;
 use crate::net::Client;
 use crate::store::{self, Db, Tx, task, upstream_limit};
@@ -58,6 +59,8 @@ pub struct Inner {
     pub outage: Outage,
     /// Of asking how jobs stand.
     pub budget: Budget,
+    /// Held by whoever sends what must not be sent twice (`Repeat::Never`).
+    pub unrepeatable: tokio::sync::Mutex<()>,
     /// Whether a webhook about somebody else's job makes it ours, and what it is given then.
     pub adoption: Option<flow::Terms>,
     pub fail: FailPoints,
@@ -84,34 +87,54 @@ impl Work {
         self.clock.factor(0.8, 1.2)
     }
 
-    /// Counts a call upstream by its outcome. One that ends an outage has the event log read: what
-    /// was to be told meanwhile may never have been.
+    /// Counts a call upstream by its outcome. One that ends an outage lets all others go; after a long
+    /// one the event log is read: what was to be told meanwhile may never have been.
     async fn called<T>(&self, (ok, fault): (&'static str, &'static str), outcome: &Result<T, Fault>) {
         let m = &self.metrics;
         m.count(&m.upstream_calls, if outcome.is_ok() { ok } else { fault });
         let now = self.clock.now();
         let works = !matches!(outcome, Err(Fault::NotSent { .. } | Fault::Unknown { .. }));
-        if let Some(lasted) = self.outage.note(works, now) {
+        let Some(lasted) = self.outage.note(works, now) else { return };
+        let long = lasted >= WORTH_TELLING;
+        if long {
             tracing::info!(lasted_s = lasted / SECOND, "HeyGen answers again");
-            let soon = TaskOp::Hasten(TaskKind::Upkeep, now);
-            // What the call found out must be recorded whatever becomes of this.
-            if let Err(e) = self.db.write_behind(move |tx| task::apply(tx, EVENT_LOG, soon)).await {
-                tracing::warn!(error = %e, "HeyGen's event log is read at its usual time only");
+        }
+        let write = move |tx: &mut Tx| {
+            let mut limit = upstream_limit::lock(tx)?;
+            if limit.answered() {
+                upstream_limit::put(tx, &limit)?;
             }
+            if long { task::apply(tx, EVENT_LOG, TaskOp::Hasten(TaskKind::Upkeep, now)) } else { Ok(()) }
+        };
+        // What the call found out must be recorded whatever becomes of this.
+        if let Err(e) = self.db.write_behind(write).await {
+            tracing::warn!(error = %e, "that HeyGen answers again is not recorded");
         }
     }
 
-    /// What an answer to a call begun at `sent_at` says about sending more.
-    fn lesson(&self, fault: &Fault, sent_at: Millis) -> Option<Lesson> {
+    /// What an answer to a create call begun at `sent_at` says about sending more.
+    fn lesson(&self, fault: &Fault, kind: Kind, sent_at: Millis) -> Option<Lesson> {
         let answer = match fault {
             Fault::NotSent { .. } => Answer::NotSent,
             Fault::TooMany { after, .. } => Answer::TooMany { after: *after },
             Fault::Blocked { by, .. } => Answer::Blocked(*by),
-            Fault::Wait { .. } | Fault::Refused(_) | Fault::NotFound(_) | Fault::Unknown { .. } => {
-                Answer::Other
+            Fault::Unknown { .. } => {
+                Answer::Unanswered { repeats: kinds::route(kind).repeat != Repeat::Never }
             }
+            Fault::Wait { .. } | Fault::Refused(_) | Fault::NotFound(_) => Answer::Other,
         };
         Some(Lesson { answer, sent_at, jitter: self.jitter() })
+    }
+
+    /// The same of a call that only asks: what concerns every job. It holds no submit up, as long as
+    /// there are others that upstream answers.
+    fn lesson_of_ask(&self, fault: &Fault) -> Option<Lesson> {
+        let answer = match fault {
+            Fault::NotSent { .. } | Fault::Unknown { .. } => Answer::AskUnanswered,
+            Fault::Blocked { by, .. } => Answer::Blocked(*by),
+            _ => return None,
+        };
+        Some(Lesson { answer, sent_at: self.clock.now(), jitter: self.jitter() })
     }
 
     /// Writes how a run ended. It may have been paid for, so a store that is away for a while is waited

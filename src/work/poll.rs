@@ -106,7 +106,11 @@ async fn ask_together(work: &Work, kind: Kind, asked: Vec<(Claimed, Job)>) -> Ve
         }
         Err(fault) if says_nothing_of_single_asks(&fault) => {
             tracing::debug!(kind = kind.name(), why = fault.why(), "asked singly instead of together");
-            asked.into_iter().map(|(task, _)| alone(task)).collect()
+            let mut ends: Vec<End> = asked.into_iter().map(|(task, _)| alone(task)).collect();
+            if let Some(first) = ends.first_mut().filter(|_| matches!(fault, Fault::Unknown { .. })) {
+                first.lesson = work.lesson_of_ask(&fault);
+            }
+            ends
         }
         Err(fault) => asked.into_iter().map(|(task, job)| unanswered(work, task, &job, &fault)).collect(),
     }
@@ -175,9 +179,7 @@ fn unanswered(work: &Work, task: Claimed, job: &Job, fault: &Fault) -> End {
         true if task.attempt >= TRIES_AFTER_END => End::of(task, Outcome::Done),
         true => End::of(task, Outcome::Retry { at: now + MINUTE, why: fault.why() }),
     };
-    // Only what concerns every job; a poll that did not get through holds no submit up.
-    let lesson = work.lesson(fault, now).filter(|l| matches!(l.answer, Answer::Blocked(_)));
-    End { lesson, ..end }.saying(Input::Unanswered { why: fault.why() })
+    End { lesson: work.lesson_of_ask(fault), ..end }.saying(Input::Unanswered { why: fault.why() })
 }
 
 /// HeyGen takes jobs it then fails for lack of credit: those that still wait must not go the same way.

@@ -193,7 +193,13 @@ impl Runner {
                     upstream_limit::lock(tx)?;
                     task::give_back(tx, doubtful)?;
                 }
-                let due = task::due_lanes(tx, now)?;
+                let mut due = task::due_lanes(tx, now)?;
+                // A look finds out when upstream is back (`work/account.rs`).
+                if due.iter().any(|lane| lane.asks_upstream())
+                    && upstream_limit::get(tx)?.down_since.is_some()
+                {
+                    due.retain(|lane| !lane.asks_upstream());
+                }
                 let all = asked.iter().map(|(lane, most, until)| match lane {
                     lane if !due.contains(lane) => Ok(vec![]),
                     Lane::Submit => upstream_limit::claim_submits(tx, *most, now, *until, token),

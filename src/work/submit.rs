@@ -4,6 +4,8 @@
 //! is repeated only with the same Idempotency-Key, only where upstream is known to honour one, and
 //! only while it surely does. A crash at any line leaves a state from which the next owner goes on here.
 
+use tokio::sync::MutexGuard;
+
 use super::{End, Lesson, Work};
 use crate::domain::job::Job;
 use crate::domain::limit::Answer;
@@ -18,7 +20,7 @@ use crate::heygen::client::CREATE_TIMEOUT;
 use crate::heygen::fault::Fault;
 use crate::heygen::kinds::{self, Repeat};
 use crate::heygen::wire::{self, Created};
-use crate::store::{self, webhook_secret};
+use crate::store::{self, upstream_limit, webhook_secret};
 
 /// Call timeout 120 s < run deadline 130 s < lease 150 s: when another owner may come, our call is
 /// over. The margin also covers clocks that differ by what claiming nodes are allowed to.
@@ -31,6 +33,8 @@ const CREDIT_PAUSE: Millis = 5 * MINUTE;
 /// Pages of the event log and of the lists that are searched for a job of unknown outcome.
 const SEARCH_PAGES: usize = 10;
 const SEARCH_AGAIN: Millis = 10 * MINUTE;
+/// Before the next one of those that go one at a time is tried.
+const TURN: Millis = SECOND;
 
 pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
     let (claimed, stamp) = (task.clone(), work.stamp());
@@ -41,7 +45,16 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
         }
         Begun::Nothing | Begun::NotNow => Ok(()),
         Begun::Send { job, request } => {
-            let end = send(work, task, &job, &request).await?;
+            // Until it is recorded what came of the call.
+            let turn = turn(work, &job).await?;
+            let end = match &turn {
+                Ok(_) => send(work, task, &job, &request).await?,
+                Err(why) => {
+                    let later = Outcome::Snooze { until: work.clock.now() + TURN, lane: Some(Lane::Submit) };
+                    let why = (*why).to_owned();
+                    End::of(task, later).saying(Input::NotAccepted { sent: false, why })
+                }
+            };
             work.conclude(end).await
         }
         Begun::Resolve { job, request } => {
@@ -49,6 +62,23 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
             work.conclude(end).await
         }
     }
+}
+
+/// What HeyGen is not known to know when it is sent again goes one at a time, and not while others find no
+/// answer: when HeyGen falls silent, one outcome is open, and not one for each slot.
+async fn turn<'a>(
+    work: &'a Work,
+    job: &Job,
+) -> store::Result<Result<Option<MutexGuard<'a, ()>>, &'static str>> {
+    if kinds::route(job.kind).repeat != Repeat::Never {
+        return Ok(Ok(None));
+    }
+    let Ok(turn) = work.unrepeatable.try_lock() else {
+        return Ok(Err("another one is being sent, and these go one at a time"));
+    };
+    // It may have been claimed together with the one that found no answer.
+    let limit = work.db.read(upstream_limit::get).await?;
+    Ok(if limit.down_since.is_none() { Ok(Some(turn)) } else { Err("HeyGen did not answer the one before") })
 }
 
 async fn send(work: &Work, task: Claimed, job: &Job, request: &str) -> store::Result<End> {
@@ -62,7 +92,7 @@ async fn send(work: &Work, task: Claimed, job: &Job, request: &str) -> store::Re
     let later = now + submit_backoff(i64::from(job.details.refusals) + 1, work.jitter());
     // Known not to be accepted: it waits for a slot like any other.
     let queued = |until| Outcome::Snooze { until, lane: Some(Lane::Submit) };
-    let (lesson, why) = (work.lesson(&fault, begun), fault.why());
+    let (lesson, why) = (work.lesson(&fault, job.kind, begun), fault.why());
     let end = match fault {
         // All are held up for as long; the oldest goes first again.
         Fault::NotSent { .. } => End::of(task, queued(now)).saying(Input::NotAccepted { sent: false, why }),
@@ -114,7 +144,7 @@ async fn resolve(work: &Work, task: Claimed, job: &Job, request: &str) -> store:
         Ok(created) => return Ok(accepted(work, task, job, created)),
         Err(fault) => fault,
     };
-    let (lesson, why) = (work.lesson(&fault, now), fault.why());
+    let (lesson, why) = (work.lesson(&fault, job.kind, now), fault.why());
     tracing::info!(job_id = %job.id, why, "the outcome of a submit is still open");
     let wait = match fault {
         // Upstream replays an accepted first answer before it checks anything, so a refusal for

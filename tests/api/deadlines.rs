@@ -154,6 +154,9 @@ async fn a_late_success_of_an_unknown_job_is_kept_too(fresh: &Fresh) {
     assert_eq!(job["upstream_id"], "at-last");
     // It is found by HeyGen's id from now on.
     assert_eq!(app.get("/api/jobs/at-last").await.expect(200).json()["id"], json!(id));
+    // Its submit waits for HeyGen, to learn that there is nothing left to do.
+    app.sandbox.set_offline(false);
+    app.advance_s(20).await;
 }
 
 /// Create calls for the job that arrived after `since`.

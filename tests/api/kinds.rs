@@ -17,6 +17,7 @@ cases! {
     a_lost_answer_is_asked_for_again_only_where_heygen_knows_it,
     a_person_decides_where_it_does_not,
     a_lipsync_is_told_by_its_callback_alone,
+    a_cinematic_video_is_not_waited_for_where_nobody_tells_of_it,
     what_is_made_is_shown_by_its_kind,
 }
 
@@ -195,6 +196,17 @@ async fn a_lipsync_is_told_by_its_callback_alone(fresh: &Fresh) {
         assert_eq!(urls[0].ends_with(&address), kind == Kind::Lipsync, "{urls:?}");
         assert_eq!(app.state(&id).await, "completed");
     }
+}
+
+/// Its create call takes no callback: without a registered endpoint only polls find its end.
+async fn a_cinematic_video_is_not_waited_for_where_nobody_tells_of_it(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    let request = json!({"type": "cinematic_avatar", "prompt": "A dune", "avatar_id": ["look"]});
+    let body = json!({"kind": "video", "request": request});
+    let job = app.post("/api/jobs", &body).await.expect(202).json();
+    app.advance_s(60).await;
+    let job = app.job(job["id"].as_str().expect("an id")).await;
+    assert_eq!((&job["state"], &job["found_by"]), (&json!("completed"), &json!("poll")));
 }
 
 async fn what_is_made_is_shown_by_its_kind(fresh: &Fresh) {

@@ -1,7 +1,7 @@
 //! What holds sending up: slots, a refused key, no credit, 429, an outage. Nothing is lost meanwhile,
 //! the state says why, and what was repaired goes on by itself.
 
-use reelhook::heygen::sandbox::{Fault, What};
+use reelhook::heygen::sandbox::{Fault, Twist, What};
 use serde_json::{Value, json};
 
 use crate::app::{Setup, TestApp, cases};
@@ -19,6 +19,10 @@ cases! {
     a_refusal_ends_failed_with_heygens_own_words,
     what_heygen_refuses_of_a_request_of_ours_says_what_it_means,
     an_outage_of_an_hour_loses_and_doubles_nothing,
+    while_heygen_is_down_nothing_goes_out_but_a_look,
+    what_cannot_be_repeated_is_not_risked_while_heygen_is_down,
+    a_create_route_that_is_down_alone_is_tried_ever_less_often,
+    a_lost_answer_now_and_then_holds_nothing_up,
 }
 
 async fn submit_many(app: &TestApp, n: usize) -> Vec<String> {
@@ -238,4 +242,98 @@ async fn what_heygen_refuses_of_a_request_of_ours_says_what_it_means(fresh: &Fre
     app.sandbox.revoke_key(true);
     let upstream = app.post("/api/webhooks", &json!({})).await.problem(502, "upstream")["upstream"].clone();
     assert_eq!((&upstream["code"], &upstream["class"]), (&json!("unauthorized"), &json!("wait")));
+}
+
+/// Calls of any sort so far.
+fn all_calls(app: &TestApp) -> usize {
+    let is = |what: &What| match what {
+        What::Accepted { .. } | What::Refused { .. } | What::Replayed { .. } => true,
+        What::Call { path, .. } => path.starts_with("/v3/"),
+        _ => false,
+    };
+    app.sandbox.ledger().iter().filter(|e| is(&e.what)).count()
+}
+
+async fn waiting(app: &TestApp) -> Value {
+    upstream(app).await["waiting"]["reason"].clone()
+}
+
+async fn while_heygen_is_down_nothing_goes_out_but_a_look(fresh: &Fresh) {
+    let setup = Setup { sandbox: |o| o.render = 200_000..=200_000, ..Setup::default() };
+    let mut app = TestApp::with(fresh, setup).await;
+    app.register().await;
+    // Some are under way, to be asked for; more wait.
+    let mut ids = submit_many(&app, 5).await;
+    app.advance_s(120).await;
+    app.sandbox.set_offline(true);
+    ids.extend(submit_many(&app, 43).await);
+    let before = all_calls(&app);
+    app.advance_s(15).await;
+    assert!(all_calls(&app) - before <= 5, "a few, and looks: {}", all_calls(&app) - before);
+    assert_eq!(waiting(&app).await, "heygen_down");
+    for nth in 0..60 {
+        let before = all_calls(&app);
+        app.advance_s(10).await;
+        assert!(all_calls(&app) - before <= 1, "in ten seconds, after {nth} of them");
+    }
+    let ended = app.post("/api/jobs/none/refresh", &json!({})).await;
+    assert_eq!(ended.status, 404, "callers are answered as ever");
+    app.sandbox.set_offline(false);
+    app.advance_s(60).await;
+    let state = upstream(&app).await;
+    assert_eq!((&state["slots_in_use"], &state["waiting"]), (&json!(10), &json!(null)));
+    app.advance_s(3_600).await;
+    all_completed_once(&app, &ids).await;
+}
+
+async fn states(app: &TestApp, ids: &[String], wanted: &str) -> usize {
+    let mut count = 0;
+    for id in ids {
+        count += usize::from(app.state(id).await == wanted);
+    }
+    count
+}
+
+async fn what_cannot_be_repeated_is_not_risked_while_heygen_is_down(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    app.sandbox.set_offline(true);
+    let mut ids = vec![];
+    for nth in 0..20 {
+        ids.push(app.submit("voice_clone", &format!("voice {nth}")).await);
+    }
+    app.advance_s(20).await;
+    assert_eq!((states(&app, &ids, "unknown").await, states(&app, &ids, "queued").await), (1, 19));
+    app.sandbox.set_offline(false);
+    app.advance_s(300).await;
+    assert_eq!(states(&app, &ids, "completed").await, 19, "the one that a person decides on holds up none");
+    assert_eq!(upstream(&app).await["slots_in_use"], 0);
+    app.leave_it();
+}
+
+/// A look is answered, so HeyGen is not down; and yet no job is taken.
+async fn a_create_route_that_is_down_alone_is_tried_ever_less_often(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    app.register().await;
+    app.sandbox.twist("/v3/videos", Some(Twist::Answer(503, json!({}))));
+    let ids = submit_many(&app, 20).await;
+    app.advance_s(120).await;
+    let before = all_calls(&app);
+    app.advance_s(300).await;
+    let calls = all_calls(&app) - before;
+    assert!(calls <= 100, "ten whose outcome is open, each once a minute, and looks: {calls}");
+    app.sandbox.twist("/v3/videos", None);
+    app.advance_s(600).await;
+    all_completed_once(&app, &ids).await;
+}
+
+async fn a_lost_answer_now_and_then_holds_nothing_up(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    app.register().await;
+    app.sandbox.script_next(vec![Fault::Error500]);
+    let ids = submit_many(&app, 10).await;
+    app.settle().await;
+    let state = upstream(&app).await;
+    assert_eq!((&state["slots_in_use"], &state["waiting"]), (&json!(10), &json!(null)));
+    app.advance_s(60).await;
+    all_completed_once(&app, &ids).await;
 }

@@ -183,7 +183,7 @@ async fn what_was_not_sent_is_canceled_in_steps(store: Store) {
 async fn retry(store: &Store, id: &str, accepts: bool, key: Option<Key>, n: u8) -> Retried {
     let id = id.to_owned();
     let again = move |tx: &mut reelhook::store::Tx| {
-        flow::retry_failed(tx, &id, accepts, (NOW + 9, &|_| (1, 2)), key.as_ref(), &stamp(n))
+        flow::retry_failed(tx, &id, accepts, (NOW + 9, &|_, _| (1, 2)), key.as_ref(), &stamp(n))
     };
     store.db.write(again).await.expect("no fault")
 }

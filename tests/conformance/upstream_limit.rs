@@ -1,13 +1,14 @@
 //! Table `upstream_limit`: never more outstanding than there are slots, nothing while paused, and the
 //! order in which those who wait are taken.
 
-use reelhook::domain::job::{Priority, State};
+use reelhook::domain::job::{Job, Kind, Priority, State};
 use reelhook::domain::limit::Limit;
 use reelhook::domain::pause::{Pause, Reason};
+use reelhook::domain::step::Input;
 use reelhook::domain::task::{Lane, Outcome, TaskKind, TaskOp};
 use reelhook::domain::time::{DAY, MINUTE};
-use reelhook::flow::{self, Begun};
-use reelhook::store::upstream_limit::{self, UNKNOWN_HOLDS};
+use reelhook::flow::{self, Begun, Stamp};
+use reelhook::store::upstream_limit;
 use reelhook::store::{Db, task};
 
 use crate::harness::{LEASE, NOW, Store, cases, id, job_in, stamp};
@@ -16,6 +17,8 @@ cases![
     a_new_database_has_the_first_limit,
     what_is_put_is_read_and_changes_of_two_never_get_lost,
     jobs_that_upstream_may_be_working_on_hold_a_slot,
+    an_open_outcome_holds_a_slot_as_long_as_its_kind_takes,
+    one_at_a_time_is_claimed_while_upstream_may_take_none,
     submits_are_claimed_only_for_free_slots,
     a_claim_itself_holds_the_slot_until_its_lease_ends,
     claimers_that_race_never_exceed_the_slots,
@@ -70,14 +73,47 @@ async fn jobs_that_upstream_may_be_working_on_hold_a_slot(store: Store) {
     }
     let in_use = |now| move |tx: &mut reelhook::store::Tx| upstream_limit::slots_in_use(tx, now);
     assert_eq!(store.read(in_use(NOW)).await, 3, "submitting, unknown and processing");
-    assert_eq!(store.read(in_use(NOW + UNKNOWN_HOLDS - 1)).await, 3);
-    assert_eq!(store.read(in_use(NOW + UNKNOWN_HOLDS)).await, 2, "an open outcome holds it for a while only");
+    let holds = upstream_limit::unknown_holds(job_in(State::Unknown, 0).kind);
+    assert_eq!(store.read(in_use(NOW + holds - 1)).await, 3);
+    assert_eq!(store.read(in_use(NOW + holds)).await, 2, "an open outcome holds it for a while only");
     let deadline = job_in(State::Processing, 0).deadline_at;
     assert_eq!(store.read(in_use(deadline - 1)).await, 2);
     assert_eq!(store.read(in_use(deadline)).await, 0, "past its deadline a job holds none");
     let busy = job_in(State::Processing, 4).id;
     let others = store.read(move |tx| upstream_limit::slots_of_others(tx, &busy, NOW)).await;
     assert_eq!(others, 2, "without itself");
+}
+
+async fn an_open_outcome_holds_a_slot_as_long_as_its_kind_takes(store: Store) {
+    let kinds = [(Kind::VoiceClone, 2), (Kind::Video, 5), (Kind::AiClipping, 15), (Kind::VideoAgent, 15)];
+    for (nth, (kind, minutes)) in (0..).zip(kinds) {
+        let job = Job { kind, ..job_in(State::Unknown, nth) };
+        store.insert_job(&job).await;
+        let holds = upstream_limit::unknown_holds(kind);
+        assert_eq!(holds, minutes * MINUTE, "and never longer than a quarter of an hour");
+        let in_use = |now| move |tx: &mut reelhook::store::Tx| upstream_limit::slots_in_use(tx, now);
+        assert_eq!(store.read(in_use(job.updated_at + holds - 1)).await, 1, "{kind:?}");
+        assert_eq!(store.read(in_use(job.updated_at + holds)).await, 0, "{kind:?}");
+        let end = Stamp { now: job.deadline_at, ..stamp(1) };
+        store.write(move |tx| flow::change(tx, &job.id, Input::Deadline, &end)).await;
+    }
+}
+
+/// While one finds out whether upstream takes any, it is the only one.
+async fn one_at_a_time_is_claimed_while_upstream_may_take_none(store: Store) {
+    queue(&store, 3).await;
+    change(&store, |limit| limit.misses = 2).await;
+    assert_eq!(claim(&store.db, 9, NOW, 1).await.len(), 1);
+    assert_eq!(claim(&store.db, 9, NOW, 2).await, [""; 0]);
+    // The claim is over and its request under way.
+    let sent = job_in(State::Submitting, 9);
+    store.insert_job(&sent).await;
+    assert_eq!(claim(&store.db, 9, NOW + MINUTE, 3).await, [""; 0]);
+    let gone = sent.id.clone();
+    store.write(move |tx| flow::change(tx, &gone, Input::NoAnswer { why: "w".to_owned() }, &stamp(1))).await;
+    assert_eq!(claim(&store.db, 9, NOW + MINUTE, 4).await.len(), 1);
+    change(&store, |limit| limit.misses = 1).await;
+    assert_eq!(claim(&store.db, 9, NOW + MINUTE, 5).await.len(), 2, "one miss says nothing yet");
 }
 
 async fn submits_are_claimed_only_for_free_slots(store: Store) {

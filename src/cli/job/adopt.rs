@@ -20,17 +20,22 @@ pub struct Args {
     #[arg(long, value_name = "TIME|SPAN", value_parser = units::moment)]
     since: units::Moment,
     /// Only this kind; may be given several times [default: every kind HeyGen has a list of].
-    #[arg(long = "kind", value_name = "KIND", value_parser = Kind::ALL.map(Kind::name))]
+    #[arg(long = "kind", value_name = "KIND", value_parser = listed())]
     kinds: Vec<String>,
     /// Show what would be adopted; adopt nothing.
     #[arg(long)]
     dry_run: bool,
 }
 
+/// The kinds HeyGen has a list of.
+fn listed() -> Vec<&'static str> {
+    catalog::listed_kinds().into_iter().map(Kind::name).collect()
+}
+
 pub async fn run(s: &Session, args: Args) -> Result<Exit> {
     let since = args.since.ago(s.clock.now());
-    let listed = || catalog::listed_kinds().iter().map(|kind| kind.name().to_owned()).collect();
-    let kinds: Vec<String> = if args.kinds.is_empty() { listed() } else { args.kinds };
+    let all = || listed().into_iter().map(str::to_owned).collect();
+    let kinds: Vec<String> = if args.kinds.is_empty() { all() } else { args.kinds };
     let mut all = vec![];
     for kind in kinds {
         let mut cursor = Value::Null;

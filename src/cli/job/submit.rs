@@ -25,7 +25,8 @@ const PAUSE: Duration = Duration::from_secs(1);
     reelhook job submit --kind template --request template.json --dry-run\n  \
     reelhook job submit --file rows.csv --template job.json --dry-run\n  \
     reelhook job submit --file rows.csv --template job.json --wait\n  \
-    jq .job plan.json | reelhook job submit --file - --dry-run"
+    jq .job plan.json | reelhook job submit --file - --dry-run\n\n\
+    What failed of a group is tried again by `reelhook group retry-failed`."
 )]
 pub struct Args {
     /// What kind of job.

@@ -1,5 +1,6 @@
 //! The upstream limit: how it shrinks and grows, what opens and ends a pause, and when a day is full.
 
+use super::super::time::HOUR;
 use super::*;
 
 const NOW: Millis = 20_000 * DAY + 3_600_000;
@@ -244,4 +245,54 @@ fn it_reads_back_as_it_was_written_and_an_empty_one_is_new() {
         assert_eq!(serde_json::from_str::<Limit>(&text).unwrap(), limit);
     }
     assert_eq!(serde_json::from_str::<Limit>("{}").unwrap(), Limit::default());
+}
+
+const OPEN: Answer = Answer::Unanswered { repeats: true };
+
+#[test]
+fn after_three_silences_upstream_is_down_until_it_answers() {
+    for silences in [[OPEN; 3], [Answer::NotSent; 3], [Answer::AskUnanswered; 3]] {
+        let mut limit = limit(10, 10);
+        for silence in &silences[..2] {
+            learn(&mut limit, *silence, 0, NOW);
+        }
+        assert!(!limit.wants_look() && limit.down_since.is_none());
+        learn(&mut limit, silences[2], 0, NOW);
+        assert_eq!(limit.wait(NOW + HOUR).map(|w| (w.reason, w.until)), Some(("heygen_down", None)));
+        assert_eq!((limit.room(0, 0, NOW + HOUR), limit.wants_look()), (0, true));
+        assert_eq!(limit.next_look(NOW), NOW + LOOK_WHILE_DOWN);
+        assert!(limit.answered() && !limit.answered(), "news once");
+        assert_eq!((limit.wait(NOW + HOUR), limit.wants_look()), (None, false));
+        assert_eq!(limit.next_look(NOW), NOW + LOOK_EVERY);
+    }
+    let mut limit = limit(10, 10);
+    for _ in 0..9 {
+        learn(&mut limit, OPEN, 0, NOW);
+        limit.answered();
+    }
+    assert_eq!(limit.down_since, None, "not in a row");
+}
+
+#[test]
+fn what_may_not_be_repeated_is_not_risked_a_second_time() {
+    let mut limit = limit(10, 10);
+    learn(&mut limit, Answer::Unanswered { repeats: false }, 0, NOW);
+    assert_eq!((limit.room(0, 0, NOW), limit.wants_look()), (0, true));
+}
+
+#[test]
+fn one_lost_answer_holds_nothing_and_more_let_one_at_a_time_find_out() {
+    let mut limit = limit(10, 10);
+    // Ten under way together are one miss.
+    for _ in 0..10 {
+        limit.learn(OPEN, 9, NOW - 1, 1.0, NOW);
+        limit.answered();
+    }
+    assert_eq!((limit.misses, limit.room(0, 0, NOW)), (1, 10));
+    learn(&mut limit, OPEN, 9, NOW);
+    limit.answered();
+    assert_eq!((limit.room(0, 0, NOW + 3_999), limit.room(0, 0, NOW + 4_000)), (0, 1));
+    assert_eq!(limit.room(0, 1, NOW + 4_000), 0);
+    learn(&mut limit, Answer::Accepted, 0, NOW + 4_000);
+    assert_eq!(limit.room(0, 0, NOW + 4_000), 10);
 }

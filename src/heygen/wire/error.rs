@@ -63,7 +63,8 @@ fn plain(text: &str) -> Option<String> {
     if text.trim_start().starts_with(['{', '[', '<']) { None } else { loose::message(text) }
 }
 
-fn without_words(status: u16, code: Option<&str>) -> String {
+/// Our own words for an answer that has none.
+pub fn without_words(status: u16, code: Option<&str>) -> String {
     let reason = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
     let status = match reason {
         Some(reason) => format!("HTTP {status} ({reason})"),

@@ -11,7 +11,7 @@ mod loose;
 mod page;
 
 pub use answer::{Created, read_created, read_running, read_status, read_status_value};
-pub use error::{UpstreamError, read_error};
+pub use error::{UpstreamError, read_error, without_words};
 pub use family::is_unknown_type;
 pub use heard::{Heard, Unusable, hear, hear_value};
 pub use loose::created_at;
