@@ -105,6 +105,10 @@ async fn cut_at_events(nodes: &[&Client], events: usize, seed: u64) -> (Vec<Valu
             let Some((id, event)) = stream.event().await else { break };
             last = Some(id);
             told.push(event);
+            if told.len() == events {
+                // No more will come.
+                break;
+            }
         }
         cuts += 1;
     }
