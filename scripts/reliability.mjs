@@ -15,7 +15,7 @@ const promises = {
   B06: "Order does not matter: success, failure, caption, progress in every order",
   B07: "Forged webhooks never act, and all are counted",
   B08: "A missing webhook is healed by polls",
-  B09: "A gap is healed from HeyGen's event log",
+  B09: "A gap is healed from HeyGen's event log alone: no webhook comes, and no poll is due for an hour",
   B10: "Trouble of HeyGen's is ridden out: 429, 5xx, resets, hangs, answers that are no JSON",
   B11: "A bad receiver hurts no other: one answers after 29 s, one never, one a byte a second, beside 97 that are well",
   B12: "Receivers are treated as they ask: 410, Retry-After in seconds, as a date, absurd; redirects inside; a body of 1 GiB; 2xx after 16 s",
