@@ -24,7 +24,7 @@ const promises = {
   B16: "A full disk is survived: refused in so many words, and on again when there is room",
   B17: "Clocks may lie: wrong from the start, on two nodes by ten minutes, and set again and again by up to twelve hours",
   "B17 simulated": "Clocks may lie: jumps ahead of an hour and a day, starts an hour behind or ahead, in the simulation",
-  B18: "PostgreSQL restarts, in order and hard, and drops connections, under three nodes",
+  B18: "PostgreSQL restarts, in order and hard, drops connections, and is read only for a while, under three nodes",
   B19: "Somebody else's transaction that never ends does not choke three nodes",
   B20: "Nodes may die: one of three killed in turn; one stands still past its lease",
   B21: "Deploys lose nothing: SIGTERM under load",
