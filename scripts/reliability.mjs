@@ -13,7 +13,7 @@ const promises = {
   "told, killed while telling": "Every end is told, and no two different ones: killed before and after the receiver was called",
   B05: "Each outcome acts once: webhooks doubled up to fifty times, across restarts",
   B06: "Order does not matter: success, failure, caption, progress in every order",
-  B07: "Forged webhooks never act, and all are counted",
+  B07: "Forged webhooks never act, and all are counted: altered, unsigned, cut, signed with a guess, with another endpoint's secret, with a removed one",
   B08: "A missing webhook is healed by polls",
   B09: "A gap is healed from HeyGen's event log alone: no webhook comes, and no poll is due for an hour",
   B10: "Trouble of HeyGen's is ridden out: 429, 5xx, resets, hangs, answers that are no JSON",
