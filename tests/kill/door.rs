@@ -6,21 +6,24 @@ use futures_util::future::join_all;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
+use reelhook::cli::selftest::client::Client;
+use reelhook::clock::Stopwatch;
 use reelhook::domain::signature::sign;
-use reelhook::heygen::sandbox::{Fault, Tally, What};
+use reelhook::heygen::sandbox::{Fault, Tally, Twist, What};
 use serde_json::{Value, json};
 
-use crate::ground::{Engine, Ground, SECRET, event, injections, success};
+use crate::ground::{Engine, Ground, PATIENCE, SECRET, event, injections, success};
 use crate::oracle;
 
 /// B07: whatever is not signed by a live secret over exactly these bytes is refused and counted, and
-/// nothing comes of it.
+/// nothing comes of it; nor by a secret of the same account that is another endpoint's or was removed.
 pub async fn forged_events_never_act(engine: Engine) {
     let ground = Ground::new(engine, |options| options.render = 3_600_000..=3_600_000).await;
     let server = ground.serve().await;
+    let (others, removed) = (secret_of_another(&ground).await, removed_secret(&ground).await);
     let before = ground.client.metric("reelhook_webhook_refused_total").await;
     let (mut sent, mut acked, mut jobs) = (0, 0, vec![]);
-    for nth in 0..injections().div_ceil(8) {
+    for nth in 0..injections().div_ceil(10) {
         let (job, upstream) = ground.accepted(&format!("b07-{nth}"), "p").await;
         let body = success(&job, &upstream);
         let right = sign(SECRET, &body);
@@ -28,7 +31,7 @@ pub async fn forged_events_never_act(engine: Engine) {
         changed[nth % 64] = if changed[nth % 64] == b'0' { b'1' } else { b'0' };
         let changed = String::from_utf8(changed).unwrap();
         let other = sign(SECRET, &success("job_other", &upstream));
-        let forged: [(&str, Option<(&'static str, &str)>); 8] = [
+        let forged: [(&str, Option<(&'static str, &str)>); 10] = [
             ("/webhooks/heygen", None),
             ("/webhooks/heygen", Some(("signature", ""))),
             ("/webhooks/heygen", Some(("signature", &changed))),
@@ -36,6 +39,8 @@ pub async fn forged_events_never_act(engine: Engine) {
             ("/webhooks/heygen", Some(("signature", &right[..63]))),
             ("/webhooks/heygen", Some(("x-heygen-signature", &sign("guessed", &body)))),
             ("/webhooks/heygen", Some(("heygen-signature", &sign("", &body)))),
+            ("/webhooks/heygen", Some(("signature", &sign(&others, &body)))),
+            ("/webhooks/heygen", Some(("signature", &sign(&removed, &body)))),
             (&format!("/webhooks/heygen/{job}.AAAAAAAAAAAAAAAAAAAAAA"), Some(("signature", &changed))),
         ];
         for (path, header) in forged {
@@ -45,6 +50,7 @@ pub async fn forged_events_never_act(engine: Engine) {
         }
         jobs.push(job);
     }
+    all_applied(&ground, &jobs[0]).await;
     let mut acted = 0;
     for job in &jobs {
         let now = ground.client.insist("GET", &format!("/api/jobs/{job}"), None, None).await;
@@ -57,6 +63,37 @@ pub async fn forged_events_never_act(engine: Engine) {
     ground.report("B07", sent, &zero, &[("sampled", samples as f64)]);
     assert!(samples > 0, "a sample is kept");
     server.kill().await;
+}
+
+/// HeyGen's for an endpoint of the same account at another address, which we never hear of.
+async fn secret_of_another(ground: &Ground) -> String {
+    let url = format!("http://{}/other", ground.application.authority);
+    let upstream: http::Uri = ground.setup().upstream.parse().unwrap();
+    let heygen = Client::new(upstream.port_u16().unwrap());
+    let body = json!({"url": url}).to_string().into();
+    let key = Some(("x-api-key", "any"));
+    let answer = heygen.raw("POST", "/v3/webhooks/endpoints", key, body).await.unwrap();
+    let answer: Value = serde_json::from_slice(&answer.body).unwrap();
+    answer["data"]["secret"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+}
+
+/// The secret of an endpoint of ours that was removed. While it was there, what it signed was accepted.
+async fn removed_secret(ground: &Ground) -> String {
+    const PATH: &str = "/v3/webhooks/endpoints";
+    const SECRET: &str = "whsec_of_one_that_is_removed";
+    let (make, remove) = (format!("POST {PATH}"), format!("DELETE {PATH}/ep_removed"));
+    // HeyGen tells it to nobody else, so it is made up here.
+    let made = json!({"data": {"endpoint_id": "ep_removed", "secret": SECRET}});
+    ground.sandbox.twist(&make, Some(Twist::Answer(200, made)));
+    ground.sandbox.twist(&remove, Some(Twist::Answer(200, json!({"data": {}}))));
+    let (status, answer) = ground.client.call("POST", "/api/webhooks", None, None).await.unwrap();
+    assert_eq!(status, 201, "{answer}");
+    let (job, upstream) = ground.accepted("b07-removed", "p").await;
+    assert_eq!(ground.client.hook(success(&job, &upstream), SECRET).await, 200);
+    let (status, answer) =
+        ground.client.call("DELETE", "/api/webhooks/ep_removed", None, None).await.unwrap();
+    assert_eq!(status, 204, "{answer}");
+    SECRET.to_owned()
 }
 
 /// B13: bodies made to break a reader, signed. Each is answered; jobs beside them end as ever.
@@ -83,7 +120,7 @@ pub async fn poison_harms_nobody(engine: Engine) {
     for job in &jobs {
         stuck += usize::from(ground.end_of(job).await["state"] != "completed");
     }
-    let not_understood = not_understood(&ground).await;
+    let not_understood = not_understood(&ground, "signed").await;
     let panics = ground.client.metric("reelhook_task_panics_total").await as usize;
     let zero = [
         ("unanswered", unanswered),
@@ -116,17 +153,26 @@ fn poison() -> Vec<Vec<u8>> {
 }
 
 /// Receipts of which nothing was noted, once those accepted before have had their turn.
-async fn not_understood(ground: &Ground) -> usize {
+async fn not_understood(ground: &Ground, verdict: &str) -> usize {
     let mut cursor = String::new();
     let mut silent = 0;
     loop {
-        let path = format!("/api/receipts?limit=200&verdict=signed{cursor}");
+        let path = format!("/api/receipts?limit=200&verdict={verdict}{cursor}");
         let page = ground.client.insist("GET", &path, None, None).await;
         silent += page["data"].as_array().unwrap().iter().filter(|r| r["applied_at"].is_null()).count();
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
             None => return silent,
         }
+    }
+}
+
+/// Waits until whatever was accepted has had its turn. `open` is a job that does not end before.
+async fn all_applied(ground: &Ground, open: &str) {
+    let watch = Stopwatch::start();
+    while not_understood(ground, "signed").await + not_understood(ground, "unsigned").await > 0 {
+        assert!(watch.elapsed() < PATIENCE, "receipts are not applied");
+        ground.client.insist("GET", &format!("/api/jobs/{open}?wait=1"), None, None).await;
     }
 }
 
@@ -171,6 +217,7 @@ pub async fn drift_is_tolerated(engine: Engine) {
         unanswered += statuses.iter().filter(|status| **status != 200).count();
     }
     let kept = oracle::kept(&ground.client).await;
+    all_applied(&ground, &job).await;
     let invisible = bodies.iter().filter(|body| !kept.contains(&oracle::digest(body)));
     let now = ground.client.insist("GET", &format!("/api/jobs/{job}"), None, None).await;
     let panics = ground.client.metric("reelhook_task_panics_total").await as usize;

@@ -6,6 +6,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use reelhook::clock::Stopwatch;
 use reelhook::heygen::sandbox::What;
+use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::ground::{Engine, Ground, has_ended, injections};
@@ -103,7 +104,8 @@ pub async fn nodes_may_die() {
     let mut nodes = Nodes::start(&ground).await;
     let is_short = injections() <= SHORT;
     let stale = if is_short { None } else { Some(stale_finish(&nodes).await) };
-    let not_refused = usize::from(stale.as_ref().is_some_and(|(_, refused)| !refused));
+    // Nothing is claimed of what was not tried.
+    let not_refused = stale.as_ref().map(|(_, refused)| ("stale_not_refused", usize::from(!refused)));
     let (mut dice, mut seen) = (StdRng::seed_from_u64(ground.seed), ground.sandbox.listen());
     let callers = callers(&ground);
     for nth in 0..injections() {
@@ -126,10 +128,9 @@ pub async fn nodes_may_die() {
     join_all(jobs.iter().map(|job| ground.end_of(job))).await;
     let recovery = watch.elapsed().as_secs_f64();
     let verdict = oracle::compare(&ground, &jobs).await;
-    let zero = [
-        &oracle::zeros(&verdict)[..],
-        &[("beyond_the_bound", beyond_the_bound(&ground)), ("stale_not_refused", not_refused)],
-    ];
+    let mut zero = oracle::zeros(&verdict).to_vec();
+    zero.push(("beyond_the_bound", beyond_the_bound(&ground)));
+    zero.extend(not_refused);
     let figures = [
         ("nodes", NODES as f64),
         ("jobs", jobs.len() as f64),
@@ -137,7 +138,7 @@ pub async fn nodes_may_die() {
         ("stale_finishes_tried", f64::from(u8::from(!is_short))),
         ("recovery_s", recovery),
     ];
-    ground.report("B20", injections(), &zero.concat(), &figures);
+    ground.report("B20", injections(), &zero, &figures);
     assert!(recovery <= LEASE_S + 5.0, "taken over when the lease ends: {recovery} s");
     nodes.kill_all().await;
 }
@@ -179,8 +180,8 @@ async fn stale_finish(nodes: &Nodes<'_>) -> (String, bool) {
     (job, refused > 0.0)
 }
 
-/// B18: the server restarts, in order and hard, and lets go of connections, under load and beside
-/// many who hold one and do nothing.
+/// B18: the server restarts, in order and hard, lets go of connections, and takes no writes for a while,
+/// under load and beside many who hold one and do nothing.
 pub async fn postgres_may_go_away() {
     const IDLE: usize = 100;
     let ours = Ours::start().await;
@@ -188,20 +189,24 @@ pub async fn postgres_may_go_away() {
     let mut nodes = Nodes::start(&ground).await;
     let (mut dice, mut seen) = (StdRng::seed_from_u64(ground.seed), ground.sandbox.listen());
     let callers = callers(&ground);
-    let (mut slowest, mut restarts, mut dropped) = (0_f64, 0, 0);
+    let (mut slowest, mut restarts, mut dropped, mut read_only, mut refused) = (0_f64, 0, 0, 0_u32, 0_u32);
     let (mut jobs, mut idle) = (vec![], Session::many(&ours.address, IDLE).await);
     for nth in 0..injections() {
         for _ in 0..dice.random_range(1..60) {
             let _ = seen.recv().await;
         }
-        if nth % 5 < 4 {
+        if nth % 6 < 4 {
             let share = dice.random_range(1..=100_i64);
             let all = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
                        WHERE application_name = 'reelhook' AND pid % 100 < ";
             dropped += Session::open(&ours.address).await.number(format!("{all}{share}")).await;
+        } else if nth % 6 == 4 {
+            let (job, was_refused) = submitted_read_only(&ground, &ours.address, nth).await;
+            (read_only, refused) = (read_only + 1, refused + u32::from(was_refused));
+            jobs.push(job);
         } else {
             Session::leave(idle).await;
-            ours.restart(["fast", "immediate"][nth / 5 % 2]).await;
+            ours.restart(["fast", "immediate"][nth / 6 % 2]).await;
             restarts += 1;
             idle = Session::many(&ours.address, IDLE).await;
         }
@@ -218,6 +223,8 @@ pub async fn postgres_may_go_away() {
     let verdict = oracle::compare(&ground, &jobs).await;
     let figures = [
         ("restarts", f64::from(restarts)),
+        ("read_only", f64::from(read_only)),
+        ("submits_refused_read_only", f64::from(refused)),
         ("connections_ended", dropped as f64),
         ("idle_connections", IDLE as f64),
         ("jobs", jobs.len() as f64),
@@ -229,6 +236,27 @@ pub async fn postgres_may_go_away() {
     Session::leave(idle).await;
     nodes.kill_all().await;
     ours.stop().await;
+}
+
+/// What a primary is that was demoted under us: connected to, and read only, for as long as it takes to
+/// answer a submission. Its job, and whether it was refused, and so had to be sent again.
+async fn submitted_read_only(ground: &Ground, address: &str, nth: usize) -> (String, bool) {
+    const END: &str = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity \
+                       WHERE application_name = 'reelhook'";
+    // One session, and not read only itself: settings of a database are for those that come later.
+    let mut session = Session::open(address).await;
+    session.batch("ALTER DATABASE postgres SET default_transaction_read_only = on").await;
+    session.batch(END).await;
+    let body = json!({"kind": "video_agent", "request": {"prompt": "p"}});
+    let key = format!("b18-read-only-{nth}");
+    let answer = ground.client.call("POST", "/api/jobs", Some(&key), Some(&body)).await;
+    session.batch("ALTER DATABASE postgres RESET default_transaction_read_only").await;
+    session.batch(END).await;
+    Session::leave(vec![session]).await;
+    match answer {
+        Ok((status, job)) if status < 300 => (job["id"].as_str().unwrap().to_owned(), false),
+        _ => (ground.submit(&key, "p").await, true),
+    }
 }
 
 /// B19: somebody else's writing transaction stays open, so that nothing that died can be cleaned up.
