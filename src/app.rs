@@ -19,7 +19,7 @@ use crate::heygen::client::Heygen;
 use crate::http::{self, Http, Parts, Settings};
 use crate::metrics::Metrics;
 use crate::net::Client;
-use crate::store::{self, Db, Tx, api_key, setting, task, upstream_limit};
+use crate::store::{self, Db, Tx, api_key, inbox, setting, task, upstream_limit};
 use crate::work::{self, Budget, Runner, Work};
 
 #[derive(Clone)]
@@ -65,6 +65,7 @@ impl App {
                 setting::get_or_put(tx, setting::ADDRESS_KEY, &address_key)
             })
             .await?;
+        reconsider_strangers(config, &db, now).await?;
         let first_key = first_key(config, &db, &clock).await?;
         let heygen = Heygen::new(&config.heygen_url, config.heygen_api_key.clone(), clock.clone());
         let metrics = Metrics::new();
@@ -128,6 +129,18 @@ impl App {
         }
         let _ = runner.await;
     }
+}
+
+/// Receipts that were parked while strangers were not adopted are understood anew once they are.
+async fn reconsider_strangers(config: &Config, db: &Db, now: i64) -> store::Result<()> {
+    const AT_ONCE: i64 = 500;
+    let adopts = config.adopt_strangers;
+    let before = db.read(|tx| setting::find(tx, setting::ADOPTS)).await?;
+    if adopts && before.as_deref() != Some("true") {
+        while db.write(move |tx| inbox::release_any(tx, AT_ONCE, now)).await? > 0 {}
+    }
+    // Last: what a crash left over is done by the next start.
+    db.write(move |tx| setting::put(tx, setting::ADOPTS, if adopts { "true" } else { "false" })).await
 }
 
 /// Takes the settings over. Without a key nothing can be sent.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::output::to_stderr;
+use super::output::{terminal_width, to_stderr, wrapped};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -127,7 +127,8 @@ impl CliError {
         }
         let text = |name: &str| self.problem.get(name).and_then(Value::as_str);
         let what = text("detail").or_else(|| text("title")).unwrap_or("unknown");
-        let mut lines = format!("error: {what}\n");
+        let width = terminal_width().into();
+        let mut lines = wrapped(&format!("error: {what}"), width, 2) + "\n";
         let errors = self.problem.get("errors").and_then(Value::as_array);
         // The first is in the detail already.
         for error in errors.into_iter().flatten().skip(1) {
@@ -135,7 +136,7 @@ impl CliError {
             lines += &format!("  {}: {}\n", part("pointer"), part("message"));
         }
         if let Some(hint) = text("hint") {
-            lines += &format!("hint: {hint}\n");
+            lines += &(wrapped(&format!("hint: {hint}"), width, 2) + "\n");
         }
         // To be found in the server's log, or told to HeyGen's support.
         if self.problem["status"].as_u64().is_some_and(|status| status >= 500) {

@@ -62,7 +62,7 @@ pub fn table(s: &Session, receipts: &[Value]) -> String {
         ("ID", Fit::Whole),
         ("AGE", Fit::Number),
         ("VERDICT", Fit::Whole),
-        ("EVENT", Fit::Whole),
+        ("EVENT", Fit::Cut),
         ("MEANING", Fit::Cut),
     ];
     let row = |r: &Value| -> Vec<Shown> {

@@ -125,7 +125,8 @@ pub(super) fn nameless(tx: &mut Tx, kind: Kind) -> Result<Vec<Millis>> {
         }
         let is_nameless = |job: &&Job| match kind {
             Kind::VideoAgent => job.upstream_video_id.is_none(),
-            _ => job.upstream_id.is_none(),
+            // One that was adopted a line above has its id, which is stored at the end.
+            _ => job.upstream_id.is_none() && !job.details.adopted,
         };
         let since = |job: &Job| job.details.sent_at.or(job.details.accepted_at).unwrap_or(job.created_at);
         begun.extend(open.iter().filter(is_nameless).map(since));

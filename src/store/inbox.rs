@@ -174,12 +174,21 @@ pub fn release_parked(tx: &mut Tx, upstream_ids: &[&str], now: Millis) -> Result
         return Ok(0);
     }
     let ids = padded(upstream_ids);
+    let list = in_list(1, ids.len());
+    release(tx, &format!("parked_under IN ({list}) OR parked_also IN ({list})"), &ids, now)
+}
+
+/// Makes parked receipts due again, whatever they wait for, at most so many. How many there were.
+pub fn release_any(tx: &mut Tx, most: i64, now: Millis) -> Result<usize> {
+    let some = "receipt_id IN (SELECT receipt_id FROM receipt_note WHERE parked_under IS NOT NULL LIMIT ?1)";
+    release(tx, some, params![most], now)
+}
+
+fn release(tx: &mut Tx, which: &str, params: &[Param], now: Millis) -> Result<usize> {
     let sql = format!(
-        "UPDATE receipt_note SET parked_under = NULL, parked_also = NULL \
-         WHERE parked_under IN ({0}) OR parked_also IN ({0}) RETURNING receipt_id",
-        in_list(1, ids.len())
+        "UPDATE receipt_note SET parked_under = NULL, parked_also = NULL WHERE {which} RETURNING receipt_id"
     );
-    let rows = tx.query(&sql, &ids)?;
+    let rows = tx.query(&sql, params)?;
     let mut freed: Vec<String> = rows.into_iter().map(|mut r| r.text(0)).collect::<Result<_>>()?;
     freed.sort_unstable();
     let subjects: Vec<&str> = freed.iter().map(String::as_str).collect();

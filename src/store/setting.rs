@@ -7,6 +7,9 @@ use crate::params;
 /// Keys the unguessable part of per-job webhook addresses.
 pub const ADDRESS_KEY: &str = "address_key";
 
+/// Whether the last server to start made jobs of strangers' receipts: `true` or `false`.
+pub const ADOPTS: &str = "adopts";
+
 /// How far upstream's event log was read, as JSON.
 pub const EVENT_LOG: &str = "event_log";
 

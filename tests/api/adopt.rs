@@ -19,6 +19,7 @@ cases! {
     what_cannot_be_asked_is_named,
     an_adopted_job_is_not_submitted_again,
     strangers_of_webhooks_are_not_adopted_by_default,
+    strangers_that_came_before_the_setting_are_adopted_once_it_is_set,
     strangers_of_webhooks_are_adopted_by_setting,
     strangers_of_the_event_log_are_adopted_too,
 }
@@ -220,6 +221,25 @@ async fn strangers_of_webhooks_are_adopted_by_setting(fresh: &Fresh) {
         app.webhook(&[("signature", &signed(&secret, body.as_bytes()))], body.clone()).await.expect(200);
     }
     app.settle().await;
+    assert_eq!(jobs(&app).await.len(), 2);
+}
+
+async fn strangers_that_came_before_the_setting_are_adopted_once_it_is_set(fresh: &Fresh) {
+    let mut app = quiet(fresh, &[]).await;
+    app.register().await;
+    let ids = [video(&app, "theirs").await, video(&app, "theirs, too").await];
+    app.advance_s(60).await;
+    assert!(jobs(&app).await.is_empty());
+    app.restart_with(|config| config.adopt_strangers = true).await;
+    app.settle().await;
+    for id in &ids {
+        assert_eq!(
+            (app.state(id).await, app.job(id).await["adopted"].clone()),
+            ("completed".into(), json!(true))
+        );
+    }
+    let types = texts(&app.get("/api/events?limit=50").await.json()["data"], "type");
+    assert_eq!(types.iter().filter(|name| name.starts_with("heygen.")).count(), 2, "each once: {types:?}");
     assert_eq!(jobs(&app).await.len(), 2);
 }
 

@@ -226,6 +226,13 @@ impl TestApp {
         down.await.expect("the app goes down");
     }
 
+    /// Started again with settings that were changed meanwhile.
+    pub async fn restart_with(&mut self, change: impl FnOnce(&mut Config)) {
+        self.crash().await;
+        change(&mut self.config);
+        self.start().await;
+    }
+
     pub async fn restart(&mut self) {
         self.crash().await;
         self.start().await;

@@ -44,7 +44,7 @@ async fn lists_can_be_read_at_80_and_120_columns() {
         "details": {"count": 812, "reason": "old", "filter": {"cause": "answers_401:hooks.app.example"}},
     });
     let adopted = json!({
-        "action": "would_adopt", "kind": "video_agent", "upstream_id": "0123456789abcdef0123456789abcdef",
+        "action": "would_adopt", "kind": "video", "upstream_id": "0123456789abcdef0123456789abcdef",
         "job_id": JOB, "created_at": at, "title": "An introduction to the new offices in Rotterdam",
     });
     for (args, given, at_80, at_120) in [
@@ -67,7 +67,7 @@ async fn lists_can_be_read_at_80_and_120_columns() {
             &["dead_letter.replay", "cause answers_401:hooks.app.example: old"],
         ),
         (
-            &["job", "adopt", "--since", "7d", "--kind", "video_agent"],
+            &["job", "adopt", "--since", "7d", "--kind", "video"],
             adopted,
             &["would adopt", "0123456789abcdef0123456789abcdef"],
             &["0123456789abcdef0123456789abcdef", JOB, "An introduct"],

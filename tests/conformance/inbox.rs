@@ -191,6 +191,14 @@ async fn what_is_parked_is_released_by_its_id_once(store: Store) {
     assert_eq!(release(&["vid_3"]).await, 1, "by its other id");
     assert_eq!(store.due(&id("rcp_", 3), TaskKind::Apply).await, Some(NOW + 5));
     assert_eq!(release(&["vid_y"]).await, 0);
+    let parked = Note { parked_under: Some("vid_z".to_owned()), ..Note::default() };
+    for n in [1, 2, 3] {
+        let parked = parked.clone();
+        store.write(move |tx| inbox::annotate(tx, &[(&id("rcp_", n), &parked)])).await;
+    }
+    let any = async || store.write(|tx| inbox::release_any(tx, 2, NOW + 7)).await;
+    assert_eq!((any().await, any().await, any().await), (2, 1, 0));
+    assert_eq!(store.due(&id("rcp_", 2), TaskKind::Apply).await, Some(NOW + 7));
 }
 
 async fn a_list_is_filtered_and_paged(store: Store) {
