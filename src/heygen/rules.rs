@@ -5,11 +5,12 @@
 //! (docs/heygen.md, Creating), and neither could prove the other right.
 
 use serde_json::{Map, Value};
+use url::Url;
 
 use crate::domain::job::Kind;
 
 use Rule::{Also, May, Needs, One};
-use Shape::{Any, Asset, Even, List, Number, Object, OneOf, Switch, Text, Type};
+use Shape::{Any, Asset, Even, List, Media, Number, Object, OneOf, Switch, Text, Type, Web};
 
 type Fields = Map<String, Value>;
 
@@ -20,8 +21,8 @@ pub enum Rule {
     Needs(&'static str, Shape),
     /// If the field is there, it is like this.
     May(&'static str, Shape),
-    /// Exactly one of these fields is there.
-    One(&'static [&'static str]),
+    /// Exactly one of these fields is there, and it is like this.
+    One(&'static [(&'static str, Shape)]),
     /// These, too.
     Also(&'static [Rule]),
 }
@@ -30,8 +31,10 @@ pub enum Rule {
 #[derive(Debug, Clone, Copy)]
 pub enum Shape {
     Any,
-    /// A text of so many characters at least and at most.
+    /// A text of so many characters at least and at most; one that must not be empty is not blank either.
     Text(usize, usize),
+    /// An http or https address.
+    Web,
     /// One of these words or numbers.
     OneOf(&'static [&'static str]),
     /// Bounds included.
@@ -41,6 +44,9 @@ pub enum Shape {
     Switch,
     /// A file, named in one of these ways: the words of its `type`.
     Asset(&'static [&'static str]),
+    /// A list of files, with so many videos and so many images at most. What only an id names may be
+    /// either, so it counts towards the sum alone.
+    Media(usize, usize),
     /// A list of so many at least and at most.
     List(usize, usize, &'static Shape),
     Object(&'static [Rule]),
@@ -67,12 +73,14 @@ const VIDEO: &[Rule] = &[Needs(
 
 /// What videos of an avatar and of an image have in common.
 const SPOKEN: &[Rule] = &[
-    One(&["script", "audio_url", "audio_asset_id"]),
-    May("script", Text(1, 5_000)),
+    One(&[("script", Text(1, 5_000)), ("audio_url", Web), ("audio_asset_id", ANY_TEXT)]),
     May("aspect_ratio", OneOf(&["16:9", "9:16", "4:5", "5:4", "1:1", "auto"])),
     May("resolution", OneOf(&["4k", "1080p", "720p"])),
     May("fit", OneOf(&["contain", "cover"])),
-    May("background", Object(&[Needs("type", OneOf(&["color", "image"]))])),
+    May(
+        "background",
+        Object(&[Needs("type", OneOf(&["color", "image"])), May("url", Web), May("asset_id", ANY_TEXT)]),
+    ),
     May("output_format", OneOf(&["mp4", "webm"])),
     May("expressiveness", OneOf(&["high", "medium", "low"])),
     May(
@@ -86,21 +94,27 @@ const SPOKEN: &[Rule] = &[
     May("watermark", Object(&[Needs("image", FILE)])),
 ];
 
-const AVATAR_VIDEO: &[Rule] = &[
-    Needs("avatar_id", ANY_TEXT),
-    Also(SPOKEN),
-    May("engine", Object(&[Needs("type", OneOf(&["avatar_iii", "avatar_iv", "avatar_v"]))])),
-];
+const AVATAR_VIDEO: &[Rule] =
+    &[Needs("avatar_id", ANY_TEXT), Also(SPOKEN), May("engine", Object(&[Needs("type", Type(ENGINES))]))];
+
+const ENGINES: &[(&str, &[Rule])] =
+    &[("avatar_iii", &[]), ("avatar_iv", &[]), ("avatar_v", &[May("reference_look_id", ANY_TEXT)])];
 
 const IMAGE_VIDEO: &[Rule] = &[Needs("image", FILE), Also(SPOKEN)];
 
-const STUDIO: &[Rule] = &[Needs("scenes", List(1, 50, &Object(&[])))];
+const STUDIO: &[Rule] = &[Needs("scenes", List(1, 50, &Object(&[Needs("type", Type(SCENES))])))];
+
+/// What an `input` holds, and how `duration` and `narration` go together, is not documented.
+const SCENES: &[(&str, &[Rule])] = &[
+    ("avatar_video", &[Needs("input", Object(&[]))]),
+    ("image", &[Needs("source", FILE)]),
+    ("video", &[Needs("source", FILE), May("playback", Object(&[]))]),
+];
 
 const CINEMATIC: &[Rule] = &[
     Needs("prompt", Text(1, 10_000)),
     Needs("avatar_id", List(1, 3, &ANY_TEXT)),
-    // 3 videos and 9 images; which of them a file is, its name need not tell.
-    May("references", List(0, 12, &FILE)),
+    May("references", Media(3, 9)),
     May("duration", Number(4.0, 15.0)),
     May("auto_duration", Switch),
     May("enhance_prompt", Switch),
@@ -158,8 +172,10 @@ const AI_CLIPPING: &[Rule] = &[
     ),
 ];
 
-/// How `layers` are written is not documented, so they are let through.
-const BACKGROUND_REMOVAL: &[Rule] = &[Needs("video", FILE)];
+const BACKGROUND_REMOVAL: &[Rule] = &[
+    Needs("video", FILE),
+    May("layers", List(0, usize::MAX, &OneOf(&["foreground", "mask", "background"]))),
+];
 
 const AVATAR: &[Rule] =
     &[Needs("type", Type(&[("photo", SHOT), ("digital_twin", SHOT), ("prompt", PROMPTED)]))];
@@ -231,10 +247,18 @@ fn look(rules: &[Rule], fields: &Fields, place: &str, found: &mut Vec<Mistake>) 
                 None if matches!(rule, May(..)) => continue,
                 None => (*name, format!("is required: {}", wanted(shape))),
             },
-            One(names) => match names.iter().filter(|name| given(name).is_some()).count() {
-                1 => continue,
-                count => (names[0], format!("exactly one of {} is needed; {count} are given", list(names))),
-            },
+            One(members) => {
+                let mut count = 0;
+                for (name, shape) in *members {
+                    let Some(value) = given(name) else { continue };
+                    count += 1;
+                    fit(shape, value, &format!("{place}/{name}"), found);
+                }
+                if count == 1 {
+                    continue;
+                }
+                (members[0].0, format!("exactly one of {} is needed; {count} are given", names(members)))
+            }
         };
         found.push(Mistake { pointer: format!("{place}/{}", wrong.0), message: wrong.1 });
     }
@@ -245,17 +269,27 @@ fn fit(shape: &Shape, value: &Value, place: &str, found: &mut Vec<Mistake>) {
     let fits = match shape {
         Any => true,
         Text(least, most) => {
-            value.as_str().is_some_and(|text| (*least..=*most).contains(&text.chars().count()))
+            let fits = |text: &str| {
+                (*least..=*most).contains(&text.chars().count()) && (*least == 0 || !is_blank(text))
+            };
+            value.as_str().is_some_and(fits)
         }
+        Web => value.as_str().is_some_and(|text| web(text).is_some()),
         OneOf(words) => word(value).is_some_and(|word| words.contains(&word.as_str())),
         Number(least, most) => value.as_f64().is_some_and(|n| (*least..=*most).contains(&n)),
         Even(least, most) => value.as_i64().is_some_and(|n| (*least..=*most).contains(&n) && n % 2 == 0),
         Switch => value.is_boolean(),
-        Asset(ways) => value.as_object().is_some_and(|fields| names_a_file(ways, fields)),
+        Asset(ways) => value.as_object().is_some_and(|fields| names_a_file(ways, fields, place, found)),
+        Media(videos, images) => match value.as_array() {
+            Some(files) if files.len() <= videos + images => {
+                each_fits(&FILE, files, place, found);
+                count("video", files) <= *videos && count("image", files) <= *images
+            }
+            _ => false,
+        },
         List(least, most, each) => match value.as_array() {
             Some(items) if (*least..=*most).contains(&items.len()) => {
-                let at = |(n, item)| fit(each, item, &format!("{place}/{n}"), found);
-                items.iter().enumerate().for_each(at);
+                each_fits(each, items, place, found);
                 true
             }
             _ => false,
@@ -271,7 +305,14 @@ fn fit(shape: &Shape, value: &Value, place: &str, found: &mut Vec<Mistake>) {
     };
     if !fits {
         let size = match (shape, value) {
+            (Text(..), Value::String(text)) if !text.is_empty() && is_blank(text) => "is blank; ".to_owned(),
             (Text(..), Value::String(text)) => format!("has {} characters; ", text.chars().count()),
+            (Media(..), Value::Array(files)) => format!(
+                "has {} videos and {} images among {} files; ",
+                count("video", files),
+                count("image", files),
+                files.len()
+            ),
             (List(..), Value::Array(items)) => format!("has {} items; ", items.len()),
             _ => String::new(),
         };
@@ -285,24 +326,68 @@ fn word(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned).or_else(|| value.as_number().map(ToString::to_string))
 }
 
-/// `type` may be left out where one of the fields says what it is.
-fn names_a_file(ways: &[&str], fields: &Fields) -> bool {
-    let holds = |way: &str| {
-        let name = if way == "base64" { "data" } else { way };
-        fields.get(name).and_then(Value::as_str).is_some_and(|text| !text.is_empty())
-    };
-    match fields.get("type").filter(|value| !value.is_null()) {
-        Some(named) => named.as_str().is_some_and(|way| ways.contains(&way) && holds(way)),
-        None => ways.iter().any(|way| holds(way)),
+fn each_fits(each: &Shape, items: &[Value], place: &str, found: &mut Vec<Mistake>) {
+    for (n, item) in items.iter().enumerate() {
+        fit(each, item, &format!("{place}/{n}"), found);
     }
+}
+
+fn is_blank(text: &str) -> bool {
+    text.chars().all(char::is_whitespace)
+}
+
+/// An http or https address; such a one always names a host.
+pub fn web(text: &str) -> Option<Url> {
+    Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"))
+}
+
+/// Whether one of the ways is taken, of which then what it holds is looked at. `type` may be left out
+/// where one of the fields says what it is.
+fn names_a_file(ways: &[&str], fields: &Fields, place: &str, found: &mut Vec<Mistake>) -> bool {
+    let field = |way: &str| {
+        let (name, shape) = match way {
+            "base64" => ("data", ANY_TEXT),
+            "url" => ("url", Web),
+            _ => ("asset_id", ANY_TEXT),
+        };
+        fields.get(name).filter(|value| !value.is_null()).map(|value| (name, shape, value))
+    };
+    let taken = match fields.get("type").filter(|value| !value.is_null()) {
+        Some(named) => ways.iter().find(|way| named.as_str() == Some(**way)).and_then(|way| field(way)),
+        None => ways.iter().find_map(|way| field(way)),
+    };
+    if let Some((name, shape, value)) = taken {
+        fit(&shape, value, &format!("{place}/{name}"), found);
+    }
+    taken.is_some()
+}
+
+/// How many files say that they are of this sort: by media type, or by how their address ends.
+fn count(sort: &str, files: &[Value]) -> usize {
+    let says = |file: &&Value| {
+        let text = |name: &str| file.get(name).and_then(Value::as_str);
+        if let Some(media_type) = text("media_type") {
+            return media_type.split('/').next() == Some(sort);
+        }
+        let path = text("url").and_then(web).map(|url| url.path().to_ascii_lowercase());
+        let ending = path.as_deref().and_then(|path| path.rsplit_once('.')).map(|(_, ending)| ending);
+        match ending {
+            Some("mp4" | "mov" | "webm") => sort == "video",
+            Some("png" | "jpg" | "jpeg" | "webp") => sort == "image",
+            _ => false,
+        }
+    };
+    files.iter().filter(says).count()
 }
 
 /// The shape in words.
 fn wanted(shape: &Shape) -> String {
     match shape {
         Any => "any value".to_owned(),
-        Text(_, usize::MAX) => "a text that is not empty".to_owned(),
-        Text(least, most) => format!("a text of {least} to {most} characters"),
+        Text(_, usize::MAX) => "a text that is not blank".to_owned(),
+        Text(0, most) => format!("a text of 0 to {most} characters"),
+        Text(least, most) => format!("a text of {least} to {most} characters, not blank"),
+        Web => "an http or https address".to_owned(),
         OneOf(words) => format!("one of {}", words.join(", ")),
         Number(least, most) => format!("a number from {least} to {most}"),
         Even(least, most) => format!("an even number from {least} to {most}"),
@@ -313,6 +398,9 @@ fn wanted(shape: &Shape) -> String {
                 way => format!(r#"{{"type": "{way}", "{way}": …}}"#),
             });
             format!("a file: {}", shown.collect::<Vec<_>>().join(" or "))
+        }
+        Media(videos, images) => {
+            format!("a list of at most {videos} videos and {images} images, each {}", wanted(&FILE))
         }
         List(least, usize::MAX, each) => format!("a list of {least} or more, each {}", wanted(each)),
         List(least, most, each) => format!("a list of {least} to {most}, each {}", wanted(each)),
@@ -325,11 +413,11 @@ fn wanted(shape: &Shape) -> String {
 }
 
 /// `a, b and c`.
-fn list(names: &[&str]) -> String {
+fn names(members: &[(&str, Shape)]) -> String {
+    let names: Vec<&str> = members.iter().map(|(name, _)| *name).collect();
     match names.split_last() {
-        Some((last, [])) => (*last).to_owned(),
-        Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
-        None => String::new(),
+        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        _ => names.concat(),
     }
 }
 
@@ -346,8 +434,11 @@ fn lines(rules: &[Rule], indent: &str, page: &mut String) {
         let (name, shape, needed) = match rule {
             Needs(name, shape) => (name, shape, ", required"),
             May(name, shape) => (name, shape, ""),
-            One(names) => {
-                page.push_str(&format!("{indent}- exactly one of {}\n", list(names)));
+            One(members) => {
+                page.push_str(&format!("{indent}- exactly one of {}:\n", names(members)));
+                for (name, shape) in *members {
+                    page.push_str(&format!("{deeper}- `{name}`: {}\n", wanted(shape)));
+                }
                 continue;
             }
             Also(more) => {
@@ -357,9 +448,9 @@ fn lines(rules: &[Rule], indent: &str, page: &mut String) {
         };
         page.push_str(&format!("{indent}- `{name}`{needed}: {}\n", wanted(shape)));
         match shape {
-            Object(rules) => lines(rules, &deeper, page),
+            Object(rules) | List(_, _, Object(rules)) => lines(rules, &deeper, page),
             Type(cases) => {
-                for (word, more) in *cases {
+                for (word, more) in cases.iter().filter(|(_, more)| !more.is_empty()) {
                     page.push_str(&format!("{deeper}- with `{word}`:\n"));
                     lines(more, &format!("{deeper}  "), page);
                 }

@@ -91,6 +91,8 @@ async fn a_dry_run_is_refused_as_the_submit_would_be(fresh: &Fresh) {
     let bodies = [
         unlabeled,
         json!({"kind": "video", "request": {"type": "avatar"}}),
+        json!({"kind": "video", "request": {"type": "studio", "scenes": [{"type": "banana"}]}}),
+        json!({"kind": "video", "request": {"type": "avatar", "avatar_id": "a", "audio_url": "nonsense"}}),
         json!({"kind": "template", "request": {"variables": {}}}),
         json!({"kind": "video_agent", "request": {"prompt": "p"}, "check": "no"}),
         json!({"kind": "film", "request": {}}),
@@ -165,7 +167,7 @@ async fn a_refusal_names_every_mistake_and_what_would_be_right(fresh: &Fresh) {
         [
             ("/request/template_id", "is required: it is a part of the address HeyGen is asked at"),
             ("/request/variables", "is required: an object"),
-            ("/request/subtitles/preset_name", "is required: a text that is not empty"),
+            ("/request/subtitles/preset_name", "is required: a text that is not blank"),
             ("/request/dimension/width", "must be an even number from 128 to 4096"),
             ("/request/fps", "must be one of 25, 30, 60"),
         ]

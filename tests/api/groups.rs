@@ -160,7 +160,7 @@ async fn one_wrong_row_refuses_all_and_is_named(fresh: &Fresh) {
     let mut body = sheet(&["a", "b", "c"]);
     body["rows"][1]["name"] = json!("x".repeat(5_000));
     let answer = app.post("/api/groups", &body).await;
-    let wrong = "row 2, column name: as /request/script it has 5007 characters; must be a text of 1 to 5000 characters";
+    let wrong = "row 2, column name: as /request/script it has 5007 characters; must be a text of 1 to 5000 characters, not blank";
     assert_eq!(told(&answer), [("/rows/1/name".to_owned(), wrong.to_owned())]);
     nothing_was_made(&app).await;
     app.settle().await;

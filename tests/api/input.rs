@@ -35,6 +35,28 @@ fn translation(languages: Value) -> Value {
     json!({"kind": "translation", "request": {"video": {"type": "url", "url": "https://x"}, "output_languages": languages}})
 }
 
+fn heard(audio_url: Value) -> Value {
+    json!({"kind": "video", "request": {"type": "avatar", "avatar_id": "a", "audio_url": audio_url}})
+}
+
+fn scene() -> Value {
+    json!({"type": "avatar_video", "input": {"type": "avatar", "avatar_id": "a", "script": "Hi"}})
+}
+
+fn studio(scenes: Value) -> Value {
+    json!({"kind": "video", "request": {"type": "studio", "scenes": scenes}})
+}
+
+fn film(references: Vec<Value>) -> Value {
+    json!({"kind": "video", "request": {
+        "type": "cinematic_avatar", "prompt": "p", "avatar_id": ["a"], "references": references}})
+}
+
+fn layers(layers: Value) -> Value {
+    let video = json!({"type": "url", "url": "https://x"});
+    json!({"kind": "background_removal", "request": {"video": video, "layers": layers}})
+}
+
 async fn every_mistake_is_named_by_its_place(fresh: &Fresh) {
     let app = TestApp::new(fresh).await;
     let image = |more: Value| {
@@ -61,7 +83,20 @@ async fn every_mistake_is_named_by_its_place(fresh: &Fresh) {
         (with("/request/callback_id", json!("mine")), "/request/callback_id"),
         (with("/request/callback_url", json!("https://mine")), "/request/callback_url"),
         (image(json!({})), "/request/image"),
-        (json!({"kind": "video", "request": {"type": "studio", "scenes": []}}), "/request/scenes"),
+        (with("/request/script", json!("   ")), "/request/script"),
+        (heard(json!("")), "/request/audio_url"),
+        (heard(json!(5)), "/request/audio_url"),
+        (heard(json!("nonsense")), "/request/audio_url"),
+        (image(json!({"image": {"type": "url", "url": "x"}})), "/request/image/url"),
+        (image(json!({"image": {"type": "asset_id", "asset_id": ""}})), "/request/image/asset_id"),
+        (studio(json!([])), "/request/scenes"),
+        (studio(json!([{"type": "banana"}])), "/request/scenes/0/type"),
+        (studio(json!([scene(), {"type": "avatar_video"}])), "/request/scenes/1/input"),
+        (studio(json!([{"type": "video", "source": {"url": "x"}}])), "/request/scenes/0/source/url"),
+        (layers(json!(["mask", "banana"])), "/request/layers/1"),
+        (film(vec![json!({"url": "https://x/a.mp4"}); 4]), "/request/references"),
+        (film(vec![json!({"url": "https://x/a.png"}); 10]), "/request/references"),
+        (film(vec![json!({"asset_id": "a"}); 13]), "/request/references"),
         (
             json!({"kind": "video", "request": {"type": "cinematic_avatar", "prompt": "p", "avatar_id": "a"}}),
             "/request/avatar_id",
@@ -111,8 +146,8 @@ async fn every_limit_holds_from_both_sides(fresh: &Fresh) {
     let at = |ms: i64| json!(rfc3339(START + ms));
     // `{"p":"…"}` has 8 bytes around its text.
     let metadata = |bytes: usize| json!({"p": "x".repeat(bytes - 8)});
-    let scenes =
-        |n: usize| json!({"kind": "video", "request": {"type": "studio", "scenes": vec![json!({}); n]}});
+    let scenes = |n: usize| studio(json!(vec![scene(); n]));
+    let clips = |n: usize| film(vec![json!({"url": "https://x/a.mp4"}); n]);
     let table: Vec<(Value, Value, &str)> = vec![
         (with("/labels", labels(20)), with("/labels", labels(21)), "/labels"),
         (with("/labels", json!({"n": text(100)})), with("/labels", json!({"n": text(101)})), "/labels/n"),
@@ -127,6 +162,10 @@ async fn every_limit_holds_from_both_sides(fresh: &Fresh) {
         ),
         (agent(json!(text(10_000))), agent(json!(text(10_001))), "/request/prompt"),
         (scenes(50), scenes(51), "/request/scenes"),
+        (clips(3), clips(4), "/request/references"),
+        (with("/request/script", json!(" x ")), with("/request/script", json!("   ")), "/request/script"),
+        (heard(json!("http://x/a")), heard(json!("ftp://x/a")), "/request/audio_url"),
+        (layers(json!(["mask"])), layers(json!("mask")), "/request/layers"),
     ];
     for (fits, too_much, pointer) in table {
         let answer = app.post("/api/jobs", &fits).await;

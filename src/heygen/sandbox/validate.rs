@@ -24,15 +24,8 @@ pub fn body(kind: Kind, body: &Value) -> Result<&Map<String, Value>, Problem> {
 fn callback(fields: &Map<String, Value>) -> Result<(), Problem> {
     match fields.get("callback_url") {
         None | Some(Value::Null) => Ok(()),
-        Some(value) => {
-            let url = value.as_str().and_then(|text| url::Url::parse(text).ok());
-            let web = url.is_some_and(|url| matches!(url.scheme(), "https" | "http"));
-            if web {
-                Ok(())
-            } else {
-                Err(Problem::param("callback_url", "callback_url must be a web address."))
-            }
-        }
+        Some(value) if value.as_str().is_some_and(|text| rules::web(text).is_some()) => Ok(()),
+        Some(_) => Err(Problem::param("callback_url", "callback_url must be a web address.")),
     }
 }
 

@@ -223,7 +223,7 @@ async fn all_kinds_of_video_are_accepted() {
         avatar(json!({})),
         json!({ "type": "avatar", "avatar_id": "a", "audio_url": "https://x.test/a.mp3" }),
         json!({ "type": "image", "image": { "type": "asset_id", "asset_id": "x" }, "script": "x" }),
-        json!({ "type": "studio", "scenes": [{}] }),
+        json!({ "type": "studio", "scenes": [{ "type": "video", "source": { "asset_id": "v" } }] }),
         json!({ "type": "cinematic_avatar", "prompt": "x", "avatar_id": ["a"] }),
     ];
     for body in bodies {

@@ -30,13 +30,20 @@ fn values(shape: &Shape) -> (Vec<Value>, Vec<Value>) {
             if least == 0 {
                 fits.push(text(0));
             } else {
-                wrong.push(text(least - 1));
+                wrong.extend([text(least - 1), json!(" ".repeat(least)), json!("\u{a0}\n".repeat(least))]);
+                fits.push(json!(format!(" {}", "ä".repeat(least))));
             }
             if most < LONGEST {
                 fits.push(text(most));
                 wrong.push(text(most + 1));
             }
             (fits, wrong)
+        }
+        Shape::Web => {
+            let fits = ["https://x.test/a.mp3", "http://x.test:8080/a?b=c#d", "HTTPS://X.TEST"];
+            let wrong = ["", "   ", "nonsense", "ftp://x.test/a", "x.test/a", "/a.mp3", "https://"];
+            let wrong = wrong.map(|text| json!(text)).into_iter().chain([json!(5), json!({}), json!([])]);
+            (fits.map(|text| json!(text)).into(), wrong.collect())
         }
         Shape::OneOf(words) => {
             let number = |word: &&str| word.parse::<i64>().ok().map(|n| json!(n));
@@ -54,12 +61,20 @@ fn values(shape: &Shape) -> (Vec<Value>, Vec<Value>) {
         Shape::Asset(ways) => {
             let file = |way: &str| match way {
                 "base64" => json!({ "type": way, "media_type": "image/png", "data": "iVBORw0KGgo=" }),
+                "url" => json!({ "type": way, way: "https://x.test/a" }),
                 way => json!({ "type": way, way: "x" }),
             };
-            let untyped = ways.iter().filter(|way| **way != "base64").map(|way| json!({ *way: "x" }));
+            let untyped = ways.iter().map(|way| {
+                let mut file = file(way);
+                file.as_object_mut().expect("an object").remove("type");
+                file
+            });
             let fits = ways.iter().map(|way| file(way)).chain(untyped).collect();
             let mut wrong = vec![json!({}), json!("https://x.test/a"), json!({ "type": "url" })];
-            wrong.push(json!({ "type": "url", "url": "" }));
+            wrong.extend(["", "x", "ftp://x.test/a"].map(|url| json!({ "type": "url", "url": url })));
+            wrong.extend([json!({ "url": 5 }), json!({ "asset_id": " " }), json!({ "asset_id": {} })]);
+            wrong.push(json!({ "type": "banana", "url": "https://x.test/a" }));
+            wrong.push(json!({ "type": "asset_id", "url": "https://x.test/a" }));
             if !ways.contains(&"base64") {
                 wrong.push(file("base64"));
             }
@@ -80,6 +95,31 @@ fn values(shape: &Shape) -> (Vec<Value>, Vec<Value>) {
             }
             (fits, wrong)
         }
+        Shape::Media(videos, images) => {
+            let of =
+                |n: usize, ending: &str| vec![json!({ "url": format!("https://x.test/a.{ending}?b") }); n];
+            let sent = |n: usize, media_type: &str| {
+                vec![json!({ "type": "base64", "media_type": media_type, "data": "AAAA" }); n]
+            };
+            let named = |n: usize| vec![json!({ "type": "asset_id", "asset_id": "a" }); n];
+            let fits = [
+                named(1),
+                vec![],
+                [of(videos, "mp4"), of(images, "PNG")].concat(),
+                [sent(videos, "video/mp4"), sent(images, "image/png")].concat(),
+                named(videos + images),
+            ];
+            let wrong = [
+                of(videos + 1, "mp4"),
+                of(images + 1, "jpg"),
+                sent(videos + 1, "video/webm"),
+                [of(1, "webp"), sent(images, "image/png")].concat(),
+                named(videos + images + 1),
+                vec![json!({})],
+            ];
+            let lists = |lists: Vec<Vec<Value>>| lists.into_iter().map(Value::Array);
+            (lists(fits.into()).collect(), lists(wrong.into()).chain([json!("text")]).collect())
+        }
         Shape::Object(rules) => (vec![Value::Object(plainest(rules))], vec![json!("text"), json!([])]),
         Shape::Type(cases) => (vec![json!(cases[0].0)], vec![json!("none of them"), json!(7)]),
     }
@@ -95,7 +135,9 @@ fn plainest(rules: &[Rule]) -> Fields {
                 made.extend(plainest(cases[0].1));
             }
             Rule::Needs(name, shape) => drop(made.insert((*name).to_owned(), values(shape).0.remove(0))),
-            Rule::One(names) => drop(made.insert(names[0].to_owned(), json!("x"))),
+            Rule::One(members) => {
+                drop(made.insert(members[0].0.to_owned(), values(&members[0].1).0.remove(0)))
+            }
             Rule::Also(more) => made.extend(plainest(more)),
             Rule::May(..) => {}
         }
@@ -123,20 +165,27 @@ fn cases(
         match rule {
             Rule::Needs(name, shape) | Rule::May(name, shape) => {
                 let needed = matches!(rule, Rule::Needs(..));
-                let is_one = plain.contains_key(*name) && !needed;
-                add(&[(name, Value::Null)], (needed || is_one).then_some(name));
+                add(&[(name, Value::Null)], needed.then_some(name));
                 let (fits, wrong) = values(shape);
                 fits.into_iter().for_each(|value| add(&[(name, value)], None));
                 wrong.into_iter().for_each(|value| add(&[(name, value)], Some(name)));
             }
-            Rule::One(names) => {
-                let gone = |but: usize| -> Vec<(&str, Value)> {
-                    let value = |n| if n == but { json!("x") } else { Value::Null };
-                    names.iter().enumerate().map(|(n, name)| (*name, value(n))).collect()
-                };
-                (0..names.len()).for_each(|n| add(&gone(n), None));
-                add(&gone(usize::MAX), Some(names[0]));
-                add(&[(names[0], json!("x")), (names[1], json!("x"))], Some(names[0]));
+            Rule::One(members) => {
+                let none = || members.iter().map(|(name, _)| (*name, Value::Null)).collect::<Vec<_>>();
+                add(&none(), Some(members[0].0));
+                for (n, (name, shape)) in members.iter().enumerate() {
+                    let (fits, wrong) = values(shape);
+                    let only = |value: Value| {
+                        let mut fields = none();
+                        fields[n].1 = value;
+                        fields
+                    };
+                    if n > 0 {
+                        add(&[(*name, fits[0].clone())], Some(members[0].0));
+                    }
+                    fits.into_iter().for_each(|value| add(&only(value), None));
+                    wrong.into_iter().for_each(|value| add(&only(value), Some(name)));
+                }
             }
             Rule::Also(_) => {}
         }
@@ -151,6 +200,14 @@ fn cases(
                     around(whole)
                 };
                 cases(more, &plainest(more), &format!("{place}/{name}"), &inside, found);
+            }
+            Rule::Needs(name, Shape::List(_, _, Shape::Object(more))) => {
+                let inside = |fields: Fields| {
+                    let mut whole = plain.clone();
+                    whole.insert((*name).to_owned(), json!([fields]));
+                    around(whole)
+                };
+                cases(more, &plainest(more), &format!("{place}/{name}/0"), &inside, found);
             }
             Rule::Needs(name, Shape::Type(all)) => {
                 for (word, more) in *all {
@@ -221,9 +278,16 @@ async fn every_documented_limit_from_both_sides() {
     let dimension = |width: i64| json!({ "width": width, "height": 128 });
     let settings = |name: &str, value: f64| json!({ name: value });
     let avatar = json!({ "type": "avatar", "avatar_id": "a", "script": "x" });
+    let heard = json!({ "type": "avatar", "avatar_id": "a", "audio_url": "https://x.test/a.mp3" });
+    let stored = json!({ "type": "avatar", "avatar_id": "a", "audio_asset_id": "x" });
     let image = json!({ "type": "image", "image": { "type": "asset_id", "asset_id": "i" }, "script": "x" });
     let film = json!({ "type": "cinematic_avatar", "prompt": "p", "avatar_id": ["a"] });
-    let studio = json!({ "type": "studio", "scenes": [{}] });
+    let scene = json!({ "type": "avatar_video", "input": { "type": "avatar" } });
+    let studio = json!({ "type": "studio", "scenes": [scene] });
+    let scene_of = |word: &str, field: &str, value: Value| json!([{ "type": word, field: value }]);
+    let file = json!({ "asset_id": "f" });
+    let clips = |n: usize| json!(vec![json!({ "type": "url", "url": "https://x.test/a.mp4" }); n]);
+    let stills = |n: usize| json!(vec![json!({ "type": "url", "url": "https://x.test/a.png" }); n]);
     let of = |kind| kinds::example(kind);
     // docs/heygen.md, Creating: kind, a request that fits, a field of it, what fits, what does not.
     let limits: Vec<(Kind, &Value, &str, Value, Value)> = vec![
@@ -247,8 +311,26 @@ async fn every_documented_limit_from_both_sides() {
         (Kind::Video, &film, "duration", json!(4), json!(3.9)),
         (Kind::Video, &film, "duration", json!(15), json!(15.1)),
         (Kind::Video, &film, "resolution", json!("1080p"), json!("4k")),
-        (Kind::Video, &studio, "scenes", json!(vec![json!({}); 50]), json!(vec![json!({}); 51])),
-        (Kind::Video, &studio, "scenes", json!([{}]), json!([])),
+        (Kind::Video, &film, "references", clips(3), clips(4)),
+        (Kind::Video, &film, "references", stills(9), stills(10)),
+        (Kind::Video, &studio, "scenes", json!(vec![scene.clone(); 50]), json!(vec![scene.clone(); 51])),
+        (Kind::Video, &studio, "scenes", json!([scene]), json!([])),
+        (Kind::Video, &studio, "scenes", json!([scene]), json!([{}])),
+        (Kind::Video, &studio, "scenes", json!([scene]), json!([{ "type": "banana" }])),
+        (Kind::Video, &studio, "scenes", json!([scene]), json!([scene, { "type": "avatar_video" }])),
+        (
+            Kind::Video,
+            &studio,
+            "scenes",
+            scene_of("image", "source", file.clone()),
+            scene_of("image", "source", json!({ "url": "x" })),
+        ),
+        (Kind::Video, &studio, "scenes", scene_of("video", "source", file), scene_of("video", "x", json!(1))),
+        (Kind::Video, &avatar, "script", json!(" x "), json!("   ")),
+        (Kind::Video, &heard, "audio_url", json!("https://x.test/a.mp3"), json!("")),
+        (Kind::Video, &heard, "audio_url", json!("http://x.test/a.mp3?s=1"), json!("nonsense")),
+        (Kind::Video, &heard, "audio_url", json!("https://x.test"), json!(5)),
+        (Kind::Video, &stored, "audio_asset_id", json!("a"), json!("")),
     ];
     let others: Vec<(Kind, &str, Value, Value)> = vec![
         (Kind::VideoAgent, "prompt", text(10_000), text(10_001)),
@@ -268,6 +350,8 @@ async fn every_documented_limit_from_both_sides() {
             json!({ "duration_types": [30, 60, 180, "long"] }),
             json!({ "duration_types": [90] }),
         ),
+        (Kind::BackgroundRemoval, "layers", json!(["foreground", "mask", "background"]), json!(["banana"])),
+        (Kind::BackgroundRemoval, "layers", json!(["mask"]), json!(["mask", ""])),
         (Kind::VoiceClone, "remove_background_noise", json!(false), json!("no")),
     ];
     let prompted = json!({ "type": "prompt", "name": "n", "prompt": "p" });
