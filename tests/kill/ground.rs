@@ -84,13 +84,6 @@ impl Ground {
         self.shared.setup.clone()
     }
 
-    /// No poll asks for a job within the first hour; see the script.
-    pub async fn serve_with_late_polls(&self) -> Server {
-        let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kill/late-polls").into();
-        let setup = Setup { program, ..self.setup() };
-        self.serve_as(setup, &[("PROGRAM", env!("CARGO_BIN_EXE_reelhook"))]).await
-    }
-
     pub async fn serve_as(&self, setup: Setup, more: &[(&str, &str)]) -> Server {
         // The application is on this machine.
         let ours = [("HEYGEN_WEBHOOK_SECRET", SECRET), ("REELHOOK_ALLOW_PRIVATE", "127.0.0.1")];

@@ -39,8 +39,10 @@ impl Server {
         let mut child = Command::new(&setup.program)
             .args(["serve", "--listen", &format!("127.0.0.1:{port}")])
             .args(["--heygen-url", &setup.upstream, "--heygen-api-key", "any"])
-            .args(["--first-poll", "1", "--poll-pause", "1", "--poll-budget", "6000"])
             .env_clear()
+            .env("REELHOOK_FIRST_POLL", "1")
+            .env("REELHOOK_POLL_PAUSE", "1")
+            .env("REELHOOK_POLL_BUDGET", "6000")
             .env("REELHOOK_PUBLIC_URL", format!("http://127.0.0.1:{port}"))
             .env("REELHOOK_SLOTS", "10000")
             // It may hold a password, which others could read on a command line.
