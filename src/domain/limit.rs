@@ -256,6 +256,18 @@ impl Limit {
         self.missed_at = now;
     }
 
+    /// The clock was set by so much, when it showed `was`: what holds lasts as long as it would have.
+    pub fn shift(&mut self, by: Millis, was: Millis) {
+        if self.held_until >= was.saturating_add(by) && by > 0 {
+            // Held since, by the clock as it is.
+            return;
+        }
+        for at in [&mut self.held_until, &mut self.grows_at, &mut self.missed_at, &mut self.resumed_at] {
+            *at += by;
+        }
+        self.down_since = self.down_since.map(|at| at + by);
+    }
+
     /// Nobody is sent for a while: as long as upstream says, else longer with each miss in a row.
     fn hold(&mut self, after: Option<Millis>, jitter: f64, now: Millis) {
         let pause = after.unwrap_or_else(|| submit_backoff(self.misses, jitter));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, TRUSTED_WITHIN};
 use crate::domain::time::{Millis, SECOND};
-use crate::store::{self, Db, Tx, delivery, task};
+use crate::store::{self, Db, Tx, delivery, task, upstream_limit};
 
 /// How often a clock that is trusted is looked at all the same: machines drift by less than 1 ms in it.
 const EVERY: Millis = 5 * SECOND;
@@ -44,8 +44,13 @@ pub async fn set(clock: &Clock, db: &Db) -> store::Result<()> {
         if db.engine() == "sqlite" {
             // Behind all that waits to be written with the time as it was, and nothing is claimed meanwhile.
             db.write(|_| Ok(())).await?;
-            let shift =
-                move |tx: &mut Tx| task::shift(tx, by, was).and_then(|_| delivery::shift(tx, by, was));
+            let shift = move |tx: &mut Tx| {
+                let mut limit = upstream_limit::lock(tx)?;
+                limit.shift(by, was);
+                upstream_limit::put(tx, &limit)?;
+                task::shift(tx, by, was)?;
+                delivery::shift(tx, by, was)
+            };
             db.write_behind(shift).await?;
         }
     }

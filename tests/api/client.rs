@@ -10,7 +10,7 @@ use reelhook::net;
 use serde_json::Value;
 
 /// A case that waits longer than this for an answer has found a hang.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(240);
 
 pub type Headers<'a> = &'a [(&'static str, &'a str)];
 

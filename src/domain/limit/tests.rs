@@ -247,6 +247,21 @@ fn it_reads_back_as_it_was_written_and_an_empty_one_is_new() {
     assert_eq!(serde_json::from_str::<Limit>("{}").unwrap(), Limit::default());
 }
 
+#[test]
+fn a_hold_lasts_as_long_when_the_clock_is_set() {
+    for by in [-HOUR, HOUR] {
+        let mut limit = limit(10, 10);
+        learn(&mut limit, Answer::NotSent, 0, NOW);
+        assert_eq!((limit.room(0, 0, NOW + 1_999), limit.room(0, 0, NOW + 2_000)), (0, 10));
+        limit.shift(by, NOW);
+        assert_eq!((limit.room(0, 0, NOW + by + 1_999), limit.room(0, 0, NOW + by + 2_000)), (0, 10), "{by}");
+    }
+    let mut since = limit(10, 10);
+    learn(&mut since, Answer::NotSent, 0, NOW + HOUR);
+    since.shift(HOUR, NOW);
+    assert_eq!(since.room(0, 0, NOW + HOUR + 2_000), 10, "held since, by the clock as it is");
+}
+
 const OPEN: Answer = Answer::Unanswered { repeats: true };
 
 #[test]
