@@ -286,29 +286,13 @@ fn give_up_on(fields: &mut Fields) -> Option<Vec<u16>> {
 fn wholes(
     fields: &mut Fields,
     name: &'static str,
-    (fewest, most): (usize, usize),
+    many: (usize, usize),
     (least, largest): (i64, i64),
 ) -> Option<Vec<i64>> {
-    let all = match fields.take(name)? {
-        Value::Array(all) if (fewest..=most).contains(&all.len()) => all,
-        _ => {
-            fields.wrong(name, format!("must be a list of {fewest} to {most} whole numbers"));
-            return None;
-        }
-    };
-    let mut numbers = vec![];
-    for (nth, value) in all.iter().enumerate() {
-        match value.as_i64().filter(|n| (least..=largest).contains(n)) {
-            Some(number) => numbers.push(number),
-            None => {
-                fields.wrong(
-                    &format!("{name}/{nth}"),
-                    format!("must be a whole number from {least} to {largest}"),
-                );
-            }
-        }
-    }
-    Some(numbers)
+    each(fields, name, many, "whole numbers", |value| {
+        let number = value.as_i64().filter(|n| (least..=largest).contains(n));
+        number.ok_or_else(|| format!("must be a whole number from {least} to {largest}"))
+    })
 }
 
 /// A list of texts that are each judged.
@@ -318,22 +302,35 @@ fn listed(
     least: usize,
     judge: impl Fn(&str) -> std::result::Result<(), String>,
 ) -> Option<Vec<String>> {
+    each(fields, name, (least, MAX_PATTERNS), "texts", |value| {
+        let text = value.as_str().unwrap_or_default();
+        judge(text).map(|()| text.to_owned())
+    })
+}
+
+/// The items of a list, of those that are as `read` wants them; every other is told by its place.
+fn each<T>(
+    fields: &mut Fields,
+    name: &'static str,
+    (least, most): (usize, usize),
+    what: &str,
+    read: impl Fn(&Value) -> std::result::Result<T, String>,
+) -> Option<Vec<T>> {
     let all = match fields.take(name)? {
-        Value::Array(all) if (least..=MAX_PATTERNS).contains(&all.len()) => all,
+        Value::Array(all) if (least..=most).contains(&all.len()) => all,
         _ => {
-            fields.wrong(name, format!("must be a list of {least} to {MAX_PATTERNS} texts"));
+            fields.wrong(name, format!("must be a list of {least} to {most} {what}"));
             return None;
         }
     };
-    let mut texts = vec![];
+    let mut items = vec![];
     for (nth, value) in all.iter().enumerate() {
-        let text = value.as_str().unwrap_or_default();
-        match judge(text) {
-            Ok(()) => texts.push(text.to_owned()),
+        match read(value) {
+            Ok(item) => items.push(item),
             Err(why) => fields.wrong(&format!("{name}/{nth}"), why),
         }
     }
-    Some(texts)
+    Some(items)
 }
 
 /// What events an endpoint, or whoever reads a stream, may ask for: a type, or all of a family.

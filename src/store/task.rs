@@ -439,20 +439,17 @@ pub fn backlog(tx: &mut Tx, lane: Lane, now: Millis) -> Result<(i64, Option<Mill
 
 /// When a subject's task of this kind is due, if it has one.
 pub fn find_due(tx: &mut Tx, subject: &str, kind: TaskKind) -> Result<Option<Millis>> {
-    let row = tx.one(
-        "SELECT due_at FROM task WHERE subject = ?1 AND kind = ?2 AND dead_at IS NULL",
-        params![subject, kind.name()],
-    )?;
-    row.map(|mut r| r.int(0)).transpose()
+    due(tx, subject, kind, "")
 }
 
 /// Until when a subject's task of this kind is put off because its last attempt failed, if it is.
 pub fn find_put_off(tx: &mut Tx, subject: &str, kind: TaskKind) -> Result<Option<Millis>> {
-    let row = tx.one(
-        "SELECT due_at FROM task WHERE subject = ?1 AND kind = ?2 AND dead_at IS NULL AND reason IS NOT NULL",
-        params![subject, kind.name()],
-    )?;
-    row.map(|mut r| r.int(0)).transpose()
+    due(tx, subject, kind, " AND reason IS NOT NULL")
+}
+
+fn due(tx: &mut Tx, subject: &str, kind: TaskKind, and: &str) -> Result<Option<Millis>> {
+    let sql = format!("SELECT due_at FROM task WHERE subject = ?1 AND kind = ?2 AND dead_at IS NULL{and}");
+    tx.one(&sql, params![subject, kind.name()])?.map(|mut row| row.int(0)).transpose()
 }
 
 fn cut(reason: &str) -> &str {
