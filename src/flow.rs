@@ -68,6 +68,8 @@ pub struct NewJob {
     pub metadata: Option<Value>,
     pub priority: Priority,
     pub hold: bool,
+    /// Not to be sent before then.
+    pub not_before: Option<Millis>,
     pub deadline_at: Millis,
     pub retry_of: Option<String>,
     /// Where its events are sent, besides the endpoints, and what they are signed with there.
