@@ -16,6 +16,7 @@ use self::kept::{Kept, What};
 use self::keys::Keys;
 use super::client::{Flags, Session, is_retryable};
 use super::output::{Paint, clean, field, wrapped};
+use super::serve::stop_signal;
 use super::{CliError, Exit, Result};
 use crate::config::{Given, web_url};
 use crate::domain::time::{Millis, SECOND};
@@ -86,9 +87,11 @@ pub async fn run(args: Args, given: &Given) -> Result<Exit> {
         what,
     };
     listener.introduce();
+    let mut stop = stop_signal();
     tokio::select! {
         done = listener.run() => done,
-        _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+        // By both the terminal is left as it was.
+        _ = stop.wait_for(|stopped| *stopped) => Ok(Exit::Interrupted),
     }
 }
 
@@ -252,8 +255,10 @@ impl Listener {
         }
         let mut pause = FIRST_PAUSE;
         while let Some(to) = self.what.forward_to.clone() {
-            if parcel.send(&to, &self.receiver, &self.s.clock, &self.kept.secret).await {
-                break;
+            match self.send(&mut parcel, &to).await {
+                None => return Ok(true),
+                Some(true) => break,
+                Some(false) => {}
             }
             if pause == FIRST_PAUSE {
                 let why = parcel.came.as_ref().and_then(|came| came.error.clone()).unwrap_or_default();
@@ -267,6 +272,21 @@ impl Listener {
         self.show(&parcel);
         self.last = Some(parcel);
         Ok(false)
+    }
+
+    /// Whether the receiver was reached; none when it is to end before its answer.
+    async fn send(&mut self, parcel: &mut Parcel, to: &str) -> Option<bool> {
+        let Self { receiver, s, kept, keys, .. } = self;
+        let mut sent = std::pin::pin!(parcel.send(to, receiver, &s.clock, &kept.secret));
+        loop {
+            tokio::select! {
+                reached = &mut sent => return Some(reached),
+                // Of all keys only this one does not wait for it.
+                key = pressed(keys) => if key == 'q' {
+                    return None;
+                },
+            }
+        }
     }
 
     /// Waits, but for keys. True when it is to end.
@@ -292,7 +312,9 @@ impl Listener {
         match key {
             'r' => {
                 if let Some(to) = self.what.forward_to.clone() {
-                    last.send(&to, &self.receiver, &self.s.clock, &self.kept.secret).await;
+                    if self.send(&mut last, &to).await.is_none() {
+                        return true;
+                    }
                     self.s.out.note(&format!("again: {}", field(&last.event, "type")));
                     self.show(&last);
                 }
