@@ -2,7 +2,7 @@
 //! that its guard lets pass, and connects to these: no second look-up can lead it elsewhere.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -30,6 +30,18 @@ impl Names {
             found.boxed()
         };
         Self { guard, look_up: Arc::new(look_up) }
+    }
+
+    /// Where else than by its name a host has to be asked for: those of its addresses that the guard lets pass.
+    /// `None` without a guard.
+    pub async fn vetted(&self, host: &str) -> io::Result<Option<Vec<IpAddr>>> {
+        let Some(guard) = &self.guard else { return Ok(None) };
+        let found = match host.parse::<IpAddr>() {
+            Ok(ip) => vec![SocketAddr::new(ip, 0)],
+            Err(_) => (self.look_up)(host.parse().map_err(io::Error::other)?).await?,
+        };
+        let vetted = vetted(guard, host, found)?;
+        Ok(Some(vetted.into_iter().map(|at| at.ip().to_canonical()).collect()))
     }
 }
 
@@ -81,7 +93,6 @@ pub fn is_forbidden(e: &(dyn std::error::Error + 'static)) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
