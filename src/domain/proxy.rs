@@ -137,7 +137,10 @@ impl fmt::Display for Proxies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let way =
             |proxy: &Option<Proxy>| proxy.as_ref().map_or("straight".to_owned(), |p| format!("through {p}"));
-        write!(f, "https:// {}, http:// {}", way(&self.https), way(&self.http))
+        match (&self.https, &self.http) {
+            (None, None) => f.write_str("none"),
+            (https, http) => write!(f, "https:// {}, http:// {}", way(https), way(http)),
+        }
     }
 }
 
@@ -243,7 +246,9 @@ mod tests {
         ] {
             assert_eq!(proxies(straight).of(true, host).is_none(), is_straight, "{straight:?} {host}");
         }
-        for wrong in ["example.com:80", "10.0.0.0/33", "169.254/16", "http://x", "10.0", "a*b", "*example.com", "."] {
+        for wrong in
+            ["example.com:80", "10.0.0.0/33", "169.254/16", "http://x", "10.0", "a*b", "*example.com", "."]
+        {
             let why = Straight::parse(wrong).unwrap_err();
             assert!(why.starts_with(&format!("`{wrong}` is no name")), "{why}");
         }

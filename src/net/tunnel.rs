@@ -111,14 +111,19 @@ impl Connector {
             request = request.header(PROXY_AUTHORIZATION, authorization);
         }
         let broken = |e: hyper::Error| {
-            no_tunnel(proxy, &format!("gave no answer to CONNECT {authority} that makes sense: {}", causes(&e)))
+            no_tunnel(
+                proxy,
+                &format!("gave no answer to CONNECT {authority} that makes sense: {}", causes(&e)),
+            )
         };
         let answer = ask.send_request(request.body(Empty::<Bytes>::new())?).await.map_err(broken)?;
         let status = answer.status();
         if !status.is_success() {
             let hint = match (status, proxy.authorization()) {
                 (StatusCode::PROXY_AUTHENTICATION_REQUIRED, None) => "; it wants a user and a password",
-                (StatusCode::PROXY_AUTHENTICATION_REQUIRED, Some(_)) => "; it does not take this user and password",
+                (StatusCode::PROXY_AUTHENTICATION_REQUIRED, Some(_)) => {
+                    "; it does not take this user and password"
+                }
                 _ => "",
             };
             return Err(no_tunnel(proxy, &format!("answered {status} to CONNECT {authority}{hint}")));
@@ -158,3 +163,6 @@ impl Service<Uri> for Connector {
         async move { connector.connect(to).await }.boxed()
     }
 }
+
+#[cfg(test)]
+mod tests;
