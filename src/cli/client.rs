@@ -244,7 +244,9 @@ impl Api {
 
     fn nobody(&self, why: &str) -> CliError {
         let at = self.server();
-        let why = if why.contains("Connection refused") { "connection refused" } else { why };
+        // Of a proxy it must be said who refused.
+        let refused = why.contains("Connection refused") && !why.starts_with("the proxy");
+        let why = if refused { "connection refused" } else { why };
         let hint = if is_default(&self.base) {
             "start it with `reelhook serve`, or try `reelhook demo`; is it elsewhere, set REELHOOK_URL or --url"
         } else {

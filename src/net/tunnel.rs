@@ -5,6 +5,7 @@
 //! A tunnel that does not come about is a connection that does not: nothing was sent to the host. Never shows
 //! what a proxy is told of who we are.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -34,7 +35,9 @@ type Connection = TokioIo<TcpStream>;
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
 #[derive(Clone)]
-pub struct Connector {
+pub struct Connector(Arc<Ways>);
+
+struct Ways {
     names: Names,
     hosts: HttpConnector<Names>,
     proxies: Proxies,
@@ -46,9 +49,11 @@ pub struct Connector {
 impl Connector {
     pub fn new(names: Names, proxies: Proxies, clock: Clock) -> Self {
         let (hosts, to_proxies) = (tcp(names.clone()), tcp(Names::of_system(None)));
-        Self { names, hosts, proxies, to_proxies, clock }
+        Self(Arc::new(Ways { names, hosts, proxies, to_proxies, clock }))
     }
+}
 
+impl Ways {
     async fn connect(&self, to: Uri) -> Result<Connection, Failed> {
         let https = to.scheme_str() == Some("https");
         let host = to.host().unwrap_or_default().trim_matches(['[', ']']);
@@ -159,8 +164,8 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, to: Uri) -> Self::Future {
-        let connector = self.clone();
-        async move { connector.connect(to).await }.boxed()
+        let ways = self.0.clone();
+        async move { ways.connect(to).await }.boxed()
     }
 }
 

@@ -146,6 +146,9 @@ async fn a_proxy_is_used_for_servers_elsewhere_and_only_for_them() {
         assert!(!said.contains("hunter2"), "{said}");
         assert_eq!(proxy.lines().last(), Some(&format!("CONNECT {to}")));
     }
+    let gone = nowhere();
+    let ran = run_in(&[("HTTP_PROXY", &gone)], &["job", "get", "j", "--url", "http://far.example"], "").await;
+    assert!(ran.expect(1).err.contains(&format!("the proxy {gone} is not reached")));
     let ran = run_in(&set[2..], &["job", "get", "j", "--url", "http://far.example"], "").await.expect(2);
     assert!(
         ran.err.contains("--all-proxy is `socks5://127.0.0.1:1` (from the variable ALL_PROXY)"),
