@@ -32,7 +32,7 @@ const promises = {
   "B25 inbound": "Changing HeyGen's webhook secret loses nothing",
   "B25 outbound": "Changing a signing secret loses nothing: who knows only the new and who knows only the old can both verify",
   B26: "`listen` loses nothing: stood still for a moment, as in a sleep, left without a word, cut from the server, from the receiver, and killed",
-  B27: "Nothing inside is reached from an address somebody chose: URLs of endpoints and jobs, redirects, names, names that change, with proxies set",
+  B27: "Nothing inside is reached from an address somebody chose: URLs of endpoints and jobs, redirects, names, names that change; straight and through a proxy",
   B33: "Bodies that change shape never end a job on a guess",
   B34: "One idempotency key has one effect, a hundred at once, over nodes and restarts",
   B35: "The SQLite file is never locked or broken",

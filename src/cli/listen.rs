@@ -14,7 +14,7 @@ use serde_json::Value;
 use self::forward::{Came, Parcel};
 use self::kept::{Kept, What};
 use self::keys::Keys;
-use super::client::{Flags, Session, is_retryable};
+use super::client::{Flags, Session, client_to, is_retryable};
 use super::output::{Paint, clean, field, wrapped};
 use super::serve::stop_signal;
 use super::{CliError, Exit, Result};
@@ -65,9 +65,13 @@ pub async fn run(args: Args, given: &Given) -> Result<Exit> {
         s.out.text(&kept.secret.secret);
         return Ok(Exit::Ok);
     }
-    if let Some(to) = &args.forward_to {
-        web_url(to).map_err(|why| CliError::usage(format!("--forward-to is `{to}`, but {why}")))?;
-    }
+    let receiver = match &args.forward_to {
+        Some(to) => {
+            let wrong = |why| CliError::usage(format!("--forward-to is `{to}`, but {why}"));
+            client_to(&web_url(to).map_err(wrong)?, given, s.clock.clone(), false)?
+        }
+        None => net::Client::new(s.clock.clone(), false),
+    };
     let what = What {
         server: s.api.server().to_owned(),
         forward_to: args.forward_to.clone(),
@@ -75,7 +79,7 @@ pub async fn run(args: Args, given: &Given) -> Result<Exit> {
     };
     let position = if args.since.is_some() { None } else { kept.position(&what) };
     let mut listener = Listener {
-        receiver: net::Client::new(s.clock.clone(), false),
+        receiver,
         keys: Keys::start(),
         since: args.since,
         position,
