@@ -195,10 +195,14 @@ pub enum Begun {
         job: Box<Job>,
         request: String,
     },
-    /// It was sent before and the outcome is open: find out.
-    Resolve {
+    /// It was sent before and the outcome is open: call again with the same key, which is recorded.
+    Repeat {
         job: Box<Job>,
         request: String,
+    },
+    /// The same, and it must not be sent again: only what upstream has of it can tell.
+    Search {
+        job: Box<Job>,
     },
     /// The job needs no sending; the task is gone.
     Nothing,
@@ -207,9 +211,15 @@ pub enum Begun {
     LeaseLost,
 }
 
-/// Records `submitting` before anything is sent, so that a crash after this line is seen as such; and
-/// with it counts the job among those of the day.
-pub fn begin_send(tx: &mut Tx, claimed: &Claimed, stamp: &Stamp) -> Result<Begun> {
+/// Records `submitting`, and each call, before anything is sent, so that a crash after this line is seen as such;
+/// and with it counts the job among those of the day. `repeats` says whether one that was sent may be sent again
+/// with the same key.
+pub fn begin_send(
+    tx: &mut Tx,
+    claimed: &Claimed,
+    repeats: fn(&Job, Millis) -> bool,
+    stamp: &Stamp,
+) -> Result<Begun> {
     let mut limit = upstream_limit::lock(tx)?;
     if !task::change_lane(tx, claimed, Lane::Resolve)? {
         return Ok(Begun::LeaseLost);
@@ -220,15 +230,10 @@ pub fn begin_send(tx: &mut Tx, claimed: &Claimed, stamp: &Stamp) -> Result<Begun
         task::settle(tx, claimed, &Outcome::Done, stamp.now)?;
         return Ok(Begun::Nothing);
     };
-    let input = match found.state {
-        State::Queued => Input::Send,
-        State::Submitting => Input::Interrupted,
-        State::Unknown => return Ok(Begun::Resolve { job: Box::new(found), request }),
-        _ => {
-            task::settle(tx, claimed, &Outcome::Done, stamp.now)?;
-            return Ok(Begun::Nothing);
-        }
-    };
+    if !matches!(found.state, State::Queued | State::Submitting | State::Unknown) {
+        task::settle(tx, claimed, &Outcome::Done, stamp.now)?;
+        return Ok(Begun::Nothing);
+    }
     let fresh = found.state == State::Queued;
     if fresh && limit.wait(stamp.now).is_some() {
         let home = Outcome::Snooze { until: claimed.due_at, lane: None };
@@ -242,11 +247,21 @@ pub fn begin_send(tx: &mut Tx, claimed: &Claimed, stamp: &Stamp) -> Result<Begun
         }
         upstream_limit::put(tx, &limit)?;
     }
-    let job = match step(&found, input, stamp.now) {
-        Ok(Some(change)) => Box::new(record(tx, &found, change, stamp)?),
-        _ => Box::new(found),
-    };
-    Ok(if fresh { Begun::Send { job, request } } else { Begun::Resolve { job, request } })
+    let calls = fresh || repeats(&found, stamp.now);
+    let mut events = vec![];
+    let mut slot = Slot::new(found);
+    if slot.job.state == State::Submitting {
+        slot.take(Input::Interrupted, stamp, &mut events);
+    }
+    if calls {
+        slot.take(Input::Send, stamp, &mut events);
+    }
+    let job = Box::new(write(tx, slot, &mut events, stamp)?);
+    Ok(match (fresh, calls) {
+        (true, _) => Begun::Send { job, request },
+        (false, true) => Begun::Repeat { job, request },
+        (false, false) => Begun::Search { job },
+    })
 }
 
 /// What one receipt was understood to say, before it is known of which job.
@@ -480,14 +495,21 @@ impl Slot {
     }
 }
 
-/// Writes a decision: the job, its tasks, then its events.
+/// Writes a decision.
 fn record(tx: &mut Tx, before: &Job, change: Change, stamp: &Stamp) -> Result<Job> {
     let mut events = vec![];
     let mut slot = Slot::new(before.clone());
     slot.follow(change, stamp, &mut events);
-    store(tx, std::slice::from_ref(&slot), stamp, &mut events)?;
-    publish(tx, &mut events, stamp)?;
-    slot.job.version += 1;
+    write(tx, slot, &mut events, stamp)
+}
+
+/// Writes what was decided of a job, if anything was: the job, its tasks, then its events.
+fn write(tx: &mut Tx, mut slot: Slot, events: &mut Vec<Event>, stamp: &Stamp) -> Result<Job> {
+    if slot.changed {
+        store(tx, std::slice::from_ref(&slot), stamp, events)?;
+        publish(tx, events, stamp)?;
+        slot.job.version += 1;
+    }
     Ok(slot.job)
 }
 

@@ -34,6 +34,7 @@ mod requests;
 mod rotation;
 #[path = "../support/signed.rs"]
 mod signed;
+mod spend;
 mod stream;
 mod submit;
 mod tell;
