@@ -230,10 +230,6 @@ pub fn begin_send(
         task::settle(tx, claimed, &Outcome::Done, stamp.now)?;
         return Ok(Begun::Nothing);
     };
-    if !matches!(found.state, State::Queued | State::Submitting | State::Unknown) {
-        task::settle(tx, claimed, &Outcome::Done, stamp.now)?;
-        return Ok(Begun::Nothing);
-    }
     let fresh = found.state == State::Queued;
     if fresh && limit.wait(stamp.now).is_some() {
         let home = Outcome::Snooze { until: claimed.due_at, lane: None };
@@ -247,21 +243,24 @@ pub fn begin_send(
         }
         upstream_limit::put(tx, &limit)?;
     }
-    let calls = fresh || repeats(&found, stamp.now);
     let mut events = vec![];
     let mut slot = Slot::new(found);
-    if slot.job.state == State::Submitting {
+    let waits = |job: &Job| matches!(job.state, State::Queued | State::Unknown);
+    if !waits(&slot.job) {
+        // Whoever was sending it will not tell any more, even where something else told how it went.
         slot.take(Input::Interrupted, stamp, &mut events);
     }
-    if calls {
-        slot.take(Input::Send, stamp, &mut events);
+    if !waits(&slot.job) {
+        task::settle(tx, claimed, &Outcome::Done, stamp.now)?;
+        write(tx, slot, &mut events, stamp)?;
+        return Ok(Begun::Nothing);
     }
+    if !fresh && !repeats(&slot.job, stamp.now) {
+        return Ok(Begun::Search { job: Box::new(write(tx, slot, &mut events, stamp)?) });
+    }
+    slot.take(Input::Send, stamp, &mut events);
     let job = Box::new(write(tx, slot, &mut events, stamp)?);
-    Ok(match (fresh, calls) {
-        (true, _) => Begun::Send { job, request },
-        (false, true) => Begun::Repeat { job, request },
-        (false, false) => Begun::Search { job },
-    })
+    Ok(if fresh { Begun::Send { job, request } } else { Begun::Repeat { job, request } })
 }
 
 /// What one receipt was understood to say, before it is known of which job.

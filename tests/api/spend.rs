@@ -13,6 +13,7 @@ cases! {
     what_nobody_answered_until_the_deadline_is_open,
     what_heygen_refused_took_nothing_and_each_try_has_its_key,
     a_call_whose_server_died_is_listed,
+    a_call_whose_server_died_and_whose_job_ended_meanwhile_had_no_answer,
     a_retry_has_calls_of_its_own_and_a_job_that_was_never_sent_none,
     an_adopted_job_says_nothing_of_charges,
     below_the_least_balance_nothing_is_sent_and_it_goes_on_by_itself,
@@ -89,7 +90,8 @@ async fn what_heygen_refused_took_nothing_and_each_try_has_its_key(fresh: &Fresh
 
 async fn a_call_whose_server_died_is_listed(fresh: &Fresh) {
     let mut app = TestApp::new(fresh).await;
-    app.sandbox.script_next(vec![Fault::Hang, Fault::Lost]);
+    // Neither webhook nor event log tells of it before the next server does.
+    app.sandbox.script_next(vec![Fault::Hang, Fault::Stuck]);
     let id = app.submit("video", "crash").await;
     app.settle().await;
     app.restart().await;
@@ -98,6 +100,22 @@ async fn a_call_whose_server_died_is_listed(fresh: &Fresh) {
     assert_eq!(once["state"], "once");
     assert_eq!(calls(&once), [(false, Some("no_answer")), (true, Some("accepted"))]);
     assert_eq!((texts(&once["calls"], "idempotency_key"), app.charges(&id)), (app.keys_sent(&id), 1));
+}
+
+async fn a_call_whose_server_died_and_whose_job_ended_meanwhile_had_no_answer(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    app.register().await;
+    app.sandbox.script_next(vec![Fault::Hang]);
+    let id = app.submit("video", "crash").await;
+    app.settle().await;
+    app.advance_s(10).await;
+    assert_eq!(app.state(&id).await, "completed", "the webhook told of it");
+    assert_eq!(calls(&charge(&app, &id).await), [(false, None)], "the call is under way");
+    app.restart().await;
+    app.advance_s(300).await;
+    let once = charge(&app, &id).await;
+    assert_eq!((&once["state"], calls(&once)), (&json!("once"), vec![(false, Some("no_answer"))]));
+    assert_eq!((app.keys_sent(&id).len(), app.charges(&id)), (1, 1));
 }
 
 async fn a_retry_has_calls_of_its_own_and_a_job_that_was_never_sent_none(fresh: &Fresh) {

@@ -255,6 +255,10 @@ fn nobody_is_stuck(seen: &Seen, now: Millis) {
         let latest = (now + MAX_RETRY_AFTER).max(job.deadline_at);
         assert!(next.is_some_and(|at| at <= latest), "{id} {:?} is stuck: {next:?}", job.state);
     }
+    for job in seen.jobs.iter().filter(|job| due(&job.id, "submit").is_none()) {
+        let calls = &job.details.calls.latest;
+        assert!(calls.iter().all(|call| call.outcome.is_some()), "{}: nobody is calling: {calls:?}", job.id);
+    }
     for receipt in &seen.waiting {
         assert!(due(receipt, "apply").is_some(), "receipt {receipt} is never understood");
     }
