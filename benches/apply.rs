@@ -67,6 +67,7 @@ async fn submit(db: &Db, clock: &Clock, count: usize) -> Vec<String> {
         metadata: None,
         priority: Priority::default(),
         hold: false,
+        not_before: None,
         deadline_at: now + 86_400_000,
         retry_of: None,
         notify_url: None,

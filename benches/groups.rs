@@ -61,6 +61,7 @@ fn new_group(now: i64) -> NewGroup {
         metadata: None,
         priority: Priority::default(),
         hold: false,
+        not_before: None,
         deadline_at: now + 86_400_000,
         retry_of: None,
         notify_url: None,

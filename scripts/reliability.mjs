@@ -16,7 +16,7 @@ const promises = {
   B07: "Forged webhooks never act, and all are counted: altered, unsigned, cut, signed with a guess, with another endpoint's secret, with a removed one",
   B08: "A missing webhook is healed by polls",
   B09: "A gap is healed from HeyGen's event log alone: no webhook comes, and no poll is due for an hour",
-  B10: "Trouble of HeyGen's is ridden out: 429 with and without Retry-After, 500, 502 in HTML, 503, 504 after it was taken, an error in a 200, resets before and after, half an answer; no hangs. Then it is down for all: one look per 10 s, and all jobs end within 60 s of its return",
+  B10: "Trouble of HeyGen's is ridden out: 429 with and without Retry-After, 500, 502 in HTML, 503, 504 after it was taken, an error in a 200, resets before and after, half an answer; calls that hang for two minutes before and after they were taken, or amid the answer. Then it is down for all: one look per 10 s, and all jobs end within 60 s of its return",
   B11: "A bad receiver hurts no other: one answers after 29 s, one never, one a byte a second, beside 97 that are well",
   B12: "Receivers are treated as they ask: 410, Retry-After in seconds, as a date, absurd; redirects inside; a body of 1 GiB; 2xx after 16 s",
   B13: "A poisonous message harms nobody beside it",

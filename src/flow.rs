@@ -68,6 +68,8 @@ pub struct NewJob {
     pub metadata: Option<Value>,
     pub priority: Priority,
     pub hold: bool,
+    /// Not to be sent before then.
+    pub not_before: Option<Millis>,
     pub deadline_at: Millis,
     pub retry_of: Option<String>,
     /// Where its events are sent, besides the endpoints, and what they are signed with there.
@@ -266,6 +268,8 @@ pub fn begin_send(
 /// What one receipt was understood to say, before it is known of which job.
 pub struct Hearing {
     pub receipt_id: String,
+    /// The version of the reader that understood it.
+    pub reader: i64,
     pub event_type: Option<String>,
     /// Our own job, named by the echoed callback id or by the address the receipt came to.
     pub job_id: Option<String>,
@@ -328,8 +332,12 @@ pub fn observe_many(tx: &mut Tx, batch: &[Heard], stamp: &Stamp) -> Result<Appli
         {
             jobs.adopt(tx, stranger, *terms, stamp, &mut events)?;
         }
-        let mut note =
-            Note { applied_at: Some(stamp.now), event_type: hearing.event_type.clone(), ..Note::default() };
+        let mut note = Note {
+            applied_at: Some(stamp.now),
+            event_type: hearing.event_type.clone(),
+            reader: Some(hearing.reader),
+            ..Note::default()
+        };
         if let Some(why) = &hearing.unusable {
             done.counts.unusable += 1;
             note.meaning = Some(why.clone());

@@ -336,6 +336,7 @@ fn name(input: &Input) -> &'static str {
         },
         Input::Unanswered { .. } => "unanswered",
         Input::Refresh => "refresh",
+        Input::Begin => "begin",
         Input::Late => "late",
         Input::Deadline => "deadline",
     }
@@ -344,7 +345,7 @@ fn name(input: &Input) -> &'static str {
 #[test]
 fn the_table_has_every_state_and_every_input() {
     let names: BTreeSet<&str> = inputs().iter().map(|(_, input)| name(input)).collect();
-    assert_eq!(names.len(), 18, "one for each arm of `name`: {names:?}");
+    assert_eq!(names.len(), 19, "one for each arm of `name`: {names:?}");
     let page = markdown();
     for (row, input) in inputs() {
         assert!(row.starts_with(name(&input)), "{row} is called what it is");

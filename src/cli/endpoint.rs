@@ -250,6 +250,7 @@ fn block(out: &Output, e: &Value) -> String {
             ("format", field(e, "format")),
             ("tried again", tried_again(e)),
             ("secrets", secrets.collect::<Vec<_>>().join(", ")),
+            ("hint", field(e, "hint")),
         ])
 }
 

@@ -1,4 +1,5 @@
-//! `reelhook webhook`: the endpoints HeyGen sends to. Secrets stay in the server's store.
+//! `reelhook webhook`: the endpoints HeyGen sends to. Secrets stay in the server's store, unless a new one is asked
+//! for on the spot.
 
 use serde_json::{Value, json};
 
@@ -15,6 +16,8 @@ pub enum Verb {
         /// Event types to hear of; all by default.
         #[arg(long, value_name = "TYPE[,TYPE…]", value_delimiter = ',')]
         events: Option<Vec<String>>,
+        #[command(flatten)]
+        show: Show,
     },
     /// The endpoints registered at HeyGen.
     #[command(after_help = "Example:\n  reelhook webhook list")]
@@ -25,6 +28,8 @@ pub enum Verb {
         /// HeyGen's id of the endpoint; `webhook list` shows it.
         #[arg(value_name = "ENDPOINT_ID")]
         id: String,
+        #[command(flatten)]
+        show: Show,
     },
     /// Remove an endpoint at HeyGen.
     #[command(after_help = "Example:\n  reelhook webhook remove ENDPOINT_ID --yes")]
@@ -38,24 +43,38 @@ pub enum Verb {
     },
 }
 
+#[derive(Debug, clap::Args)]
+pub struct Show {
+    /// Show a secret that HeyGen makes now, once: for a receiver behind `endpoint add --format heygen`.
+    #[arg(long)]
+    show_secret: bool,
+}
+
 pub async fn run(s: &Session, verb: Verb) -> Result<Exit> {
     match verb {
-        Verb::Register { events } => {
-            let answer = s.api.post(&["webhooks"], Some(&json!({"events": events}))).await?;
+        Verb::Register { events, show } => {
+            let wish = json!({"events": events, "show_secret": show.show_secret});
+            let answer = s.api.post(&["webhooks"], Some(&wish)).await?;
             s.out.answer(&answer, |out| registered(&answer, out));
+            if show.show_secret && answer["secret"].is_null() {
+                s.out.note(
+                    "HeyGen made no new secret; `reelhook webhook rotate ENDPOINT_ID --show-secret` gets one",
+                );
+            }
         }
         Verb::List => {
             let page = s.api.get(&["webhooks"], &[]).await?;
             let data = rows(&page)?;
             list::one_page(s, &page, data, blocks);
         }
-        Verb::Rotate { id } => {
-            let answer = s.api.post(&["webhooks", &id, "rotate"], None).await?;
+        Verb::Rotate { id, show } => {
+            let wish = json!({"show_secret": show.show_secret});
+            let answer = s.api.post(&["webhooks", &id, "rotate"], Some(&wish)).await?;
             s.out.answer(&answer, |out| {
                 let id = out.paint(&field(&answer, "endpoint_id"), Paint::Bold);
                 format!("{id} has a new secret\n")
                     + &out.pairs(&[
-                        ("secret", "stored".to_owned()),
+                        ("secret", secret(&answer)),
                         (
                             "old secret",
                             format!("verifies until {}", field(&answer, "old_secret_verifies_until")),
@@ -79,7 +98,6 @@ fn registered(answer: &Value, out: &Output) -> String {
         Some("rotated") => "was registered; HeyGen made a new secret for it",
         _ => "was registered; its event types are up to date",
     };
-    let secret = if answer["secret_stored"] == true { "stored" } else { "not known" };
     let probe = answer["probe_ms"].as_u64().map_or(String::new(), |ms| match ms {
         0 => "answers in less than 1 ms".to_owned(),
         ms => format!("answers in {ms} ms"),
@@ -89,8 +107,17 @@ fn registered(answer: &Value, out: &Output) -> String {
             ("endpoint", field(answer, "endpoint_id")),
             ("address", probe),
             ("events", events(answer)),
-            ("secret", secret.to_owned()),
+            ("secret", secret(answer)),
         ])
+}
+
+/// What HeyGen signs with, if that was asked for.
+fn secret(answer: &Value) -> String {
+    match (&answer["secret"], &answer["secret_stored"]) {
+        (Value::String(secret), _) => clean(secret),
+        (_, Value::Bool(true)) => "stored".to_owned(),
+        _ => "not known".to_owned(),
+    }
 }
 
 /// An address is too long for a column.

@@ -131,6 +131,12 @@ impl Endpoint {
         sendable && self.details.filter.wants(event)
     }
 
+    /// Whether it wants anything of HeyGen's own.
+    pub fn wants_upstream(&self) -> bool {
+        let named = |events: &[String]| events.iter().any(|pattern| is_upstream(pattern));
+        self.details.format == Format::Heygen || named(&self.details.filter.events)
+    }
+
     /// What attempts that ended at `now` change: any that were taken, or none. Whether it is to be
     /// disabled.
     pub fn fared(&mut self, taken: bool, now: Millis) -> bool {

@@ -405,6 +405,8 @@ pub struct Details {
     pub notify_url: Option<String>,
     pub notify_secret: Option<String>,
     pub priority: Priority,
+    /// Not to be sent before then; none once that has come.
+    pub not_before: Option<Millis>,
     /// The row of its group that it was made of, from 1.
     pub group_row: Option<i64>,
     /// First poll this long after upstream accepted, and the least pause between polls.

@@ -24,6 +24,7 @@ pub fn job_json(job: &Job) -> Value {
         "metadata": d.metadata,
         "notify_url": d.notify_url,
         "priority": d.priority,
+        "not_before": d.not_before.map(rfc3339),
         "created_at": rfc3339(job.created_at),
         "updated_at": rfc3339(job.updated_at),
         "deadline_at": rfc3339(job.deadline_at),

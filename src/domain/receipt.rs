@@ -69,6 +69,8 @@ pub struct Note {
     pub parked_also: Option<String>,
     /// What it did, or why it did nothing.
     pub meaning: Option<String>,
+    /// The version of `heygen/wire` that read it.
+    pub reader: Option<i64>,
 }
 
 impl Receipt {

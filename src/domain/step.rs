@@ -53,6 +53,8 @@ pub enum Input {
     },
     /// Somebody wants upstream asked now.
     Refresh,
+    /// What it was put off until has come.
+    Begin,
     /// What its kind usually takes is over.
     Late,
     Deadline,
@@ -128,6 +130,7 @@ fn decide(job: &Job, input: Input, now: Millis) -> Step {
         Input::Observed(observation) => observed(job, observation, now),
         Input::Unanswered { why } => Ok(unanswered(job, why, now)),
         Input::Refresh => refresh(job, now),
+        Input::Begin => Ok(begin(job, now)),
         Input::Late => Ok(late(job, now)),
         Input::Deadline => deadline(job, now),
     }
@@ -153,11 +156,25 @@ fn approve(job: &Job, now: Millis) -> Step {
     }
     let mut next = moved(job, State::Queued, now);
     next.details.note = None;
-    Ok(Some(Change {
-        job: next,
-        events: vec![EventType::Queued],
-        tasks: vec![TaskOp::Queue(job.details.priority, now)],
-    }))
+    // One that is put off is queued for a slot when it begins.
+    let put_off = job.details.not_before.is_some_and(|at| now < at);
+    let tasks = if put_off { vec![] } else { vec![TaskOp::Queue(job.details.priority, now)] };
+    if !put_off {
+        next.details.not_before = None;
+    }
+    Ok(Some(Change { job: next, events: vec![EventType::Queued], tasks }))
+}
+
+/// A job that was put off waits for a slot now, or for its approval alone.
+fn begin(job: &Job, now: Millis) -> Option<Change> {
+    if job.state.is_terminal() || job.details.not_before.is_none_or(|at| now < at) {
+        return None;
+    }
+    let mut next = touched(job, now);
+    next.details.not_before = None;
+    let queued = job.state == State::Queued;
+    let tasks = if queued { vec![TaskOp::Queue(job.details.priority, now)] } else { vec![] };
+    Some(Change { job: next, events: vec![], tasks })
 }
 
 fn cancel(job: &Job, now: Millis) -> Step {

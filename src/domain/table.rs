@@ -45,6 +45,7 @@ pub fn inputs() -> Vec<(&'static str, Input)> {
         ("one more file", seen(Says::Extra(caption()))),
         ("unanswered", Input::Unanswered { why: "w".to_owned() }),
         ("refresh", Input::Refresh),
+        ("begin", Input::Begin),
         ("late", Input::Late),
         ("deadline", Input::Deadline),
     ]
@@ -97,7 +98,9 @@ pub fn markdown() -> String {
         let _ = write!(page, "| {name} |");
         for state in State::ALL {
             let now = if input == Input::Deadline { DEFAULT_DEADLINE } else { NOW };
-            let _ = write!(page, " {} |", cell(&typical(state), step(&typical(state), input.clone(), now)));
+            let mut job = typical(state);
+            job.details.not_before = (input == Input::Begin).then_some(NOW);
+            let _ = write!(page, " {} |", cell(&job, step(&job, input.clone(), now)));
         }
         page.push('\n');
     }

@@ -73,9 +73,10 @@ pub fn outlook(tx: &mut Tx, jobs: &[NewJob], learned: &Learned, now: Millis) -> 
     let usual = |job: &NewJob| learned.get(job.kind.name()).copied().unwrap_or(Usual::of_kind(job.kind));
     let usual: Vec<Usual> = jobs.iter().map(usual).collect();
     let queued = job::count_open(tx)?.into_iter().find(|(state, _)| *state == State::Queued);
-    let deadline_at = jobs.iter().map(|job| job.deadline_at).min().unwrap_or(now);
+    let begins_at = |job: &NewJob| job.not_before.map_or(now, |at| at.max(now));
+    let deadline_ms = jobs.iter().map(|job| job.deadline_at.saturating_sub(begins_at(job))).min();
     let slots = upstream_limit::get(tx)?.slots;
-    Ok(Outlook::of(&usual, queued.map_or(0, |(_, n)| n), slots, deadline_at.saturating_sub(now)))
+    Ok(Outlook::of(&usual, queued.map_or(0, |(_, n)| n), slots, deadline_ms.unwrap_or(0)))
 }
 
 /// Takes jobs that ended off their groups, in the order of the groups. Of the last job of a group, the

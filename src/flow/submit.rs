@@ -31,6 +31,7 @@ impl NewJob {
             notify_secret: old.details.notify_secret,
             priority: old.details.priority,
             hold: false,
+            not_before: None,
             deadline_at,
             retry_of: Some(old.id),
             group_row: old.details.group_row,
@@ -75,9 +76,12 @@ pub(super) fn remember(
 /// Stores new jobs, each with its request, their tasks and their first events.
 pub(super) fn begin(tx: &mut Tx, jobs: &[(&Job, &str)], stamp: &Stamp) -> Result<()> {
     job::insert_many(tx, jobs)?;
+    // Until a job begins its deadline's task is what begins it.
+    let first_due = |job: &Job| job.details.not_before.unwrap_or(job.deadline_at);
     let deadlines =
-        jobs.iter().map(|(job, _)| (&*job.id, TaskKind::Deadline, job.deadline_at, Priority::default()));
-    let queued = jobs.iter().filter(|(job, _)| job.state == State::Queued);
+        jobs.iter().map(|(job, _)| (&*job.id, TaskKind::Deadline, first_due(job), Priority::default()));
+    let waits = |job: &Job| job.state == State::Queued && job.details.not_before.is_none();
+    let queued = jobs.iter().filter(|(job, _)| waits(job));
     let submits = queued.map(|(job, _)| (&*job.id, TaskKind::Submit, stamp.now, job.details.priority));
     task::insert_many(tx, &deadlines.chain(submits).collect::<Vec<_>>(), 0)?;
     let first = |(nth, (job, _)): (usize, &(&Job, &str))| {
@@ -128,6 +132,7 @@ pub(super) fn first_state(
             notify_url: new.notify_url.clone(),
             notify_secret: new.notify_secret.clone(),
             priority: new.priority,
+            not_before: new.not_before.filter(|at| *at > stamp.now),
             group_row: new.group_row,
             first_poll_ms: new.first_poll_ms,
             least_poll_ms: new.least_poll_ms,

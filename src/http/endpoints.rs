@@ -42,33 +42,50 @@ pub async fn add(State(http): State<Http>, body: Body) -> Result<Response> {
     }
     // Not its address, which may hold a credential.
     tracing::info!(endpoint_id = %made.id, "endpoint added");
-    Ok((StatusCode::CREATED, axum::Json(with_secret(&made, &secret, now))).into_response())
+    Ok((StatusCode::CREATED, axum::Json(with_secret(&http, &made, &secret, now))).into_response())
 }
 
 pub async fn list(State(http): State<Http>) -> Result<Response> {
-    let now = http.clock.now();
+    let (now, hears) = (http.clock.now(), hears(&http));
     let read = move |tx: &mut Tx| {
         let all = endpoint::list(tx)?;
-        all.iter().map(|endpoint| shown(tx, endpoint, now)).collect::<crate::store::Result<Vec<Value>>>()
+        all.iter()
+            .map(|endpoint| shown(tx, endpoint, hears, now))
+            .collect::<crate::store::Result<Vec<Value>>>()
     };
     let data = http.db.read(read).await?;
     Ok(axum::Json(json!({"data": data, "has_more": false, "next_cursor": null})).into_response())
 }
 
 pub async fn get(State(http): State<Http>, Path(id): Path<String>) -> Result<Response> {
-    let (wanted, now) = (id.clone(), http.clock.now());
-    let read =
-        move |tx: &mut Tx| endpoint::find(tx, &wanted)?.map(|found| shown(tx, &found, now)).transpose();
+    let (wanted, now, hears) = (id.clone(), http.clock.now(), hears(&http));
+    let read = move |tx: &mut Tx| {
+        endpoint::find(tx, &wanted)?.map(|found| shown(tx, &found, hears, now)).transpose()
+    };
     let found = http.db.read(read).await?.ok_or_else(|| not_found(&id))?;
     Ok(axum::Json(found).into_response())
 }
 
 /// An endpoint, and until when it is left alone because nobody answers there.
-fn shown(tx: &mut Tx, endpoint: &Endpoint, now: Millis) -> crate::store::Result<Value> {
+fn shown(tx: &mut Tx, endpoint: &Endpoint, hears: bool, now: Millis) -> crate::store::Result<Value> {
     let until = left_alone(tx, endpoint, now)?;
     let mut shown = endpoint.json(now);
     shown["left_alone_until"] = json!(until.map(rfc3339));
+    shown["hint"] = json!(hint(endpoint, hears));
     Ok(shown)
+}
+
+/// Whether anything that HeyGen sends can be verified here.
+fn hears(http: &Http) -> bool {
+    !http.secrets.live().secrets.is_empty()
+}
+
+/// Why it will get less than it asks for.
+fn hint(endpoint: &Endpoint, hears: bool) -> Option<&'static str> {
+    (endpoint.wants_upstream() && !hears).then_some(
+        "only webhooks that HeyGen signed are passed on, and no webhook secret is known here: \
+         `reelhook webhook register` gets one",
+    )
 }
 
 /// Until when nothing is sent to it, though it is enabled.
@@ -116,15 +133,16 @@ pub async fn rotate(State(http): State<Http>, Path(id): Path<String>, body: Body
     };
     let found = http.db.write(swap).await?.ok_or_else(|| not_found(&id))??;
     tracing::info!(endpoint_id = %found.id, "signing secret rotated");
-    Ok(axum::Json(with_secret(&found, &secret, now)).into_response())
+    Ok(axum::Json(with_secret(&http, &found, &secret, now)).into_response())
 }
 
 fn overlap(fields: &mut Fields) -> Millis {
     fields.whole("overlap_s", 0, MAX_OVERLAP / SECOND).map_or(OVERLAP, |seconds| seconds * SECOND)
 }
 
-fn with_secret(endpoint: &Endpoint, secret: &SigningSecret, now: Millis) -> Value {
+fn with_secret(http: &Http, endpoint: &Endpoint, secret: &SigningSecret, now: Millis) -> Value {
     let mut shown = endpoint.json(now);
+    shown["hint"] = json!(hint(endpoint, hears(http)));
     shown["secret"] = json!(secret.secret);
     shown
 }

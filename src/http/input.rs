@@ -33,6 +33,7 @@ const MAX_SECRET_CHARS: usize = 200;
 const MAX_METADATA_BYTES: usize = 16 << 10;
 pub const MIN_DEADLINE: Millis = MINUTE;
 pub const MAX_DEADLINE: Millis = 30 * DAY;
+pub const MAX_NOT_BEFORE: Millis = 30 * DAY;
 
 /// The whole body, at most a mebibyte.
 pub async fn read(body: Body) -> Result<Bytes> {
@@ -167,7 +168,8 @@ pub fn new_jobs(http: &Http, job: Map<String, Value>) -> Result<Vec<NewJob>> {
     let notify_secret = notify_secret(&mut fields, notify_url.is_some());
     let priority = priority(&mut fields);
     let hold = fields.switch("hold");
-    let deadline_at = deadline(&mut fields, http);
+    let not_before = not_before(&mut fields, http.clock.now());
+    let deadline_at = deadline(&mut fields, not_before, http);
     fields.finish()?;
     let (Some(kind), Some(request)) = (kind, request) else { return Err(Kind::InvalidRequest.into()) };
     let (first_poll_ms, least_poll_ms) = polls(http, kind, &request);
@@ -180,6 +182,7 @@ pub fn new_jobs(http: &Http, job: Map<String, Value>) -> Result<Vec<NewJob>> {
         metadata: metadata.clone(),
         priority,
         hold,
+        not_before,
         deadline_at,
         retry_of: None,
         notify_url: notify_url.clone(),
@@ -324,19 +327,31 @@ fn priority(fields: &mut Fields) -> Priority {
     })
 }
 
-fn deadline(fields: &mut Fields, http: &Http) -> Millis {
-    let now = http.clock.now();
-    let Some(value) = fields.take("deadline") else { return now.saturating_add(http.settings.deadline) };
-    let at = value.as_str().and_then(parse_rfc3339);
-    match at {
-        Some(at) if (now + MIN_DEADLINE..=now + MAX_DEADLINE).contains(&at) => at,
-        Some(_) => {
-            fields.wrong("deadline", "must be from one minute to 30 days ahead");
-            now
-        }
-        None => {
-            fields.wrong("deadline", "must be an RFC 3339 time such as 2026-11-21T10:00:00Z");
-            now
-        }
+/// One that has passed puts nothing off.
+fn not_before(fields: &mut Fields, now: Millis) -> Option<Millis> {
+    let at = time(fields, "not_before")?;
+    if at > now + MAX_NOT_BEFORE {
+        fields.wrong("not_before", "must be at most 30 days ahead");
     }
+    Some(at)
+}
+
+/// Counts from when the job may begin.
+fn deadline(fields: &mut Fields, not_before: Option<Millis>, http: &Http) -> Millis {
+    let now = http.clock.now();
+    let begins_at = not_before.map_or(now, |at| at.clamp(now, now + MAX_NOT_BEFORE));
+    let Some(at) = time(fields, "deadline") else { return begins_at.saturating_add(http.settings.deadline) };
+    if !(begins_at + MIN_DEADLINE..=begins_at + MAX_DEADLINE).contains(&at) {
+        let from = if begins_at > now { "after `not_before`" } else { "ahead" };
+        fields.wrong("deadline", format!("must be from one minute to 30 days {from}"));
+    }
+    at
+}
+
+fn time(fields: &mut Fields, name: &'static str) -> Option<Millis> {
+    let at = fields.take(name)?.as_str().and_then(parse_rfc3339);
+    if at.is_none() {
+        fields.wrong(name, "must be an RFC 3339 time such as 2026-11-21T10:00:00Z");
+    }
+    at
 }

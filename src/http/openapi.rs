@@ -5,6 +5,7 @@ mod dead_letters;
 mod groups;
 mod outbound;
 mod stream;
+mod webhooks;
 
 use serde_json::{Map, Value, json};
 
@@ -161,6 +162,7 @@ fn schemas() -> Value {
     let parts = [
         groups::schemas().to_vec(),
         outbound::schemas().to_vec(),
+        webhooks::schemas().to_vec(),
         dead_letters::schemas().to_vec(),
         stream::schemas().to_vec(),
     ];
@@ -196,18 +198,6 @@ fn inbound() -> Value {
         "Retry": {"type": "object", "properties": {"accept_second_charge": {
             "type": "boolean", "description": "Needed when HeyGen may have charged for the old job already."}}},
         "Reject": {"type": "object", "properties": {"reason": {"type": "string", "maxLength": 500}}},
-        "Register": {"type": "object", "properties": {"events": {
-            "type": ["array", "null"], "minItems": 1, "maxItems": 100, "items": text(), "description": "Event types to hear of; all by default."}}},
-        "Registered": whole(json!({
-            "action": {"enum": ["created", "updated", "rotated"]}, "endpoint_id": maybe("string"), "url": text(),
-            "events": maybe_texts(), "probe_ms": {"type": "integer"}, "secret_stored": {"type": "boolean"}})),
-        "Rotated": whole(json!({
-            "endpoint_id": text(), "url": text(), "secret_stored": {"type": "boolean"},
-            "old_secret_verifies_until": time()})),
-        "Webhook": whole(json!({
-            "endpoint_id": text(), "url": text(), "events": maybe_texts(), "status": maybe("string"),
-            "is_ours": {"type": "boolean"}, "secret_known": {"type": "boolean"}, "secret_since": maybe_time()})),
-        "WebhookPage": page_of("Webhook"),
         "NewKey": {"type": "object", "properties": {"name": {"type": "string", "maxLength": 100}}},
         "Key": whole(key()),
         "KeyPage": page_of("Key"),
@@ -324,6 +314,7 @@ fn job() -> Value {
             "metadata": {},
             "notify_url": {"type": ["string", "null"], "description": "Where its events are sent, besides the endpoints."},
             "priority": priority(),
+            "not_before": {"type": ["string", "null"], "format": "date-time", "description": "It is not sent before then; null once that has come."},
             "created_at": time(),
             "updated_at": time(),
             "deadline_at": time(),
@@ -346,7 +337,7 @@ fn job() -> Value {
             "group_row": {"type": ["integer", "null"], "description": "The row of the group that it was made of, from 1."},
             "adopted": {"type": "boolean", "description": "Not submitted here: found at HeyGen."},
             "note": {"type": ["string", "null"], "description": "What it waits for or last ran into."},
-            "waiting": waiting("What holds all queued jobs up, and until when. Null in events, and in the answer to a submit."),
+            "waiting": waiting("What holds the job up, `not_before`, or all queued jobs, and until when. Null in events, and in the answer to a submit."),
             "status_url": text(),
             "events_url": text(),
             "stream_url": text(),
@@ -468,7 +459,8 @@ fn new_job() -> Value {
             "notify_secret": {"type": "string", "description": "What they are signed with there: whsec_ and the base64 of 24 to 64 random bytes. Never shown again. Without it they are not signed, so ask for the job before you believe them."},
             "priority": priority(),
             "hold": {"type": "boolean", "description": "Wait for approval before anything is sent."},
-            "deadline": {"type": "string", "format": "date-time", "description": "When the job is ended at the latest; from one minute to 30 days ahead."},
+            "not_before": {"type": "string", "format": "date-time", "description": "Send it no sooner; at most 30 days ahead. A time that has passed puts nothing off."},
+            "deadline": {"type": "string", "format": "date-time", "description": "When the job is ended at the latest; from one minute to 30 days ahead, or after `not_before`."},
         },
     })
 }
@@ -490,6 +482,7 @@ fn receipt() -> Value {
         "sha256": {"type": "string", "description": "Of the bytes of the body, in hex."}, "event_type": maybe("string"),
         "job_id": maybe("string"), "parked_under": maybe("string"), "applied_at": maybe_time(),
         "meaning": maybe("string"),
+        "reader": {"type": ["integer", "null"], "description": "The version of the reader of HeyGen's shapes that understood it."},
     })
 }
 

@@ -125,7 +125,7 @@ fn waiting_json(wait: &Wait) -> Value {
     json!({"reason": wait.reason, "what": wait.what, "until": wait.until.map(rfc3339)})
 }
 
-/// A job as it is now: a queued one with what holds all of them up, which no event can tell.
+/// A job as it is now: a queued one with what holds it or all of them up, which no event can tell.
 pub fn live_json(job: &Job, limit: &Limit, now: Millis) -> Value {
     let mut shown = job_json(job);
     if let Some(wait) = waits_for(job, limit, now) {
@@ -135,5 +135,10 @@ pub fn live_json(job: &Job, limit: &Limit, now: Millis) -> Value {
 }
 
 pub fn waits_for(job: &Job, limit: &Limit, now: Millis) -> Option<Wait> {
-    limit.wait(now).filter(|_| job.state == JobState::Queued)
+    if job.state != JobState::Queued {
+        return None;
+    }
+    let what = "it is not to be sent before then";
+    let put_off = job.details.not_before.map(|at| Wait { reason: "not_before", what, until: Some(at) });
+    put_off.or_else(|| limit.wait(now))
 }

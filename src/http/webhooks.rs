@@ -1,7 +1,8 @@
 //! HeyGen's side of webhooks over HTTP: register, list, rotate, remove.
 //!
-//! A secret HeyGen tells is stored before anything else is done (`rotation`); it is never in an answer
-//! of ours.
+//! A secret HeyGen tells is stored before anything else is done (`rotation`). It is in an answer of ours only
+//! if that was asked for, and only in the one to what made it: for a receiver that verifies HeyGen's signature
+//! behind us.
 
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -43,6 +44,7 @@ pub async fn list(State(http): State<Http>) -> Result<Response> {
 pub async fn register(State(http): State<Http>, body: Body) -> Result<Response> {
     let mut fields = input::Fields::new(input::object(&input::read(body).await?, true)?);
     let events = fields.texts("events");
+    let show = fields.switch("show_secret");
     fields.finish()?;
     let base = http.settings.public_url.clone().ok_or(Kind::NoPublicUrl)?;
     let url = format!("{base}{}", super::hook::PATHS[0]);
@@ -70,6 +72,7 @@ pub async fn register(State(http): State<Http>, body: Body) -> Result<Response> 
         "events": events,
         "probe_ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         "secret_stored": kept.is_some(),
+        "secret": kept.filter(|_| show && action != "updated").map(|k| k.secret.clone()),
     });
     Ok((status, axum::Json(answer)).into_response())
 }
@@ -90,19 +93,25 @@ async fn adopt(http: &Http, endpoint: &Endpoint, events: Option<&[String]>) -> R
 }
 
 pub async fn rotate(State(http): State<Http>, Path(id): Path<String>, body: Body) -> Result<Response> {
-    input::nothing(body).await?;
+    let mut fields = input::Fields::new(input::object(&input::read(body).await?, true)?);
+    let show = fields.switch("show_secret");
+    fields.finish()?;
     let endpoint = webhooks::list(&http.heygen).await?.into_iter().find(|e| e.endpoint_id == id);
     let Some(endpoint) = endpoint else {
         rotation::forget(&http, &id).await?;
         return Err(no_endpoint(&id));
     };
     rotation::replace(&http, &id, &endpoint.url).await?;
+    let now = http.clock.now();
+    let known = http.db.read(move |tx| webhook_secret::list_live(tx, now)).await?;
+    let new = known.into_iter().find(|k| show && k.endpoint_id == id);
     tracing::info!(endpoint_id = id, "webhook secret rotated");
     Ok(axum::Json(json!({
         "endpoint_id": id,
         "url": endpoint.url,
         "secret_stored": true,
-        "old_secret_verifies_until": rfc3339(http.clock.now() + rotation::OVERLAP),
+        "secret": new.map(|k| k.secret),
+        "old_secret_verifies_until": rfc3339(now + rotation::OVERLAP),
     }))
     .into_response())
 }

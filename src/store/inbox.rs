@@ -13,7 +13,7 @@ use crate::params;
 
 const FROM: &str = "SELECT i.id, i.received_at, i.verdict, i.job_address, i.signed_by, i.path, i.remote, \
                     i.headers, i.body, n.applied_at, n.event_type, n.job_id, n.parked_under, n.parked_also, \
-                    n.meaning FROM inbox i LEFT JOIN receipt_note n ON n.receipt_id = i.id";
+                    n.meaning, n.reader FROM inbox i LEFT JOIN receipt_note n ON n.receipt_id = i.id";
 const MAX_ROWS: usize = 64;
 
 /// Stores the receipts that are new and one `apply` task for all of them. Whether each was new.
@@ -137,13 +137,13 @@ pub fn annotate(tx: &mut Tx, notes: &[(&str, &Note)]) -> Result<()> {
     for chunk in chunks(notes, MAX_ROWS) {
         let sql = format!(
             "INSERT INTO receipt_note (receipt_id, applied_at, event_type, job_id, parked_under, parked_also, \
-             meaning) VALUES {} ON CONFLICT (receipt_id) DO UPDATE SET applied_at = excluded.applied_at, \
+             meaning, reader) VALUES {} ON CONFLICT (receipt_id) DO UPDATE SET applied_at = excluded.applied_at, \
              event_type = excluded.event_type, job_id = excluded.job_id, \
              parked_under = excluded.parked_under, parked_also = excluded.parked_also, \
-             meaning = excluded.meaning",
-            value_rows(chunk.len(), 7)
+             meaning = excluded.meaning, reader = excluded.reader",
+            value_rows(chunk.len(), 8)
         );
-        let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 7);
+        let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 8);
         for (id, note) in chunk {
             values.extend_from_slice(params![
                 *id,
@@ -152,7 +152,8 @@ pub fn annotate(tx: &mut Tx, notes: &[(&str, &Note)]) -> Result<()> {
                 &note.job_id,
                 &note.parked_under,
                 &note.parked_also,
-                &note.meaning
+                &note.meaning,
+                note.reader
             ]);
         }
         tx.execute(&sql, &values)?;
@@ -234,6 +235,7 @@ fn read(mut row: Row) -> Result<Receipt> {
             parked_under: row.opt_text(12)?,
             parked_also: row.opt_text(13)?,
             meaning: row.opt_text(14)?,
+            reader: row.opt_int(15)?,
         },
         id,
     })

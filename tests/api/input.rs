@@ -115,6 +115,8 @@ async fn every_mistake_is_named_by_its_place(fresh: &Fresh) {
         (with("/labels", json!({"": "c"})), "/labels/"),
         (with("/hold", json!("yes")), "/hold"),
         (with("/deadline", json!("tomorrow")), "/deadline"),
+        (with("/not_before", json!("tomorrow")), "/not_before"),
+        (with("/not_before", json!(1_795_255_200)), "/not_before"),
         (with("/deadline", json!(1_795_255_200)), "/deadline"),
         (with("/prority", json!(1)), "/prority"),
         // RFC 6901: `~` and `/` in a name are written `~0` and `~1`.
@@ -154,6 +156,7 @@ async fn every_limit_holds_from_both_sides(fresh: &Fresh) {
         (with("/callback_id", json!(text(255))), with("/callback_id", json!(text(256))), "/callback_id"),
         (with("/metadata", metadata(16_384)), with("/metadata", metadata(16_385)), "/metadata"),
         (with("/deadline", at(MINUTE)), with("/deadline", at(MINUTE - 1)), "/deadline"),
+        (with("/not_before", at(30 * DAY)), with("/not_before", at(30 * DAY + 1)), "/not_before"),
         (with("/deadline", at(30 * DAY)), with("/deadline", at(30 * DAY + 1)), "/deadline"),
         (
             with("/request/script", json!(text(5_000))),

@@ -28,6 +28,7 @@ mod lists;
 mod malformed;
 mod pauses;
 mod polls;
+mod put_off;
 mod queue;
 mod receive;
 mod requests;

@@ -17,6 +17,7 @@ cases! {
     an_endpoint_that_is_gone_leaves_no_doubt,
     an_endpoint_whose_first_secret_was_lost_gets_it_told_again,
     another_node_refuses_nothing_meanwhile,
+    a_new_secret_is_shown_once_to_who_asks_for_it,
 }
 
 async fn app(fresh: &Fresh) -> TestApp {
@@ -229,4 +230,27 @@ async fn another_node_refuses_nothing_meanwhile(fresh: &Fresh) {
     let new = app.secrets().await.remove(0);
     assert_eq!((at_other(&new).await, at_other("unknown").await), (200, 401));
     app.settle().await;
+}
+
+async fn a_new_secret_is_shown_once_to_who_asks_for_it(fresh: &Fresh) {
+    let app = TestApp::new(fresh).await;
+    let (shown, quiet) = (json!({"show_secret": true}), json!({}));
+    let first = app.post("/api/webhooks", &shown).await.expect(201).json();
+    assert_eq!(json!(app.secrets().await[0]), first["secret"]);
+    let again = app.post("/api/webhooks", &shown).await.expect(200).json();
+    assert_eq!((&again["action"], &again["secret"]), (&json!("updated"), &Value::Null), "it is not new");
+    let rotate = format!("/api/webhooks/{}/rotate", endpoint(&app).await);
+    let second = app.post(&rotate, &shown).await.expect(200).json();
+    assert_eq!(json!(app.secrets().await[0]), second["secret"]);
+    assert_ne!(first["secret"], second["secret"]);
+    assert_eq!(app.post(&rotate, &quiet).await.expect(200).json()["secret"], Value::Null);
+    let list = app.get("/api/webhooks").await.expect(200).text();
+    for secret in app.secrets().await {
+        assert!(!list.contains(&secret), "nowhere else");
+        assert!(app.log(&[&secret]).is_empty(), "least of all in the log");
+    }
+    for (body, pointer) in [(json!({"show_secret": "yes"}), "/show_secret"), (json!({"show": true}), "/show")]
+    {
+        assert_eq!(app.post(&rotate, &body).await.expect(422).pointers(), [pointer]);
+    }
 }

@@ -12,6 +12,7 @@ use crate::harness::{NOW, Store, cases, stamp};
 cases![
     a_submit_stores_job_event_and_tasks_together,
     a_held_job_is_not_sent,
+    a_job_that_is_put_off_is_queued_when_it_begins,
     the_same_key_gives_the_first_answer_again,
     submits_of_one_key_that_race_make_one_job,
     a_submit_that_fails_leaves_nothing,
@@ -29,6 +30,7 @@ pub fn new_job() -> NewJob {
         metadata: None,
         priority: Priority::default(),
         hold: false,
+        not_before: None,
         deadline_at: NOW + HOUR,
         retry_of: None,
         notify_url: None,
@@ -83,6 +85,20 @@ async fn a_held_job_is_not_sent(store: Store) {
     assert_eq!(store.due(&id, TaskKind::Deadline).await, Some(NOW + HOUR), "but it ends in time");
     change(&store, &id, Input::Approve).await;
     assert_eq!(store.due(&id, TaskKind::Submit).await, Some(NOW));
+}
+
+async fn a_job_that_is_put_off_is_queued_when_it_begins(store: Store) {
+    let later = Some(NOW + 60_000);
+    let id = job_of(&store, NewJob { not_before: later, ..new_job() }, 1).await;
+    assert_eq!(store.due(&id, TaskKind::Submit).await, None);
+    assert_eq!(store.due(&id, TaskKind::Deadline).await, later, "its clock's task begins it");
+    for (now, due, not_before) in [(NOW + 59_999, None, later), (NOW + 60_000, Some(NOW + 60_000), None)] {
+        let job = id.clone();
+        let at = flow::Stamp::new(now, [7; 16]);
+        store.write(move |tx| flow::change(tx, &job, Input::Begin, &at)).await;
+        assert_eq!(store.due(&id, TaskKind::Submit).await, due);
+        assert_eq!(store.job(&id).await.details.not_before, not_before);
+    }
 }
 
 async fn the_same_key_gives_the_first_answer_again(store: Store) {

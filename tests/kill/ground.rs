@@ -42,6 +42,11 @@ pub fn injections() -> usize {
     server::number("INJECTIONS").unwrap_or(20)
 }
 
+/// Whether what takes minutes is done, too: not where nobody asked for more than the short form.
+pub fn is_long() -> bool {
+    server::number("INJECTIONS").is_some()
+}
+
 impl Ground {
     pub async fn new(engine: Engine, change: impl FnOnce(&mut Options)) -> Self {
         let postgres = match engine {

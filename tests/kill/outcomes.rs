@@ -10,7 +10,7 @@ use reelhook::domain::time::parse_rfc3339;
 use reelhook::heygen::sandbox::{Entry, Fault, Stage, Tally, What};
 use serde_json::{Value, json};
 
-use crate::ground::{Engine, Ground, SECRET, event, has_ended, injections, success};
+use crate::ground::{Engine, Ground, SECRET, event, has_ended, injections, is_long, success};
 
 /// Jobs under way at once where many are looked at together.
 const OPEN_JOBS: usize = 100;
@@ -179,8 +179,11 @@ pub async fn a_gap_is_healed(engine: Engine) {
 /// Polls that heal nothing as long as a row lasts.
 const LATE_POLLS: [(&str, &str); 1] = [("REELHOOK_FIRST_POLL", "3600")];
 
-/// B10: every trouble of the create call that does not hang, for half of the jobs and for all of them,
-/// then an upstream that is down for everybody: it is looked at now and then, and all jobs end soon after
+/// What keeps a caller waiting: for two minutes, or for 31 s.
+const HANGS: [Fault; 4] = [Fault::HangBefore, Fault::Hang, Fault::Stall, Fault::Slow];
+
+/// B10: every trouble of the create call, for half of the jobs and for all of them, in the long form with calls
+/// that hang beside them; then an upstream that is down for everybody: it is looked at now and then, and all jobs end soon after
 /// it is back.
 pub async fn upstream_trouble_is_ridden_out(engine: Engine) {
     let ground = Ground::new(engine, |_| {}).await;
@@ -189,6 +192,12 @@ pub async fn upstream_trouble_is_ridden_out(engine: Engine) {
     let troubles: Vec<Fault> = Fault::ALL.iter().copied().filter(|fault| is_ridden_out(*fault)).collect();
     let each = injections().div_ceil(troubles.len()).max(2);
     let (mut jobs, watch) = (vec![], Stopwatch::start());
+    // Twice each, so that two slots are left.
+    let hangs: Vec<Fault> = if is_long() { [HANGS, HANGS].concat() } else { vec![] };
+    let mut hung = vec![];
+    for (nth, fault) in hangs.iter().enumerate() {
+        hung.push(ground.submit(&format!("b10-{fault}-{nth}"), &format!("p #{fault}")).await);
+    }
     for (nth, share) in [(0, 2), (1, 1)] {
         for fault in &troubles {
             for job in 0..each * share {
@@ -199,6 +208,8 @@ pub async fn upstream_trouble_is_ridden_out(engine: Engine) {
     }
     // They end first, or the recovery would be theirs, too.
     let (stuck, _) = ends(&ground, &jobs).await;
+    let (stuck_hung, _) = ends(&ground, &hung).await;
+    jobs.extend(hung);
     let troubled = watch.elapsed().as_secs_f64();
     ground.sandbox.set_offline(true);
     let mut news = ground.sandbox.listen();
@@ -224,7 +235,7 @@ pub async fn upstream_trouble_is_ridden_out(engine: Engine) {
     let tally = Tally::of(&ground.ledger());
     let lost = jobs.iter().chain(&down).filter(|job| !tally.charges.contains_key(*job)).count();
     let zero = [
-        ("stuck", stuck + stuck_down),
+        ("stuck", stuck + stuck_hung + stuck_down),
         ("lost_jobs", lost),
         ("paid_twice", tally.paid_twice),
         ("calls_within_10_s_while_down", too_often),
@@ -235,6 +246,7 @@ pub async fn upstream_trouble_is_ridden_out(engine: Engine) {
         ("looks_while_down", looks.len() as f64),
         ("recovery_s", recovery),
         ("troubles", troubles.len() as f64),
+        ("calls_that_hung", hangs.len() as f64),
         ("troubles_took_s", troubled),
     ];
     ground.report("B10", jobs.len() + down.len(), &zero, &figures);
@@ -248,10 +260,9 @@ fn is_unavailable(entry: &Entry) -> bool {
 
 /// Those that say nothing for good of the job, and do not hang.
 fn is_ridden_out(fault: Fault) -> bool {
-    let waits = [Fault::HangBefore, Fault::Hang, Fault::Stall, Fault::Slow];
     let for_good = [Fault::Refuse, Fault::NoCredit];
     matches!(fault.stage(), Stage::Before | Stage::Answer)
-        && !waits.contains(&fault)
+        && !HANGS.contains(&fault)
         && !for_good.contains(&fault)
 }
 

@@ -248,6 +248,10 @@ fn nobody_is_stuck(seen: &Seen, now: Millis) {
         assert!(end.is_some_and(|at| at <= job.deadline_at), "{id} {:?} has no deadline", job.state);
         let next = match job.state {
             State::Held => continue,
+            State::Queued if job.details.not_before.is_some() => {
+                assert!(end <= job.details.not_before, "{id} is not begun in time: {end:?}");
+                continue;
+            }
             State::Queued | State::Submitting | State::Unknown => due(id, "submit"),
             _ => due(id, "poll"),
         };

@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 use reelhook::domain::ids;
 use reelhook::domain::job::Kind;
 use reelhook::domain::signature;
-use reelhook::domain::time::{DAY, HOUR, MINUTE, Millis, SECOND};
+use reelhook::domain::time::{DAY, HOUR, MINUTE, Millis, SECOND, rfc3339};
 use reelhook::heygen::kinds;
 use reelhook::heygen::sandbox::{Fault, Stage};
 use reelhook::store::webhook_secret;
@@ -146,6 +146,10 @@ impl Sim {
         let mut body = json!({"kind": kind.name(), "request": kinds::example(kind)});
         if self.dice.random_bool(0.15) {
             body["hold"] = json!(true);
+        }
+        if self.dice.random_bool(0.15) {
+            let at = self.world.clock.now() + self.dice.random_range(-HOUR..2 * HOUR);
+            body["not_before"] = json!(rfc3339(at));
         }
         // A group of two.
         if kinds::is_per_language(kind) && self.dice.random_bool(0.7) {

@@ -72,6 +72,7 @@ fn page(out: &Output, job: &Value, now: i64) -> String {
         ("metadata", field(job, "metadata")),
         ("HeyGen id", field(job, "upstream_id")),
         ("submitted", at("created_at")),
+        ("not before", field(job, "not_before")),
         ("accepted", at("accepted_at")),
         ("ended", at("finished_at")),
         ("expected", expected(job)),

@@ -71,6 +71,9 @@ pub struct Args {
     /// Send nothing until somebody approves.
     #[arg(long)]
     hold: bool,
+    /// Send it no sooner: a span from now or a time.
+    #[arg(long, value_name = "SPAN|TIME", value_parser = units::moment)]
+    not_before: Option<units::Moment>,
     /// When it is ended at the latest: a span from now or a time.
     #[arg(long, value_name = "SPAN|TIME", value_parser = units::moment)]
     deadline: Option<units::Moment>,
@@ -176,6 +179,7 @@ fn body(args: &Args, now: i64) -> Result<Value> {
     set("priority", args.priority.map(|number| json!(number)));
     set("hold", args.hold.then_some(json!(true)));
     set("check", args.no_check.then_some(json!(false)));
+    set("not_before", args.not_before.map(|moment| json!(moment.rfc3339(now))));
     set("deadline", args.deadline.map(|moment| json!(moment.rfc3339(now))));
     Ok(Value::Object(job))
 }

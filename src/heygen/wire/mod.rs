@@ -16,3 +16,7 @@ pub use family::is_unknown_type;
 pub use heard::{Heard, Unusable, hear, hear_value};
 pub use loose::created_at;
 pub use page::{Page, read_page};
+
+/// Of this reader. Rises when it takes a body to say something else than before; a receipt keeps the version that
+/// read it.
+pub const VERSION: i64 = 1;

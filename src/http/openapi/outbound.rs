@@ -42,6 +42,7 @@ fn endpoint() -> Value {
         "disabled_for": {"type": ["string", "null"], "description": "Why."},
         "failing_since": {"type": ["string", "null"], "format": "date-time", "description": "Since when every attempt failed; after five days it is disabled, later where `retry_after_s` takes longer."},
         "left_alone_until": {"type": ["string", "null"], "format": "date-time", "description": "Until when nothing is sent to it, because nobody answered or it asked for a pause."},
+        "hint": {"type": ["string", "null"], "description": "Why it gets less than it asks for."},
         "tested_at": {"type": ["string", "null"], "format": "date-time", "description": "When it last took a test event."},
         "secrets": {"type": "array", "description": "Those that sign now, the newest first.", "items": whole(json!({
             "hint": {"type": "string", "description": "Its last four characters."}, "created_at": time(),

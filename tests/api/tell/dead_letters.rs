@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reelhook::domain::dead_letter::KEPT_FOR;
 use reelhook::domain::time::SECOND;
+use reelhook::store::Tx;
 use serde_json::{Value, json};
 
 use super::receiver::{Receiver, Script, add};
@@ -20,7 +21,7 @@ cases! {
     what_is_wrong_with_a_replay_is_named,
     a_delivery_that_was_taken_is_sent_again,
     giving_up_is_told_once_an_hour_and_never_of_itself,
-    a_receipt_that_cannot_be_applied_is_a_dead_letter_too,
+    guide_003_a_receipt_that_cannot_be_applied_is_tried_again_then_kept_for_review,
     what_ended_is_forgotten_after_a_month,
     two_changes_of_one_endpoint_are_judged_together,
 }
@@ -305,7 +306,7 @@ async fn giving_up_is_told_once_an_hour_and_never_of_itself(fresh: &Fresh) {
     app.leave_it();
 }
 
-async fn a_receipt_that_cannot_be_applied_is_a_dead_letter_too(fresh: &Fresh) {
+async fn guide_003_a_receipt_that_cannot_be_applied_is_tried_again_then_kept_for_review(fresh: &Fresh) {
     let mut app = app(fresh).await;
     let secret = app.register().await;
     let body =
@@ -313,6 +314,11 @@ async fn a_receipt_that_cannot_be_applied_is_a_dead_letter_too(fresh: &Fresh) {
     let hide = |sql: &'static str| app.db().write(move |tx| tx.execute(sql, &[]).map(|_| ()));
     hide("ALTER TABLE job RENAME TO hidden").await.unwrap();
     app.webhook(&[("signature", &crate::app::signed(&secret, body.as_bytes()))], body).await.expect(200);
+    // Tried again, each time after a longer wait.
+    app.advance_s(60).await;
+    let attempts = |tx: &mut Tx| tx.one("SELECT attempt, dead_at FROM task WHERE kind = 'apply'", &[]);
+    let mut row = app.db().read(attempts).await.unwrap().expect("it is still to be applied");
+    assert!(row.int(0).unwrap() >= 4 && row.opt_int(1).unwrap().is_none());
     app.advance_s(3 * 3_600).await;
     let hide = |sql: &'static str| app.db().write(move |tx| tx.execute(sql, &[]).map(|_| ()));
     hide("ALTER TABLE hidden RENAME TO job").await.unwrap();

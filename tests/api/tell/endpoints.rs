@@ -17,6 +17,7 @@ cases! {
     a_secret_is_shown_once_and_both_sign_while_they_overlap,
     a_test_event_tells_how_it_went,
     how_endpoints_fare_is_told,
+    an_endpoint_that_will_hear_nothing_of_heygens_says_so,
     what_is_replayed_while_an_endpoint_is_disabled_waits_for_it,
     gone_disables_and_a_test_enables_and_nothing_is_lost,
     an_endpoint_that_fails_for_days_is_disabled,
@@ -387,4 +388,23 @@ async fn an_endpoint_that_fails_for_days_is_disabled(fresh: &Fresh) {
     let disabled = state(&app).await;
     assert_eq!(disabled["disabled_for"], "every attempt failed for 5 days", "{disabled}");
     app.leave_it();
+}
+
+async fn an_endpoint_that_will_hear_nothing_of_heygens_says_so(fresh: &Fresh) {
+    let app = app(fresh).await;
+    let url = "http://127.0.0.1:9/hook";
+    let mut paths = vec![];
+    for wish in [json!({"format": "heygen"}), json!({"events": ["job.*", "heygen.avatar_video.*"]})] {
+        let mut body = wish;
+        body["url"] = json!(url);
+        let made = app.post("/api/endpoints", &body).await.expect(201).json();
+        assert!(made["hint"].as_str().unwrap().contains("`reelhook webhook register`"), "{made}");
+        paths.push(format!("/api/endpoints/{}", made["id"].as_str().unwrap()));
+    }
+    let ours = app.post("/api/endpoints", &json!({"url": url})).await.expect(201).json();
+    assert_eq!(ours["hint"], Value::Null);
+    let hint = async |path: &str| app.get(path).await.expect(200).json()["hint"].is_string();
+    assert!(hint(&paths[0]).await && hint(&paths[1]).await);
+    app.register().await;
+    assert!(!hint(&paths[0]).await && !hint(&paths[1]).await);
 }
