@@ -224,6 +224,11 @@ mod tests {
         assert_eq!(lines(&job)[1], (3, 0, true, Some("not_taken")));
         let expired = after(&job, Input::Deadline, job.deadline_at);
         assert_eq!(expired.charge(), Some(Charge::Open));
+        for (says, charge) in [("failed, only heard", Charge::Once), ("hint", Charge::Open)] {
+            let (_, heard) = inputs().into_iter().find(|(name, _)| *name == says).expect("an input");
+            let told = after(&expired, heard, job.deadline_at + 1);
+            assert_eq!((told.charge(), told.state), (Some(charge), State::Failed), "{says}, after the end");
+        }
     }
 
     #[test]

@@ -11,10 +11,9 @@ use super::time::rfc3339;
 pub fn job_json(job: &Job) -> Value {
     let d = &job.details;
     let path = format!("/api/jobs/{}", job.id);
-    let link = |possible: bool, verb: &str| possible.then(|| format!("{path}/{verb}"));
     let is_held = job.state == State::Held;
     let has_video = job.state == State::Completed && d.output.video_url.is_some();
-    json!({
+    let mut shown = json!({
         "id": job.id,
         "kind": job.kind.name(),
         "state": job.state.name(),
@@ -54,11 +53,16 @@ pub fn job_json(job: &Job) -> Value {
         "stream_url": format!("{path}/stream"),
         "receipts_url": format!("{path}/receipts"),
         "result_url": has_video.then(|| format!("/api/videos/{}", job.id)),
-        "approve_url": link(is_held, "approve"),
-        "reject_url": link(is_held, "reject"),
-        "cancel_url": link(is_held || job.state == State::Queued, "cancel"),
-        "refresh_url": link(may_refresh(job), "refresh"),
-    })
+    });
+    for (name, possible, verb) in [
+        ("approve_url", is_held, "approve"),
+        ("reject_url", is_held, "reject"),
+        ("cancel_url", is_held || job.state == State::Queued, "cancel"),
+        ("refresh_url", may_refresh(job), "refresh"),
+    ] {
+        shown[name] = json!(possible.then(|| format!("{path}/{verb}")));
+    }
+    shown
 }
 
 /// Whether the job that is shown so has ended: for those who have nothing else of it.

@@ -501,9 +501,11 @@ fn what_was_asked(job: &Job) -> String {
     }
 }
 
-/// What is heard after the end never changes the state. A file that comes late is kept beside it.
+/// What is heard after the end never changes the state. A file that comes late is kept beside it, and so is the
+/// id of one of which nobody knew whether upstream took it.
 fn after_the_end(job: &Job, seen: Observation, now: Millis) -> Option<Change> {
     let mut next = job.clone();
+    let is_news = job.state == State::Failed && job.upstream_id.is_none() && seen.upstream_id.is_some();
     match seen.says {
         Says::Completed(output) if output.completes(job.kind) && job.state != State::Completed => {
             if job.details.late_result.is_some() {
@@ -525,6 +527,11 @@ fn after_the_end(job: &Job, seen: Observation, now: Millis) -> Option<Change> {
         }
         Says::Extra(output) if job.state == State::Completed => {
             next.details.output.fill_from(&output);
+            changed(job, next, now)
+        }
+        Says::Hint => None,
+        _ if is_news => {
+            next.upstream_id = seen.upstream_id;
             changed(job, next, now)
         }
         _ => None,

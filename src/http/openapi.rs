@@ -304,7 +304,7 @@ fn late_result() -> Value {
 
 fn job() -> Value {
     let states: Vec<&str> = State::ALL.iter().map(|s| s.name()).collect();
-    json!({
+    let mut all = json!({
             "id": text(),
             "kind": {"enum": kinds()},
             "state": {"enum": states},
@@ -343,11 +343,16 @@ fn job() -> Value {
             "stream_url": text(),
             "receipts_url": text(),
             "result_url": {"type": ["string", "null"], "description": "Of a job that has a video: the small object with its link."},
-            "approve_url": link("it is held"),
-            "reject_url": link("it is held"),
-            "cancel_url": link("it was not sent"),
-            "refresh_url": link("HeyGen can be asked about it"),
-    })
+    });
+    for (name, when) in [
+        ("approve_url", "it is held"),
+        ("reject_url", "it is held"),
+        ("cancel_url", "it was not sent"),
+        ("refresh_url", "HeyGen can be asked about it"),
+    ] {
+        all[name] = link(when);
+    }
+    all
 }
 
 fn charge() -> Value {

@@ -5,12 +5,13 @@ use reelhook::domain::time::{MINUTE, rfc3339};
 use reelhook::heygen::sandbox::{Fault, Twist};
 use serde_json::{Value, json};
 
-use crate::app::{START, Setup, TestApp, cases, new_job, request, texts};
+use crate::app::{START, Setup, TestApp, cases, new_job, request, signed, texts};
 use crate::database::Fresh;
 
 cases! {
     a_lost_answer_and_a_repeat_with_the_same_key_are_two_calls_and_one_charge,
     what_nobody_answered_until_the_deadline_is_open,
+    an_open_charge_is_known_once_heygen_tells_of_the_job_after_its_end,
     what_heygen_refused_took_nothing_and_each_try_has_its_key,
     a_call_whose_server_died_is_listed,
     a_call_whose_server_died_and_whose_job_ended_meanwhile_had_no_answer,
@@ -73,6 +74,30 @@ async fn what_nobody_answered_until_the_deadline_is_open(fresh: &Fresh) {
     app.advance_s(120).await;
     let open = charge(&app, &id).await;
     assert_eq!((&open["state"], calls(&open)), (&json!("open"), vec![(false, Some("no_answer"))]));
+}
+
+async fn an_open_charge_is_known_once_heygen_tells_of_the_job_after_its_end(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    let secret = app.register().await;
+    app.sandbox.script_next(vec![Fault::ResetAfter, Fault::Lost]);
+    let mut body = new_job("video", "fails unheard");
+    body["deadline"] = json!(rfc3339(app.now() + MINUTE));
+    let id = app.post("/api/jobs", &body).await.expect(202).json()["id"].as_str().expect("an id").to_owned();
+    app.work().await;
+    app.sandbox.set_offline(true);
+    app.advance_s(61).await;
+    assert_eq!(charge(&app, &id).await["state"], "open");
+    let told =
+        json!({"event_type": "avatar_video.fail", "event_data": {"video_id": "at-last", "callback_id": id,
+        "msg": "no"}})
+        .to_string();
+    app.webhook(&[("signature", &signed(&secret, told.as_bytes()))], told.clone()).await.expect(200);
+    app.settle().await;
+    let job = app.job(&id).await;
+    assert_eq!((&job["charge"]["state"], &job["upstream_id"]), (&json!("once"), &json!("at-last")));
+    assert_eq!(job["failure"]["code"], "outcome_unknown", "the end stays");
+    app.sandbox.set_offline(false);
+    app.advance_s(20).await;
 }
 
 async fn what_heygen_refused_took_nothing_and_each_try_has_its_key(fresh: &Fresh) {
