@@ -147,7 +147,9 @@ async fn reconsider_strangers(config: &Config, db: &Db, now: i64) -> store::Resu
 /// Takes the settings over. Without a key nothing can be sent.
 fn configure(tx: &mut Tx, config: &Config, now: i64) -> store::Result<()> {
     let mut limit = upstream_limit::lock(tx)?;
-    limit.configure(config.slots, config.daily_jobs, config.daily_credits.map(|credits| credits * 1_000));
+    let milli = |credits: Option<i64>| credits.map(|credits| credits * 1_000);
+    let (daily, least) = (milli(config.daily_credits), milli(config.least_credits));
+    limit.configure(config.slots, config.daily_jobs, daily, least);
     let keyless = limit.pause.as_ref().is_some_and(|pause| pause.reason == Reason::NoHeygenKey);
     match &config.heygen_api_key {
         None => limit.block(Reason::NoHeygenKey, now),

@@ -66,7 +66,7 @@ const fn setting(name: &'static str, value: &'static str, help: &'static str) ->
 /// A setting that is on when its flag is given.
 pub const SWITCH: &str = "true|false";
 
-pub static SETTINGS: [Setting; 26] = [
+pub static SETTINGS: [Setting; 27] = [
     Setting {
         default: Some("127.0.0.1:8000"),
         ..setting("listen", "ADDRESS:PORT", "Where the server listens, as an IP address and a port.")
@@ -133,6 +133,14 @@ pub static SETTINGS: [Setting; 26] = [
         "When the balance HeyGen tells has fallen by so much on one day, UTC, the rest waits for the next day. In \
          the account's own unit, credits or dollars. The balance is looked up every minute, so what is sent within \
          a minute may come on top, and what others spend from the same account counts. No such cap by default.",
+    ),
+    setting(
+        "least-credits",
+        "1..1000000000",
+        "With a balance below this, in the account's own unit, no job is sent, because HeyGen takes jobs it cannot \
+         charge for and fails them later; with this or more it goes on by itself. The balance is looked up before \
+         the first job after a start and every minute, so what is sent within a minute may come on top. No such \
+         bound by default.",
     ),
     setting(
         "first-poll",
@@ -308,6 +316,7 @@ pub struct Config {
     pub slots: i64,
     pub daily_jobs: Option<i64>,
     pub daily_credits: Option<i64>,
+    pub least_credits: Option<i64>,
     pub first_poll_s: Option<i64>,
     pub poll_pause_s: i64,
     pub poll_budget: i64,
@@ -349,6 +358,7 @@ impl Config {
             slots: values.required("slots", |v| read::number(v, 1, 10_000))?,
             daily_jobs: values.optional("daily-jobs", |v| read::number(v, 1, 1_000_000))?,
             daily_credits: values.optional("daily-credits", |v| read::number(v, 1, 1_000_000_000))?,
+            least_credits: values.optional("least-credits", |v| read::number(v, 1, 1_000_000_000))?,
             first_poll_s: values.optional("first-poll", |v| read::number(v, 1, 86_400))?,
             poll_pause_s: values.required("poll-pause", |v| read::number(v, 1, 86_400))?,
             poll_budget: values.required("poll-budget", |v| read::number(v, 2, 6_000))?,

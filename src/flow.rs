@@ -197,10 +197,14 @@ pub enum Begun {
         job: Box<Job>,
         request: String,
     },
-    /// It was sent before and the outcome is open: find out.
-    Resolve {
+    /// It was sent before and the outcome is open: call again with the same key, which is recorded.
+    Repeat {
         job: Box<Job>,
         request: String,
+    },
+    /// The same, and it must not be sent again: only what upstream has of it can tell.
+    Search {
+        job: Box<Job>,
     },
     /// The job needs no sending; the task is gone.
     Nothing,
@@ -209,9 +213,15 @@ pub enum Begun {
     LeaseLost,
 }
 
-/// Records `submitting` before anything is sent, so that a crash after this line is seen as such; and
-/// with it counts the job among those of the day.
-pub fn begin_send(tx: &mut Tx, claimed: &Claimed, stamp: &Stamp) -> Result<Begun> {
+/// Records `submitting`, and each call, before anything is sent, so that a crash after this line is seen as such;
+/// and with it counts the job among those of the day. `repeats` says whether one that was sent may be sent again
+/// with the same key.
+pub fn begin_send(
+    tx: &mut Tx,
+    claimed: &Claimed,
+    repeats: fn(&Job, Millis) -> bool,
+    stamp: &Stamp,
+) -> Result<Begun> {
     let mut limit = upstream_limit::lock(tx)?;
     if !task::change_lane(tx, claimed, Lane::Resolve)? {
         return Ok(Begun::LeaseLost);
@@ -221,15 +231,6 @@ pub fn begin_send(tx: &mut Tx, claimed: &Claimed, stamp: &Stamp) -> Result<Begun
     let (Some(found), Some(request)) = (found, request) else {
         task::settle(tx, claimed, &Outcome::Done, stamp.now)?;
         return Ok(Begun::Nothing);
-    };
-    let input = match found.state {
-        State::Queued => Input::Send,
-        State::Submitting => Input::Interrupted,
-        State::Unknown => return Ok(Begun::Resolve { job: Box::new(found), request }),
-        _ => {
-            task::settle(tx, claimed, &Outcome::Done, stamp.now)?;
-            return Ok(Begun::Nothing);
-        }
     };
     let fresh = found.state == State::Queued;
     if fresh && limit.wait(stamp.now).is_some() {
@@ -244,11 +245,24 @@ pub fn begin_send(tx: &mut Tx, claimed: &Claimed, stamp: &Stamp) -> Result<Begun
         }
         upstream_limit::put(tx, &limit)?;
     }
-    let job = match step(&found, input, stamp.now) {
-        Ok(Some(change)) => Box::new(record(tx, &found, change, stamp)?),
-        _ => Box::new(found),
-    };
-    Ok(if fresh { Begun::Send { job, request } } else { Begun::Resolve { job, request } })
+    let mut events = vec![];
+    let mut slot = Slot::new(found);
+    let waits = |job: &Job| matches!(job.state, State::Queued | State::Unknown);
+    if !waits(&slot.job) {
+        // Whoever was sending it will not tell any more, even where something else told how it went.
+        slot.take(Input::Interrupted, stamp, &mut events);
+    }
+    if !waits(&slot.job) {
+        task::settle(tx, claimed, &Outcome::Done, stamp.now)?;
+        write(tx, slot, &mut events, stamp)?;
+        return Ok(Begun::Nothing);
+    }
+    if !fresh && !repeats(&slot.job, stamp.now) {
+        return Ok(Begun::Search { job: Box::new(write(tx, slot, &mut events, stamp)?) });
+    }
+    slot.take(Input::Send, stamp, &mut events);
+    let job = Box::new(write(tx, slot, &mut events, stamp)?);
+    Ok(if fresh { Begun::Send { job, request } } else { Begun::Repeat { job, request } })
 }
 
 /// What one receipt was understood to say, before it is known of which job.
@@ -488,14 +502,21 @@ impl Slot {
     }
 }
 
-/// Writes a decision: the job, its tasks, then its events.
+/// Writes a decision.
 fn record(tx: &mut Tx, before: &Job, change: Change, stamp: &Stamp) -> Result<Job> {
     let mut events = vec![];
     let mut slot = Slot::new(before.clone());
     slot.follow(change, stamp, &mut events);
-    store(tx, std::slice::from_ref(&slot), stamp, &mut events)?;
-    publish(tx, &mut events, stamp)?;
-    slot.job.version += 1;
+    write(tx, slot, &mut events, stamp)
+}
+
+/// Writes what was decided of a job, if anything was: the job, its tasks, then its events.
+fn write(tx: &mut Tx, mut slot: Slot, events: &mut Vec<Event>, stamp: &Stamp) -> Result<Job> {
+    if slot.changed {
+        store(tx, std::slice::from_ref(&slot), stamp, events)?;
+        publish(tx, events, stamp)?;
+        slot.job.version += 1;
+    }
     Ok(slot.job)
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
+use reelhook::domain::charge::{Charge, MOST_CALLS};
 use reelhook::domain::event::EventType;
 use reelhook::domain::job::{Failure, FoundBy, Job, Observation, Output, Says, State};
 use reelhook::domain::step::{Input, step};
@@ -107,6 +108,15 @@ proptest! {
             prop_assert!(world.published.starts_with(&before.published));
             prop_assert!(new.details.key_number >= old.details.key_number, "a key is never used again");
             prop_assert!(old.upstream_id.is_none() || new.upstream_id.is_some(), "an id is never forgotten");
+
+            prop_assert!(old.charge() != Some(Charge::Once) || new.charge() == Some(Charge::Once), "taken is for good");
+            let surely_not = matches!(input, Input::NotAccepted { .. } | Input::Refused(_));
+            let closed = old.charge() == Some(Charge::Open) && new.charge() == Some(Charge::None);
+            prop_assert!(!closed || surely_not, "only a definite no closes an open charge");
+            let calls = &new.details.calls;
+            prop_assert!(calls.latest.len() <= MOST_CALLS);
+            let ended = calls.latest.iter().rev().skip(1).all(|call| call.outcome.is_some());
+            prop_assert!(ended, "one call at a time");
 
             prop_assert_eq!(world.ends(), usize::from(new.state.is_terminal()));
             prop_assert_eq!(new.finished_at.is_some(), new.state.is_terminal());

@@ -71,20 +71,28 @@ fn print(s: &Session, state: &Value) {
             ("queued", field(state, "queued")),
             ("sent today", sent),
             ("spent today", spent),
-            ("balance", field(&state["balance"], "left")),
+            ("balance", balance(state)),
         ])
     });
+}
+
+fn balance(state: &Value) -> String {
+    let (has, least) = (&state["balance"], field(state, "least_credits"));
+    let least = if least.is_empty() { least } else { format!("; below {least} nothing is sent") };
+    match field(has, "left").as_str() {
+        "" => least.trim_start_matches("; ").to_owned(),
+        left => format!("{left} at {}{least}", field(has, "at")),
+    }
 }
 
 fn submission(out: &Output, state: &Value) -> String {
     let (paused, waiting) = (&state["paused"], &state["waiting"]);
     if paused.is_null() {
-        return match waiting["until"].as_str() {
-            Some(until) => {
-                format!("{}: {}, until {until}", out.paint("waits", Paint::Care), field(waiting, "what"))
-            }
-            None => out.paint("open", Paint::Good),
-        };
+        if waiting.is_null() {
+            return out.paint("open", Paint::Good);
+        }
+        let until = waiting["until"].as_str().map_or(String::new(), |at| format!(", until {at}"));
+        return format!("{}: {}{until}", out.paint("waits", Paint::Care), field(waiting, "what"));
     }
     let mut words = format!(
         "{}: {} ({}), since {}",

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::charge::Calls;
 use super::failure::{Class, FOR_USER};
 use super::history::Usual;
 use super::time::{HOUR, MINUTE, Millis};
@@ -355,7 +356,7 @@ impl Failure {
     }
 
     /// Whether upstream may have charged for the job although it failed.
-    pub fn charge_is_open(&self) -> bool {
+    pub fn may_be_charged(&self) -> bool {
         matches!(self.code.as_deref(), Some(Self::LOST_UPSTREAM | Self::OUTCOME_UNKNOWN))
     }
 }
@@ -417,6 +418,8 @@ pub struct Details {
     pub refusals: u32,
     /// When the request with the present key was first sent.
     pub sent_at: Option<Millis>,
+    /// Every call that could cost something.
+    pub calls: Calls,
     pub accepted_at: Option<Millis>,
     pub unknown_since: Option<Millis>,
     /// How long its kind usually took when it was submitted.
@@ -473,7 +476,7 @@ pub struct Job {
 impl Job {
     /// The upstream Idempotency-Key of the present try. Never used for another request.
     pub fn upstream_key(&self) -> String {
-        format!("{}-{}", self.id, self.details.key_number)
+        self.key_of(self.details.key_number)
     }
 
     /// When it is expected to end: from, to. Unknown before upstream accepted it.
@@ -483,11 +486,12 @@ impl Job {
         Some((accepted_at.saturating_add(usual.from_ms), accepted_at.saturating_add(usual.to_ms)))
     }
 
-    /// Whether upstream may have charged for this job without giving a result.
-    pub fn charge_is_open(&self) -> bool {
+    /// Whether upstream may have charged for this job without giving a result, so that a retry may be paid for
+    /// a second time.
+    pub fn risks_second_charge(&self) -> bool {
         match self.state {
             State::Submitting | State::Unknown => true,
-            State::Failed => self.details.failure.as_ref().is_some_and(Failure::charge_is_open),
+            State::Failed => self.details.failure.as_ref().is_some_and(Failure::may_be_charged),
             _ => false,
         }
     }

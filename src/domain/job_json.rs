@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::charge::Call;
 use super::job::{Failure, Job, LateResult, State};
 use super::time::rfc3339;
 
@@ -10,10 +11,9 @@ use super::time::rfc3339;
 pub fn job_json(job: &Job) -> Value {
     let d = &job.details;
     let path = format!("/api/jobs/{}", job.id);
-    let link = |possible: bool, verb: &str| possible.then(|| format!("{path}/{verb}"));
     let is_held = job.state == State::Held;
     let has_video = job.state == State::Completed && d.output.video_url.is_some();
-    json!({
+    let mut shown = json!({
         "id": job.id,
         "kind": job.kind.name(),
         "state": job.state.name(),
@@ -38,6 +38,7 @@ pub fn job_json(job: &Job) -> Value {
         "failure": d.failure.as_ref().map(failure_json),
         "cancel_reason": d.cancel_reason,
         "found_by": d.found_by,
+        "charge": charge(job),
         "evidence": evidence(job),
         "late_result": d.late_result.as_ref().map(late_json),
         "retry_of": job.retry_of,
@@ -52,11 +53,16 @@ pub fn job_json(job: &Job) -> Value {
         "stream_url": format!("{path}/stream"),
         "receipts_url": format!("{path}/receipts"),
         "result_url": has_video.then(|| format!("/api/videos/{}", job.id)),
-        "approve_url": link(is_held, "approve"),
-        "reject_url": link(is_held, "reject"),
-        "cancel_url": link(is_held || job.state == State::Queued, "cancel"),
-        "refresh_url": link(may_refresh(job), "refresh"),
-    })
+    });
+    for (name, possible, verb) in [
+        ("approve_url", is_held, "approve"),
+        ("reject_url", is_held, "reject"),
+        ("cancel_url", is_held || job.state == State::Queued, "cancel"),
+        ("refresh_url", may_refresh(job), "refresh"),
+    ] {
+        shown[name] = json!(possible.then(|| format!("{path}/{verb}")));
+    }
+    shown
 }
 
 /// Whether the job that is shown so has ended: for those who have nothing else of it.
@@ -88,15 +94,32 @@ fn expected(job: &Job) -> Option<Value> {
     Some(json!({"from": rfc3339(from), "to": rfc3339(to)}))
 }
 
-/// What is known of a job that was sent and has no result: what was sent and when, what was asked
-/// and answered, what was told.
+/// Whether HeyGen took the job, and the calls by which it may have.
+fn charge(job: &Job) -> Option<Value> {
+    let calls = &job.details.calls;
+    let call = |call: &Call| {
+        json!({
+            "sent_at": rfc3339(call.sent_at),
+            "idempotency_key": job.key_of(call.key_number),
+            "repeat": call.repeat,
+            "outcome": call.outcome,
+        })
+    };
+    job.charge().map(|charge| {
+        json!({
+            "state": charge.name(),
+            "calls": calls.latest.iter().map(call).collect::<Vec<_>>(),
+            "older_calls": calls.older,
+        })
+    })
+}
+
+/// What is known of a job that was sent and has no result: what was asked and answered, what was told.
 fn evidence(job: &Job) -> Option<Value> {
     let d = &job.details;
     let was_sent = d.sent_at.is_some() || job.upstream_id.is_some();
     (was_sent && job.state != State::Completed).then(|| {
         json!({
-            "sent_at": d.sent_at.map(rfc3339),
-            "idempotency_key": d.sent_at.map(|_| job.upstream_key()),
             "asked_times": d.asked.times,
             "asked_at": d.asked.last_at.map(rfc3339),
             "last_answer": d.asked.answer,

@@ -17,6 +17,8 @@ pub const GROWS_AFTER: Millis = MINUTE;
 /// The subject of the duty that looks the account up; its task is there while somebody wants the look.
 pub const LOOK: &str = "account";
 pub const LOOK_EVERY: Millis = MINUTE;
+/// A balance of a look longer ago than this says nothing: two looks in a row may fail.
+pub const BALANCE_COUNTS_FOR: Millis = 3 * LOOK_EVERY;
 /// After so many calls in a row without an answer upstream is down: nothing goes out but a look, so often.
 pub const MOST_SILENCES: i64 = 3;
 pub const LOOK_WHILE_DOWN: Millis = 10 * SECOND;
@@ -47,9 +49,13 @@ pub struct Limit {
     pub resumed_at: Millis,
     pub daily_jobs: Option<i64>,
     pub daily_credits: Option<Milli>,
+    /// The setting: with a balance below this nothing is sent.
+    pub least_credits: Option<Milli>,
     pub today: Today,
     /// What the account had when it was last looked up, and when that was.
     pub balance: Option<(Milli, Millis)>,
+    /// A server started since with a least balance to keep: another look comes before the next job.
+    pub look_first: bool,
 }
 
 /// What was sent and spent on one day, UTC.
@@ -78,8 +84,10 @@ impl Default for Limit {
             resumed_at: 0,
             daily_jobs: None,
             daily_credits: None,
+            least_credits: None,
             today: Today::default(),
             balance: None,
+            look_first: false,
         }
     }
 }
@@ -106,6 +114,10 @@ pub enum Answer {
     Other,
 }
 
+/// Every reason of a `Wait` that is no pause.
+pub const WAITS: [&str; 6] =
+    ["heygen_down", "daily_jobs", "daily_credits", "balance_not_seen", "least_credits", "held_by_heygen"];
+
 /// Why jobs that could be sent are not, and until when, as far as that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wait {
@@ -117,11 +129,19 @@ pub struct Wait {
 
 impl Limit {
     /// Takes the settings over; what was learned stays.
-    pub fn configure(&mut self, most_slots: i64, daily_jobs: Option<i64>, daily_credits: Option<Milli>) {
+    pub fn configure(
+        &mut self,
+        most_slots: i64,
+        daily_jobs: Option<i64>,
+        daily_credits: Option<Milli>,
+        least_credits: Option<Milli>,
+    ) {
         self.most_slots = most_slots;
         self.slots = self.slots.min(most_slots);
         self.daily_jobs = daily_jobs;
         self.daily_credits = daily_credits;
+        self.least_credits = least_credits;
+        self.look_first = least_credits.is_some();
     }
 
     /// How many may be outstanding now.
@@ -163,8 +183,30 @@ impl Limit {
         if reached(self.daily_credits, today.spent) {
             return wait("daily_credits", "as much was spent today as --daily-credits allows", midnight);
         }
+        if let Some(wait) = self.lacks_credit(now) {
+            return Some(wait);
+        }
         let held = wait("held_by_heygen", "HeyGen did not take the last one yet", Some(self.held_until));
         held.filter(|_| is_soon(self.held_until, MAX_RETRY_AFTER, now))
+    }
+
+    /// That the balance is below the least, or is not known to be more.
+    pub fn lacks_credit(&self, now: Millis) -> Option<Wait> {
+        let least = self.least_credits?;
+        let counts = |at: Millis| !self.look_first && (now - at).abs() <= BALANCE_COUNTS_FOR;
+        let (reason, what) = match self.balance.filter(|(_, at)| counts(*at)) {
+            Some((has, _)) if has >= least => return None,
+            Some(_) => (
+                "least_credits",
+                "the balance is below --least-credits; add credit at HeyGen: it is looked up every minute, and \
+                 submission goes on by itself",
+            ),
+            None => (
+                "balance_not_seen",
+                "--least-credits is set, and the balance was not seen lately; it is looked up every minute",
+            ),
+        };
+        Some(Wait { reason, what, until: None })
     }
 
     /// The figures of the day it is now.
@@ -302,8 +344,12 @@ impl Limit {
     /// pause; that upstream is down, only a look.
     pub fn wants_look(&self) -> bool {
         let may_end = |pause: &Pause| pause.reason.wants_look() && !pause.opened;
-        let waits = self.daily_credits.is_some() || self.down_since.is_some();
+        let waits = self.needs_balance() || self.down_since.is_some();
         waits || self.pause.as_ref().is_some_and(may_end)
+    }
+
+    fn needs_balance(&self) -> bool {
+        self.daily_credits.is_some() || self.least_credits.is_some()
     }
 
     pub fn next_look(&self, now: Millis) -> Millis {
@@ -320,7 +366,8 @@ impl Limit {
             self.today.spent += (before - balance).max(0);
         }
         self.balance = balance.map(|balance| (balance, now)).or(self.balance);
-        if self.daily_credits.is_some() && balance.is_none() {
+        self.look_first &= balance.is_none();
+        if self.needs_balance() && balance.is_none() {
             self.block(Reason::BalanceNotTold, now);
         }
         let Some(pause) = &mut self.pause else { return };
@@ -329,7 +376,7 @@ impl Limit {
             Reason::HeygenKeyRefused | Reason::NotHeygen => pause.opened = true,
             Reason::OutOfCredit => pause.opened = balance.is_none_or(|has| has > 0),
             Reason::BalanceNotTold => {
-                if balance.is_some() || self.daily_credits.is_none() {
+                if balance.is_some() || !self.needs_balance() {
                     self.resume(now);
                 }
             }

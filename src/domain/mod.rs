@@ -1,6 +1,7 @@
 //! The pure middle: values and decisions. No I/O, no async, no clock, no randomness, no logging.
 
 pub mod address;
+pub mod charge;
 pub mod dead_letter;
 pub mod delivery;
 pub mod endpoint;

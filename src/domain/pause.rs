@@ -66,8 +66,8 @@ reasons! {
         "what answers at the address of HeyGen is not its API"
         "check --heygen-url and what is between; it is tried every minute, and submission goes on by itself",
     BalanceNotTold "balance_not_told" true
-        "--daily-credits is set, and HeyGen tells no balance of this account to keep it by"
-        "start without --daily-credits; --daily-jobs works for every account",
+        "--daily-credits or --least-credits is set, and HeyGen tells no balance of this account to keep it by"
+        "start without them; --daily-jobs works for every account",
 }
 
 impl Reason {

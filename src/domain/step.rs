@@ -3,6 +3,7 @@
 //! The only place that decides what may happen to a job. A terminal state never changes, and a
 //! job has exactly one terminal event. `docs/states.md` is this function, written out.
 
+use super::charge::{CallOutcome, Calls};
 use super::event::EventType;
 use super::job::{Failure, FoundBy, Job, LateResult, Observation, Output, Says, State, Told};
 use super::task::{TaskKind, TaskOp};
@@ -23,7 +24,8 @@ pub enum Input {
         reason: String,
     },
     Cancel,
-    /// The submit task has a slot and is about to call upstream.
+    /// The submit task has a slot and is about to call upstream; or it does so again with the same key, because
+    /// the outcome is open.
     Send,
     /// The run that was sending it ended without telling how.
     Interrupted,
@@ -78,6 +80,35 @@ pub struct Change {
 pub type Step = Result<Option<Change>, Refused>;
 
 pub fn step(job: &Job, input: Input, now: Millis) -> Step {
+    let mut calls = job.details.calls.clone();
+    let ended = end_call(&mut calls, &input);
+    let change = decide(job, input, now)?;
+    if !ended {
+        return Ok(change);
+    }
+    // What came of a call is written whatever the job has become meanwhile.
+    let mut change = change.unwrap_or_else(|| {
+        // Of an open outcome `updated_at` tells since when it is.
+        let next = if job.state == State::Unknown { job.clone() } else { touched(job, now) };
+        Change { job: next, events: vec![], tasks: vec![] }
+    });
+    change.job.details.calls = calls;
+    Ok(Some(change))
+}
+
+/// Whether the input tells what came of the call under way.
+fn end_call(calls: &mut Calls, input: &Input) -> bool {
+    match input {
+        Input::Accepted { .. } => calls.end(CallOutcome::Accepted),
+        Input::Refused(_) => calls.end(CallOutcome::Refused),
+        Input::NotAccepted { sent: true, .. } => calls.end(CallOutcome::NotTaken),
+        Input::NotAccepted { sent: false, .. } => calls.forget(),
+        Input::NoAnswer { .. } | Input::Interrupted => calls.end(CallOutcome::NoAnswer),
+        _ => false,
+    }
+}
+
+fn decide(job: &Job, input: Input, now: Millis) -> Step {
     match input {
         Input::Approve => approve(job, now),
         Input::Reject { reason } => match job.state {
@@ -156,12 +187,18 @@ fn cancel(job: &Job, now: Millis) -> Step {
 }
 
 fn send(job: &Job, now: Millis) -> Step {
-    if job.state != State::Queued {
-        return Ok(None);
-    }
-    let mut next = moved(job, State::Submitting, now);
-    next.details.sent_at = Some(now);
-    next.details.note = None;
+    let mut next = match job.state {
+        State::Queued => {
+            let mut first = moved(job, State::Submitting, now);
+            first.details.sent_at = Some(now);
+            first.details.note = None;
+            first
+        }
+        // Not `updated_at`: it tells since when the outcome is open.
+        State::Unknown => job.clone(),
+        _ => return Ok(None),
+    };
+    next.details.calls.begin(next.details.key_number, now);
     Ok(Some(Change { job: next, events: vec![], tasks: vec![] }))
 }
 
@@ -464,9 +501,11 @@ fn what_was_asked(job: &Job) -> String {
     }
 }
 
-/// What is heard after the end never changes the state. A file that comes late is kept beside it.
+/// What is heard after the end never changes the state. A file that comes late is kept beside it, and so is the
+/// id of one of which nobody knew whether upstream took it.
 fn after_the_end(job: &Job, seen: Observation, now: Millis) -> Option<Change> {
     let mut next = job.clone();
+    let is_news = job.state == State::Failed && job.upstream_id.is_none() && seen.upstream_id.is_some();
     match seen.says {
         Says::Completed(output) if output.completes(job.kind) && job.state != State::Completed => {
             if job.details.late_result.is_some() {
@@ -488,6 +527,11 @@ fn after_the_end(job: &Job, seen: Observation, now: Millis) -> Option<Change> {
         }
         Says::Extra(output) if job.state == State::Completed => {
             next.details.output.fill_from(&output);
+            changed(job, next, now)
+        }
+        Says::Hint => None,
+        _ if is_news => {
+            next.upstream_id = seen.upstream_id;
             changed(job, next, now)
         }
         _ => None,

@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use super::charge::Charge;
 use super::job::{DEFAULT_DEADLINE, Details, Failure, FoundBy, Job, Kind, Observation, Output, Says, State};
 use super::step::{Input, Step, step};
 use super::task::TaskOp;
@@ -102,6 +103,14 @@ pub fn markdown() -> String {
             let _ = write!(page, " {} |", cell(&job, step(&job, input.clone(), now)));
         }
         page.push('\n');
+    }
+    page.push_str("\nWhat a job says of being charged, in `charge`:\n\n| `state` | means | of a job |\n| --- | --- | --- |\n");
+    for (charge, of) in [
+        (Charge::None, "held, queued, canceled, or failed because HeyGen refused it"),
+        (Charge::Open, "submitting or unknown, or failed as `outcome_unknown`"),
+        (Charge::Once, "that HeyGen accepted, or told of, whatever became of it"),
+    ] {
+        let _ = writeln!(page, "| `{}` | {} | {of} |", charge.name(), charge.what());
     }
     page
 }

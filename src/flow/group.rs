@@ -159,7 +159,7 @@ pub fn retry_failed(
         return Ok(Retried::Submitted { made: first, kinds: vec![] });
     }
     let failed = job::list_unretried(tx, old_id)?.into_iter().filter(|(job, _)| is_unwished(job));
-    let (left, again): (Vec<_>, Vec<_>) = failed.partition(|(job, _)| job.charge_is_open() && !accepts);
+    let (left, again): (Vec<_>, Vec<_>) = failed.partition(|(job, _)| job.risks_second_charge() && !accepts);
     let left: Vec<String> = left.into_iter().map(|(job, _)| job.id).collect();
     if again.is_empty() {
         return Ok(Retried::Nothing { left });

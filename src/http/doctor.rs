@@ -169,12 +169,13 @@ async fn submission(http: &Http) -> Result<Check> {
             _ => fail(NAME, what, text(&paused["fix"])),
         });
     }
-    Ok(match waiting["until"].as_str() {
-        Some(until) => {
-            warn(NAME, format!("{used}; {}", text(&waiting["what"])), format!("it goes on at {until}"))
-        }
-        None => ok(NAME, used),
-    })
+    if waiting.is_null() {
+        return Ok(ok(NAME, used));
+    }
+    let on = waiting["until"]
+        .as_str()
+        .map_or("it goes on by itself".to_owned(), |at| format!("it goes on at {at}"));
+    Ok(warn(NAME, format!("{used}; {}", text(&waiting["what"])), on))
 }
 
 async fn public_address(http: &Http) -> Check {

@@ -15,7 +15,7 @@ use super::auth::{Caller, Link};
 use super::input::MAX_BODY_BYTES;
 use super::problem::{Kind, Problem, Result, field};
 use super::query::{Query, page};
-use super::upstream::{live_json, waits_for};
+use super::upstream::{balance_json, live_json, waits_for};
 use super::{Http, events, groups, input, receipts, wait};
 use crate::domain::address::{LINK_LIFE, MAX_LINK_LIFE};
 use crate::domain::ids;
@@ -91,7 +91,11 @@ pub async fn submit(
         };
     let new = input::new_jobs(&http, input::object(&bytes, false)?)?;
     match <[NewJob; 1]>::try_from(new) {
-        Ok([new]) if dry_run => Ok(axum::Json(input::dry_run(&http, &new).await?).into_response()),
+        Ok([new]) if dry_run => {
+            let mut shown = input::dry_run(&http, &new).await?;
+            shown["balance"] = json!(balance_json(&http.db.read(upstream_limit::get).await?));
+            Ok(axum::Json(shown).into_response())
+        }
         Ok([new]) => take_in(&http, new, key, wait).await,
         // Several languages: a job for each.
         Err(jobs) => {
@@ -393,7 +397,7 @@ pub async fn retry(
     if !matches!(old.state, JobState::Failed | JobState::Canceled | JobState::Unknown) {
         return Err(Problem::saying(Kind::NotFinished, format!("the job is {}", old.state.name())));
     }
-    if old.charge_is_open() && !accepts {
+    if old.risks_second_charge() && !accepts {
         return Err(Kind::SecondCharge.into());
     }
     let old_id = old.id.clone();

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::problem;
 use super::routes::{Doc, TABLE};
+use crate::domain::charge::{CallOutcome, Charge, MOST_CALLS};
 use crate::domain::failure::Class;
 use crate::domain::job::{Kind, Priority, State};
 use crate::domain::pause::Reason;
@@ -191,7 +192,7 @@ fn inbound() -> Value {
             "upstream_id": text(), "title": maybe("string"), "created_at": maybe_time(),
             "upstream_says": text(), "job_id": maybe("string"), "state": maybe("string")})),
         "AdoptedPage": page_of("Adopted"),
-        "DryRun": whole(dry_run()),
+        "DryRun": whole(dry_run_of_job()),
         "JobOrGroup": {"anyOf": all_of(["Job", "Group"])},
         "EndedOrDryRun": {"anyOf": all_of(["Job", "Group", "DryRun", "GroupDryRun"])},
         "Retry": {"type": "object", "properties": {"accept_second_charge": {
@@ -226,6 +227,12 @@ fn dry_run() -> Value {
         "body": {"type": "object", "description": "What HeyGen would be sent."},
         "errors": {"type": "array", "items": field_error(), "description": "What the check would have found, where it was left out."},
     })
+}
+
+fn dry_run_of_job() -> Value {
+    let mut all = dry_run();
+    all["balance"] = balance();
+    all
 }
 
 fn field_error() -> Value {
@@ -297,7 +304,7 @@ fn late_result() -> Value {
 
 fn job() -> Value {
     let states: Vec<&str> = State::ALL.iter().map(|s| s.name()).collect();
-    json!({
+    let mut all = json!({
             "id": text(),
             "kind": {"enum": kinds()},
             "state": {"enum": states},
@@ -322,7 +329,8 @@ fn job() -> Value {
             "failure": job_failure(),
             "cancel_reason": maybe("string"),
             "found_by": {"type": ["string", "null"], "description": "What told the outcome: webhook, poll, event_log, refresh, submit, deadline or caller."},
-            "evidence": {"type": ["object", "null"], "description": "Of a job that was sent and has no result: when it was sent and with which key, how often HeyGen was asked and what it last answered, what was told unasked."},
+            "charge": charge(),
+            "evidence": {"type": ["object", "null"], "description": "Of a job that was sent and has no result: how often HeyGen was asked and what it last answered, what was told unasked."},
             "late_result": late_result(),
             "retry_of": maybe("string"),
             "group_id": {"type": ["string", "null"], "description": "The group it was submitted with."},
@@ -335,10 +343,35 @@ fn job() -> Value {
             "stream_url": text(),
             "receipts_url": text(),
             "result_url": {"type": ["string", "null"], "description": "Of a job that has a video: the small object with its link."},
-            "approve_url": link("it is held"),
-            "reject_url": link("it is held"),
-            "cancel_url": link("it was not sent"),
-            "refresh_url": link("HeyGen can be asked about it"),
+    });
+    for (name, when) in [
+        ("approve_url", "it is held"),
+        ("reject_url", "it is held"),
+        ("cancel_url", "it was not sent"),
+        ("refresh_url", "HeyGen can be asked about it"),
+    ] {
+        all[name] = link(when);
+    }
+    all
+}
+
+fn charge() -> Value {
+    let states: Vec<&str> = Charge::ALL.iter().map(|charge| charge.name()).collect();
+    let outcomes: Vec<Option<&str>> =
+        CallOutcome::ALL.iter().map(|outcome| Some(outcome.name())).chain([None]).collect();
+    json!({
+        "type": ["object", "null"],
+        "description": "Whether HeyGen took the job, which is what it charges for; its price HeyGen does not tell. Null of a job that was adopted.",
+        "required": ["state", "calls", "older_calls"],
+        "properties": {
+            "state": {"enum": states, "description": "none: it surely took nothing; open: it may have, and nobody knows yet; once: it took it, once."},
+            "calls": {"type": "array", "maxItems": MOST_CALLS, "description": "The latest calls that could cost something, in the order they were sent; each was written down before.",
+                "items": whole(json!({
+                    "sent_at": time(), "idempotency_key": text(),
+                    "repeat": {"type": "boolean", "description": "The same key as the call before: HeyGen answers it as it answered that one, and charges nothing more."},
+                    "outcome": {"enum": outcomes, "description": "not_taken: not this time; no_answer: none that tells whether it was taken; null while it is under way."}}))},
+            "older_calls": {"type": "integer", "description": "How many came before those."},
+        },
     })
 }
 
@@ -393,6 +426,7 @@ fn upstream() -> Value {
                 "jobs": {"type": "integer"}, "most_jobs": maybe("integer"),
                 "credits": maybe("number"), "most_credits": maybe("number"), "ends_at": time()}},
             "balance": balance(),
+            "least_credits": {"type": ["number", "null"], "description": "The setting: with less than this nothing is sent."},
         },
     })
 }

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::endpoints::left_alone;
 use super::problem::{self, Kind, Problem, Result};
 use super::{Http, openapi};
+use crate::domain::limit::WAITS;
 use crate::domain::pause::Reason;
 use crate::domain::task::Lane;
 use crate::metrics::GivenUp;
@@ -90,9 +91,11 @@ pub async fn metrics(State(http): State<Http>) -> Result<Response> {
     http.metrics.set(&http.metrics.upstream_slots, "bound", limit.bound(now));
     http.metrics.stream_clients.set(i64::try_from(http.streams.open()).unwrap_or(i64::MAX));
     http.metrics.clock_skew_seconds.set(http.clock.wall_ahead() as f64 / 1_000.0);
-    for reason in Reason::ALL {
-        let is_it = limit.pause.as_ref().is_some_and(|pause| pause.reason == *reason);
-        http.metrics.set(&http.metrics.submission_paused, reason.name(), i64::from(is_it));
+    let held_up =
+        [limit.pause.as_ref().map(|pause| pause.reason.name()), limit.wait(now).map(|wait| wait.reason)];
+    for reason in Reason::ALL.iter().map(|reason| reason.name()).chain(WAITS) {
+        let is_it = held_up.contains(&Some(reason));
+        http.metrics.set(&http.metrics.submission_paused, reason, i64::from(is_it));
     }
     let mut given_up: HashMap<GivenUp, i64> = HashMap::new();
     for (task, cause, count) in dead {

@@ -104,6 +104,7 @@ pub async fn state(http: &Http) -> Result<Value> {
             "ends_at": rfc3339((today.day + 1) * DAY),
         },
         "balance": balance_json(&limit),
+        "least_credits": limit.least_credits.map(units),
     }))
 }
 

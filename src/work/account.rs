@@ -24,6 +24,7 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
     let record = move |tx: &mut Tx| {
         let mut limit = upstream_limit::lock(tx)?;
         let paused = limit.pause.as_ref().map(|pause| pause.reason);
+        let lacked = limit.lacks_credit(now);
         match &seen {
             None | Some(Err(Fault::NotSent { .. } | Fault::Unknown { .. })) => {}
             Some(answer) => {
@@ -39,12 +40,18 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
         let until = limit.next_look(now);
         let outcome = if limit.wants_look() { Outcome::Snooze { until, lane: None } } else { Outcome::Done };
         let held = task::settle(tx, &task, &outcome, now)?;
-        Ok((held, paused, limit.pause.map(|pause| pause.reason)))
+        let lacks = (lacked, limit.lacks_credit(now));
+        Ok((held, lacks, paused, limit.pause.map(|pause| pause.reason)))
     };
-    let (held, before, after) = work.db.write_behind(record).await?;
+    let (held, (lacked, lacks), before, after) = work.db.write_behind(record).await?;
     if !held {
         work.metrics.stale_finishes.inc();
     }
     tell_pause(before, after);
+    match (lacked, lacks) {
+        (before, Some(wait)) if before != lacks => tracing::warn!(reason = wait.reason, "{}", wait.what),
+        (Some(wait), None) => tracing::info!(reason = wait.reason, "submission goes on"),
+        _ => {}
+    }
     Ok(())
 }

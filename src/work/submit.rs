@@ -7,7 +7,7 @@
 use tokio::sync::MutexGuard;
 
 use super::{End, Lesson, Work};
-use crate::domain::job::Job;
+use crate::domain::job::{FoundBy, Job, Kind};
 use crate::domain::limit::Answer;
 use crate::domain::pause::Reason;
 use crate::domain::retry::submit_backoff;
@@ -38,7 +38,7 @@ const TURN: Millis = SECOND;
 
 pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
     let (claimed, stamp) = (task.clone(), work.stamp());
-    match work.db.write_behind(move |tx| flow::begin_send(tx, &claimed, &stamp)).await? {
+    match work.db.write_behind(move |tx| flow::begin_send(tx, &claimed, repeats, &stamp)).await? {
         Begun::LeaseLost => {
             work.metrics.stale_finishes.inc();
             Ok(())
@@ -57,11 +57,25 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
             };
             work.conclude(end).await
         }
-        Begun::Resolve { job, request } => {
-            let end = resolve(work, task, &job, &request).await?;
+        Begun::Repeat { job, request } => {
+            let end = repeat(work, task, &job, &request).await;
+            work.conclude(end).await
+        }
+        Begun::Search { job } => {
+            let end = search_for(work, task, &job).await;
             work.conclude(end).await
         }
     }
+}
+
+/// Whether a call of open outcome may be made again: only with its key, and while upstream surely honours it.
+fn repeats(job: &Job, now: Millis) -> bool {
+    let age = now.saturating_sub(job.details.sent_at.unwrap_or(job.created_at));
+    age < KEY_TRUSTED && honours_keys(job.kind)
+}
+
+fn honours_keys(kind: Kind) -> bool {
+    kinds::route(kind).repeat != Repeat::Never
 }
 
 /// What HeyGen is not known to know when it is sent again goes one at a time, and not while others find no
@@ -70,7 +84,7 @@ async fn turn<'a>(
     work: &'a Work,
     job: &Job,
 ) -> store::Result<Result<Option<MutexGuard<'a, ()>>, &'static str>> {
-    if kinds::route(job.kind).repeat != Repeat::Never {
+    if honours_keys(job.kind) {
         return Ok(Ok(None));
     }
     let Ok(turn) = work.unrepeatable.try_lock() else {
@@ -126,36 +140,43 @@ fn accepted(work: &Work, task: Claimed, job: &Job, created: Created) -> End {
     End { lesson, ..End::of(task, Outcome::Done).saying(said) }
 }
 
-/// The same key again while upstream honours it; then only what upstream's log and lists confirm.
-async fn resolve(work: &Work, task: Claimed, job: &Job, request: &str) -> store::Result<End> {
-    let now = work.clock.now();
-    let age = now.saturating_sub(job.details.sent_at.unwrap_or(job.created_at));
-    let repeatable = kinds::route(job.kind).repeat != Repeat::Never;
-    if age >= KEY_TRUSTED || !repeatable {
-        let why = match search(work, job).await {
-            Ok(Some(created)) => return Ok(accepted(work, task, job, created)),
-            _ if !repeatable => for_a_person(job),
-            Ok(None) => "neither HeyGen's event log nor its lists know it".to_owned(),
-            Err(fault) => fault.why(),
-        };
-        return Ok(still_open(work, task, &why, SEARCH_AGAIN));
-    }
+/// The same key again. What is not taken this time proves nothing of the call whose outcome is open.
+async fn repeat(work: &Work, task: Claimed, job: &Job, request: &str) -> End {
+    let begun = work.clock.now();
     let fault = match call(work, &task, job, request).await {
-        Ok(created) => return Ok(accepted(work, task, job, created)),
+        Ok(created) => return accepted(work, task, job, created),
         Err(fault) => fault,
     };
-    let (lesson, why) = (work.lesson(&fault, job.kind, now), fault.why());
+    let (lesson, why) = (work.lesson(&fault, job.kind, begun), fault.why());
     tracing::info!(job_id = %job.id, why, "the outcome of a submit is still open");
-    let wait = match fault {
+    let later = submit_backoff(task.attempt, work.jitter());
+    let (said, wait) = match fault {
         // Upstream replays an accepted first answer before it checks anything, so a refusal for
         // good means that there is none.
         Fault::Refused(failure) | Fault::NotFound(failure) => {
-            return Ok(End::of(task, Outcome::Done).saying(Input::Refused(failure)));
+            return End::of(task, Outcome::Done).saying(Input::Refused(failure));
         }
-        Fault::Wait { after: Some(after), .. } | Fault::TooMany { after: Some(after), .. } => after,
-        _ => submit_backoff(task.attempt, work.jitter()),
+        Fault::Wait { after, why, .. } | Fault::TooMany { after, why, .. } => {
+            (Input::NotAccepted { sent: true, why }, after.unwrap_or(later))
+        }
+        Fault::Blocked { why, .. } => (Input::NotAccepted { sent: true, why }, later),
+        Fault::NotSent { why } => (Input::NotAccepted { sent: false, why }, later),
+        Fault::Unknown { why, .. } => (Input::NoAnswer { why }, later),
     };
-    Ok(End { lesson, ..still_open(work, task, &why, wait) })
+    let outcome = Outcome::Retry { at: work.clock.now() + wait, why };
+    End { lesson, ..End::of(task, outcome).saying(said) }
+}
+
+/// When it must not be sent again: what upstream's log and lists confirm.
+async fn search_for(work: &Work, task: Claimed, job: &Job) -> End {
+    let why = match search(work, job).await {
+        Ok(Some(created)) => return accepted(work, task, job, created),
+        _ if !honours_keys(job.kind) => for_a_person(job),
+        Ok(None) => "neither HeyGen's event log nor its lists know it".to_owned(),
+        Err(fault) => fault.why(),
+    };
+    let at = work.clock.now() + SEARCH_AGAIN;
+    End::of(task, Outcome::Retry { at, why: why.clone() }).saying(Input::NoAnswer { why })
 }
 
 /// What the job's note says of a call that must not be repeated: what happened, and who decides.
@@ -168,12 +189,6 @@ fn for_a_person(job: &Job) -> String {
         return note.to_owned();
     }
     format!("{}. {ADVICE}", note.trim_end_matches('.'))
-}
-
-fn still_open(work: &Work, task: Claimed, why: &str, wait: Millis) -> End {
-    let at = work.clock.now() + wait;
-    let why = why.to_owned();
-    End::of(task, Outcome::Retry { at, why: why.clone() }).saying(Input::NoAnswer { why })
 }
 
 /// The one call that costs money.
@@ -211,7 +226,7 @@ async fn search(work: &Work, job: &Job) -> Result<Option<Created>, Fault> {
         let page = work.heygen.events(token.as_deref()).await?;
         let mut heard = page.items.iter().filter_map(|item| wire::hear_value(item).ok());
         if let Some(heard) = heard.find(|h| h.job_id() == Some(job.id.as_str())) {
-            let seen = heard.observe(job.kind, crate::domain::job::FoundBy::EventLog);
+            let seen = heard.observe(job.kind, FoundBy::EventLog);
             if let Some(upstream_id) = seen.upstream_id {
                 return Ok(Some(Created { upstream_id, upstream_video_id: seen.upstream_video_id }));
             }

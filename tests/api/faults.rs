@@ -6,7 +6,7 @@ use reelhook::heygen::kinds::{self, Repeat};
 use reelhook::heygen::sandbox::{Fault, Options};
 use serde_json::json;
 
-use crate::app::{Setup, TestApp, cases, new_job};
+use crate::app::{Setup, TestApp, cases, new_job, texts};
 use crate::database::Fresh;
 
 cases! {
@@ -107,6 +107,17 @@ async fn one_fault(app: &mut TestApp, kind: Kind, fault: Fault) -> Vec<String> {
     let code_fits = found.2.as_deref() == code || !told && matches!(fault, Fault::Fail | Fault::FailCredit);
     if (&*found.0, found.1) != (state, charges) || !code_fits {
         wrong.push(format!("{kind:?} {fault}: {found:?} and not {:?}; {job}", end_of(kind, fault)));
+    }
+    let charge = match (code, charges) {
+        (Some("outcome_unknown"), _) => "open",
+        (_, 0) => "none",
+        _ => "once",
+    };
+    let keys = texts(&job["charge"]["calls"], "idempotency_key");
+    let newest =
+        app.keys_sent(&id).split_off(job["charge"]["older_calls"].as_u64().map_or(0, |n| n as usize));
+    if job["charge"]["state"] != charge || keys != newest {
+        wrong.push(format!("{kind:?} {fault}: {charge}, sent {newest:?}, and not {}", job["charge"]));
     }
     let events = app.events(&id).await;
     let ends =

@@ -117,8 +117,9 @@ async fn a_lost_job_carries_what_was_sent_asked_and_answered(fresh: &Fresh) {
     let job = app.job(&id).await;
     assert_eq!(job["failure"]["code"], "lost_upstream");
     let evidence = &job["evidence"];
-    assert_eq!(evidence["sent_at"], json!(rfc3339(sent_at)));
-    assert_eq!(evidence["idempotency_key"], json!(format!("{id}-0")));
+    let call = json!({"sent_at": rfc3339(sent_at), "idempotency_key": format!("{id}-0"), "repeat": false,
+        "outcome": "accepted"});
+    assert_eq!(job["charge"], json!({"state": "once", "calls": [call], "older_calls": 0}));
     assert_eq!(evidence["last_answer"], "HeyGen answered 500: our side");
     assert_eq!(evidence["told"], "something happened");
     assert_eq!(evidence["told_by"], "webhook");

@@ -35,6 +35,7 @@ mod requests;
 mod rotation;
 #[path = "../support/signed.rs"]
 mod signed;
+mod spend;
 mod stream;
 mod submit;
 mod tell;

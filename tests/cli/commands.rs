@@ -358,13 +358,15 @@ async fn submission_is_shown_paused_and_resumed() {
         json!({
             "slots": 7, "most_slots": 10, "slots_in_use": 3, "queued": 12, "waiting": waiting, "paused": paused,
             "today": {"jobs": 5, "most_jobs": 40, "credits": 2.5, "most_credits": 50.0, "ends_at": "T"},
-            "balance": {"left": 97.5, "at": "T"},
+            "balance": {"left": 97.5, "at": "T"}, "least_credits": 5.0,
         })
     };
     let open = state(Value::Null, Value::Null);
     let server = Canned::saying(200, open.clone()).await;
     let ran = run(&["upstream", "show", "--output", "table", "--url", &server.url]).await.expect(0);
-    for part in ["open", "3 of 7 in use", "12", "5 of 40 jobs", "2.5 of 50", "97.5"] {
+    for part in
+        ["open", "3 of 7 in use", "12", "5 of 40 jobs", "2.5 of 50", "97.5 at T; below 5.0 nothing is sent"]
+    {
         assert!(ran.out.contains(part), "{part}: {}", ran.out);
     }
     let ran = run(&["upstream", "resume", "--url", &server.url]).await.expect(0);
@@ -387,6 +389,10 @@ async fn submission_is_shown_paused_and_resumed() {
     let server = Canned::saying(200, state(Value::Null, full)).await;
     let ran = run(&["upstream", "show", "--output", "table", "--url", &server.url]).await.expect(0);
     assert!(ran.out.contains("waits: as many as allowed, until midnight"), "{}", ran.out);
+    let low = json!({"reason": "least_credits", "what": "too little is left", "until": null});
+    let server = Canned::saying(200, state(Value::Null, low)).await;
+    let ran = run(&["upstream", "show", "--output", "table", "--url", &server.url]).await.expect(0);
+    assert!(ran.out.contains("waits: too little is left"), "{}", ran.out);
     run(&["upstream"]).await.expect(2);
 }
 
@@ -414,6 +420,31 @@ async fn a_job_says_what_its_failure_means_and_what_it_waits_for() {
     let ran = run(&["job", "get", ID, "--output", "table", "--url", &server.url]).await.expect(0);
     assert!(ran.out.contains("today is full; it goes on at T"), "{}", ran.out);
     assert!(!ran.out.contains("priority"), "{}", ran.out);
+}
+
+#[tokio::test]
+async fn a_job_says_whether_it_was_taken_and_by_which_calls() {
+    let call = |n: u32, repeat: bool, outcome: Value| json!({"sent_at": format!("T{n}"), "idempotency_key": "job_1-0", "repeat": repeat, "outcome": outcome});
+    let calls = json!([
+        call(1, false, json!("no_answer")),
+        call(2, true, json!("accepted")),
+        call(3, true, Value::Null)
+    ]);
+    let shown = async |charge: Value| {
+        let mut job = job("processing");
+        job["charge"] = charge;
+        let server = Canned::saying(200, job).await;
+        let ran = run(&["job", "get", ID, "--output", "table", "--url", &server.url]).await.expect(0);
+        ran.out.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let words = shown(json!({"state": "once", "calls": calls, "older_calls": 4})).await;
+    let told = "charge once: HeyGen took it, once call 4 before these call T1 with the key job_1-0: no answer \
+                call T2 again with the key job_1-0: accepted call T3 again with the key job_1-0: under way";
+    assert!(words.contains(told), "{words}");
+    for nothing in [Value::Null, json!({"state": "none", "calls": [], "older_calls": 0})] {
+        let words = shown(nothing).await;
+        assert!(!words.contains("charge"), "{words}");
+    }
 }
 
 #[tokio::test]

@@ -126,7 +126,7 @@ async fn a_refusal_names_the_line_of_the_file() {
 
 #[tokio::test]
 async fn a_dry_run_counts_and_shows_the_first() {
-    let would = json!({"jobs": 2, "cost": null, "balance": null, "first": {
+    let would = json!({"jobs": 2, "cost": null, "balance": {"left": 12.5, "at": "T"}, "first": {
         "kind": "video", "method": "POST", "path": "/v3/videos", "body": {"script": "Hi Ada"}, "errors": []}});
     let server = Canned::saying(200, would.clone()).await;
     let template = r#"{"kind": "video", "request": {"script": "Hi {{name}}"}}"#;
@@ -134,6 +134,7 @@ async fn a_dry_run_counts_and_shows_the_first() {
     let ran = run_in(&[], &submit, "name\nAda\nBo\n").await.expect(0);
     assert_eq!(ran.json(), would);
     assert!(ran.err.contains("2 jobs, of which this is the first"), "{}", ran.err);
+    assert!(ran.err.contains("the balance at HeyGen was 12.5 at T"), "{}", ran.err);
     assert_eq!(server.lines(), ["POST /api/groups?dry_run=true"]);
     let table =
         run_in(&[], &[&submit[..], &["--output", "table"]].concat(), "name\nAda\nBo\n").await.expect(0);

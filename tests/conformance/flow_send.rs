@@ -1,8 +1,10 @@
 //! `flow::begin_send` and `flow::conclude`: what a run may record, with its lease and without.
 
-use reelhook::domain::job::{FoundBy, Observation, Output, Says, State};
+use reelhook::domain::charge::CallOutcome;
+use reelhook::domain::job::{FoundBy, Job, Observation, Output, Says, State};
 use reelhook::domain::step::Input;
 use reelhook::domain::task::{Claimed, Lane, Outcome, TaskKind, TaskOp};
+use reelhook::domain::time::Millis;
 use reelhook::flow::{self, Begun, Changed};
 use reelhook::store::{event, task};
 
@@ -10,6 +12,7 @@ use crate::harness::{LEASE, NOW, Store, cases, job_in, stamp};
 
 cases![
     what_is_recorded_before_sending_depends_on_the_state,
+    a_call_that_is_made_again_is_recorded_before_it_is_and_a_search_is_no_call,
     sending_without_the_lease_records_nothing,
     a_task_of_no_job_is_dropped,
     a_conclusion_records_outcome_and_finding_together,
@@ -42,8 +45,12 @@ async fn running(store: &Store, state: State, kind: TaskKind) -> Claimed {
 }
 
 async fn begin(store: &Store, task: &Claimed) -> Begun {
+    begin_if(store, task, |_, _| true).await
+}
+
+async fn begin_if(store: &Store, task: &Claimed, repeats: fn(&Job, Millis) -> bool) -> Begun {
     let task = task.clone();
-    store.write(move |tx| flow::begin_send(tx, &task, &stamp(1))).await
+    store.write(move |tx| flow::begin_send(tx, &task, repeats, &stamp(1))).await
 }
 
 async fn conclude(store: &Store, task: &Claimed, outcome: Outcome, input: Option<Input>) -> Option<Changed> {
@@ -68,7 +75,7 @@ async fn what_is_recorded_before_sending_depends_on_the_state(store: Store) {
                 assert_eq!((*told, request.as_str()), (job, "{}"));
             }
             // A run before this one sent it, or was about to, and never told.
-            (State::Submitting | State::Unknown, Begun::Resolve { job: told, .. }) => {
+            (State::Submitting | State::Unknown, Begun::Repeat { job: told, .. }) => {
                 assert_eq!((job.state, *told), (State::Unknown, job.clone()));
             }
             (State::Queued | State::Submitting | State::Unknown, other) => panic!("{state:?}: {other:?}"),
@@ -89,6 +96,24 @@ async fn what_is_recorded_before_sending_depends_on_the_state(store: Store) {
         store.write(|tx| tx.execute("DELETE FROM job_request", &[])).await;
         store.write(|tx| tx.execute("DELETE FROM task", &[])).await;
     }
+}
+
+async fn a_call_that_is_made_again_is_recorded_before_it_is_and_a_search_is_no_call(store: Store) {
+    let task = running(&store, State::Queued, TaskKind::Submit).await;
+    let calls = async || {
+        let calls = store.job(&task.subject).await.details.calls.latest;
+        calls.iter().map(|call| (call.repeat, call.outcome)).collect::<Vec<_>>()
+    };
+    begin(&store, &task).await;
+    assert_eq!(calls().await, [(false, None)]);
+    // Whoever sent it died.
+    let Begun::Repeat { job, .. } = begin(&store, &task).await else { panic!("no repeat") };
+    let both = [(false, Some(CallOutcome::NoAnswer)), (true, None)];
+    assert_eq!(calls().await, both);
+    assert_eq!(*job, store.job(&job.id).await, "with its version");
+    let version = job.version;
+    let Begun::Search { job } = begin_if(&store, &task, |_, _| false).await else { panic!("no search") };
+    assert_eq!((calls().await, job.version), (both.to_vec(), version), "nothing is written");
 }
 
 async fn sending_without_the_lease_records_nothing(store: Store) {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
+use reelhook::domain::charge::Charge;
 use reelhook::domain::event::GROUP_FINISHED;
 use reelhook::domain::job::{Failure, FoundBy, Job, State};
 use reelhook::domain::retry::MAX_RETRY_AFTER;
@@ -81,9 +82,13 @@ impl Oracle {
         for (_, job_id) in charged(world) {
             *paid.entry(job_id).or_default() += 1;
         }
-        for (id, times) in paid {
-            assert_eq!(times, 1, "paid twice: {id}");
-            assert!(seen.jobs.iter().any(|job| job.id == id), "paid for no job: {id}");
+        for (id, times) in &paid {
+            assert_eq!(*times, 1, "paid twice: {id}");
+            assert!(seen.jobs.iter().any(|job| job.id == *id), "paid for no job: {id}");
+        }
+        let called = called(world);
+        for job in &seen.jobs {
+            charge_is_true(job, paid.contains_key(&job.id), called.get(&job.id).map_or(&[], Vec::as_slice));
         }
         self.ends_are_final(&seen.jobs);
         events_are_whole(&seen);
@@ -141,6 +146,40 @@ fn charged(world: &World) -> HashMap<String, String> {
         _ => None,
     });
     charges.collect()
+}
+
+/// The keys of the create calls that reached the sandbox, by our job, in their order.
+fn called(world: &World) -> HashMap<String, Vec<String>> {
+    let mut called: HashMap<String, Vec<String>> = HashMap::new();
+    for entry in world.sandbox.ledger() {
+        let key = match entry.what {
+            What::Accepted { key, .. } | What::Refused { key, .. } => key,
+            What::Replayed { key, .. } => Some(key),
+            _ => None,
+        };
+        if let Some(key) = key
+            && let Some((job_id, _)) = key.split_once('-')
+        {
+            called.entry(job_id.to_owned()).or_default().push(key);
+        }
+    }
+    called
+}
+
+/// What a job says of being charged is never more certain than the ledger, and names every call in it.
+fn charge_is_true(job: &Job, charged: bool, called: &[String]) {
+    let calls = &job.details.calls;
+    let what = format!("{} {:?}, charged: {charged}, called: {called:?}, {calls:?}", job.id, job.state);
+    match job.charge() {
+        Some(Charge::None) => assert!(!charged, "said to be free: {what}"),
+        Some(Charge::Once) => assert!(charged, "said to be charged: {what}"),
+        Some(Charge::Open) => {}
+        None => panic!("none is adopted: {what}"),
+    }
+    let mut kept = calls.latest.iter().map(|call| job.key_of(call.key_number));
+    // More may be kept than arrived; what arrived is among them, in its order.
+    let told = called.iter().skip(calls.older as usize);
+    assert!(told.into_iter().all(|key| kept.any(|kept| kept == *key)), "a call was not written down: {what}");
 }
 
 fn agrees(job: &Job, charged: bool, end: Option<Phase>) {
@@ -219,6 +258,10 @@ fn nobody_is_stuck(seen: &Seen, now: Millis) {
         // Nothing waits longer than upstream may ask for, and no poll is first due later.
         let latest = (now + MAX_RETRY_AFTER).max(job.deadline_at);
         assert!(next.is_some_and(|at| at <= latest), "{id} {:?} is stuck: {next:?}", job.state);
+    }
+    for job in seen.jobs.iter().filter(|job| due(&job.id, "submit").is_none()) {
+        let calls = &job.details.calls.latest;
+        assert!(calls.iter().all(|call| call.outcome.is_some()), "{}: nobody is calling: {calls:?}", job.id);
     }
     for receipt in &seen.waiting {
         assert!(due(receipt, "apply").is_some(), "receipt {receipt} is never understood");

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hasher};
 
+use reelhook::domain::charge::{Calls, Charge};
 use reelhook::domain::event::EventType;
 use reelhook::domain::job::{Failure, FoundBy, Job, Observation, Output, Says, State};
 use reelhook::domain::step::{Input, next_ask, step};
@@ -57,19 +58,17 @@ pub enum Action {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Claimed,
-    /// `submitting` is on disk; `again` when its outcome was open before.
-    Begun {
-        again: bool,
-    },
+    /// The call is on disk.
+    Begun,
+    /// The key is trusted no more: only a search finds out.
+    Searching,
     /// A create request with this key was sent at that time.
     Calling {
-        again: bool,
         key: u32,
         since: Millis,
     },
     /// How the create call ended.
     Told {
-        again: bool,
         answer: Answer,
     },
     /// Upstream was asked how the job stands, and said whether and how it ended.
@@ -190,9 +189,10 @@ impl World {
         }
         let mut both = Both(DefaultHasher::new(), DefaultHasher::new());
         both.1.write_u8(1);
-        // What nothing depends on: words for people, and the number of changes.
+        // What nothing depends on: words for people, what came of each call, and the number of changes.
         let mut plain = self.clone();
         plain.job.details.note = None;
+        plain.job.details.calls = Calls::default();
         plain.job.version = 0;
         plain.job.updated_at = 0;
         write!(both, "{plain:?}").expect("hashing does not fail");
@@ -294,8 +294,12 @@ impl World {
         let Some(run) = self.runs[node] else { return };
         match (run.kind, run.stage) {
             (TaskKind::Submit, Stage::Claimed) => self.begin_send(node),
-            (TaskKind::Submit, Stage::Begun { again }) => self.call(node, run, again),
-            (TaskKind::Submit, Stage::Told { again, answer }) => self.conclude_send(node, again, answer),
+            (TaskKind::Submit, Stage::Begun) => self.call(node, run),
+            (TaskKind::Submit, Stage::Searching) => {
+                let answer = if self.accepted.is_empty() { Answer::None } else { Answer::Accepted };
+                self.set_stage(node, Stage::Told { answer });
+            }
+            (TaskKind::Submit, Stage::Told { answer }) => self.conclude_send(node, answer),
             (TaskKind::Poll, Stage::Claimed) => self.ask(node),
             (TaskKind::Poll, Stage::Asked { found_by, over, end }) => {
                 let seen = self.observation(found_by, end);
@@ -331,25 +335,26 @@ impl World {
             State::Unknown => true,
             _ => return self.conclude(node, None, None),
         };
-        self.set_stage(node, Stage::Begun { again });
-    }
-
-    /// `submit::call`, up to the socket; or, when the key is trusted no more, a search that finds what
-    /// was accepted.
-    fn call(&mut self, node: usize, run: Run, again: bool) {
         let age = self.now - self.job.details.sent_at.unwrap_or(self.job.created_at);
         if again && age >= KEY_TRUSTED {
-            let answer = if self.accepted.is_empty() { Answer::None } else { Answer::Accepted };
-            return self.set_stage(node, Stage::Told { again, answer });
+            return self.set_stage(node, Stage::Searching);
         }
+        if again {
+            self.take(Input::Send);
+        }
+        self.set_stage(node, Stage::Begun);
+    }
+
+    /// `submit::call`, up to the socket.
+    fn call(&mut self, node: usize, run: Run) {
         if self.now + CALL > run.lease_until - MARGIN {
-            return self.set_stage(node, Stage::Told { again, answer: Answer::NotSent });
+            return self.set_stage(node, Stage::Told { answer: Answer::NotSent });
         }
         // The key is of the job as it was when the run began; nothing else changes it meanwhile.
         let key = self.job.details.key_number;
         self.wire.push(Request { key, sent_at: self.now, from: Some(node) });
         self.wire.sort_by_key(|request| (request.sent_at, request.key, request.from));
-        self.set_stage(node, Stage::Calling { again, key, since: self.now });
+        self.set_stage(node, Stage::Calling { key, since: self.now });
     }
 
     /// The oldest request on the wire reaches upstream.
@@ -373,16 +378,16 @@ impl World {
     }
 
     fn told(&mut self, node: usize, answer: Answer) {
-        if let Some(Run { stage: Stage::Calling { again, .. }, .. }) = self.runs[node] {
-            self.set_stage(node, Stage::Told { again, answer });
+        if let Some(Run { stage: Stage::Calling { .. }, .. }) = self.runs[node] {
+            self.set_stage(node, Stage::Told { answer });
             for request in self.wire.iter_mut().filter(|request| request.from == Some(node)) {
                 request.from = None;
             }
         }
     }
 
-    /// The ends of `submit::send` and `submit::resolve`.
-    fn conclude_send(&mut self, node: usize, again: bool, answer: Answer) {
+    /// The ends of `submit::send` and `submit::repeat`.
+    fn conclude_send(&mut self, node: usize, answer: Answer) {
         let later = Some(self.now + PAUSE);
         let why = "w".to_owned();
         match answer {
@@ -394,13 +399,11 @@ impl World {
                 let failure = Failure::new(None, why);
                 self.conclude(node, None, Some(Input::Refused(failure)));
             }
-            Answer::Busy if !again => {
-                self.conclude(node, later, Some(Input::NotAccepted { sent: true, why }))
-            }
-            Answer::NotSent if !again => {
+            Answer::Busy => self.conclude(node, later, Some(Input::NotAccepted { sent: true, why })),
+            Answer::NotSent => {
                 self.conclude(node, later, Some(Input::NotAccepted { sent: false, why }));
             }
-            _ => self.conclude(node, later, Some(Input::NoAnswer { why })),
+            Answer::None => self.conclude(node, later, Some(Input::NoAnswer { why })),
         }
     }
 
@@ -525,13 +528,15 @@ impl World {
             (state == State::Queued && self.charges > 0, "paid for, and to be sent again"),
             (state == State::Completed && self.ended != Some(true), "completed, and upstream says otherwise"),
             (self.failed_wrongly(), "failed, and upstream says otherwise"),
+            (job.charge() == Some(Charge::None) && self.charges > 0, "paid for, and said not to be"),
+            (job.charge() == Some(Charge::Once) && self.charges == 0, "not paid for, and said to be"),
         ];
         broken.iter().find(|(is, _)| *is).map(|(_, why)| format!("{why}: {self:#?}"))
     }
 
     fn failed_wrongly(&self) -> bool {
         let job = &self.job;
-        let given_up = job.details.failure.as_ref().is_some_and(Failure::charge_is_open);
+        let given_up = job.details.failure.as_ref().is_some_and(Failure::may_be_charged);
         let by_upstream = self.ended == Some(false) || self.refuses && self.charges == 0;
         job.state == State::Failed
             && if given_up { job.finished_at < Some(job.deadline_at) } else { !by_upstream }

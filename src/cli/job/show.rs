@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::cli::client::Session;
 use crate::cli::output::{Fit, Output, Paint, Shown, cell, clean, field, painted};
 use crate::cli::units::age;
+use crate::domain::charge::Charge;
 use crate::domain::job::Priority;
 
 pub fn print(s: &Session, job: &Value) {
@@ -88,6 +89,7 @@ fn page(out: &Output, job: &Value, now: i64) -> String {
         ("canceled", field(job, "cancel_reason")),
         ("found by", if state == "canceled" { String::new() } else { field(job, "found_by") }),
     ];
+    pairs.extend(charge(&job["charge"]));
     pairs.extend(evidence(&job["evidence"]));
     let mut links = vec![];
     flatten("", &job["result"], &mut links);
@@ -107,14 +109,33 @@ fn expected(job: &Value) -> String {
     format!("from {} to {}{late}", field(range, "from"), field(range, "to"))
 }
 
-/// What was sent, asked and told of a job without a result.
+/// Whether HeyGen took it; of a job that was sent, with a line for each call that could cost something.
+fn charge(charge: &Value) -> Vec<(&'static str, String)> {
+    let calls = charge["calls"].as_array().map_or(&[][..], Vec::as_slice);
+    let Some(state) = charge["state"].as_str().and_then(Charge::parse).filter(|_| !calls.is_empty()) else {
+        return vec![];
+    };
+    let mut pairs = vec![("charge", format!("{}: {}", state.name(), state.what()))];
+    if charge["older_calls"].as_u64().is_some_and(|older| older > 0) {
+        pairs.push(("call", format!("{} before these", field(charge, "older_calls"))));
+    }
+    for call in calls {
+        let again = if call["repeat"] == true { "again " } else { "" };
+        let outcome = match field(call, "outcome").as_str() {
+            "" => "under way".to_owned(),
+            outcome => outcome.replace('_', " "),
+        };
+        let (at, key) = (field(call, "sent_at"), field(call, "idempotency_key"));
+        pairs.push(("call", format!("{at} {again}with the key {key}: {outcome}")));
+    }
+    pairs
+}
+
+/// What was asked and told of a job without a result.
 fn evidence(evidence: &Value) -> Vec<(&'static str, String)> {
     let is = |name: &str| evidence[name].is_string();
     let said = |name: &str| field(evidence, name);
     let mut pairs = vec![];
-    if is("sent_at") {
-        pairs.push(("sent", format!("{} with the key {}", said("sent_at"), said("idempotency_key"))));
-    }
     if is("asked_at") {
         let (times, at, answer) = (said("asked_times"), said("asked_at"), said("last_answer"));
         pairs.push(("asked", format!("{times} times, last at {at}: {answer}")));

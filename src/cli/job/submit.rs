@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{show, wait};
 use crate::cli::client::{Path, Session, is_retryable};
+use crate::cli::output::field;
 use crate::cli::{CliError, Exit, Result, group, read, rows, units};
 use crate::clock::Clock;
 use crate::domain::job::{Kind, Priority};
@@ -238,6 +239,11 @@ async fn dry_run(s: &Session, path: Path<'_>, body: &Value) -> Result<Exit> {
         s.out.note(&format!(
             "{jobs} jobs, of which this is the first; what they cost HeyGen does not tell before"
         ));
+    }
+    let balance = &would["balance"];
+    if balance.is_object() {
+        let (left, at) = (field(balance, "left"), field(balance, "at"));
+        s.out.note(&format!("the balance at HeyGen was {left} at {at}"));
     }
     group::note_outlook(s, &would);
     s.out.note("nothing was sent");

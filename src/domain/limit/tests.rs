@@ -24,9 +24,9 @@ fn paused(reason: Reason) -> Limit {
 fn it_begins_with_ten_and_never_exceeds_the_setting() {
     assert_eq!(Limit::default().bound(NOW), 10);
     let mut limit = Limit::default();
-    limit.configure(3, None, None);
+    limit.configure(3, None, None, None);
     assert_eq!(limit.bound(NOW), 3);
-    limit.configure(20, None, None);
+    limit.configure(20, None, None, None);
     assert_eq!((limit.slots, limit.bound(NOW)), (3, 4), "what was learned stays, and one more is tried");
     for others in 0..40 {
         learn(&mut limit, Answer::Accepted, others, NOW);
@@ -150,7 +150,7 @@ fn a_cap_that_cannot_be_kept_pauses_and_says_so() {
     limit.looked(Some(1), NOW);
     assert_eq!(limit.pause, None);
     limit.looked(None, NOW);
-    limit.configure(10, None, None);
+    limit.configure(10, None, None, None);
     limit.looked(None, NOW);
     assert_eq!(limit.pause, None, "without the cap there is nothing to keep");
 }
@@ -310,4 +310,68 @@ fn one_lost_answer_holds_nothing_and_more_let_one_at_a_time_find_out() {
     assert_eq!(limit.room(0, 1, NOW + 4_000), 0);
     learn(&mut limit, Answer::Accepted, 0, NOW + 4_000);
     assert_eq!(limit.room(0, 0, NOW + 4_000), 10);
+}
+
+fn least(least: Milli) -> Limit {
+    let mut limit = Limit::default();
+    limit.configure(10, None, None, Some(least));
+    limit
+}
+
+fn held_by(limit: &Limit, now: Millis) -> Option<&'static str> {
+    limit.wait(now).map(|wait| wait.reason)
+}
+
+#[test]
+fn with_a_balance_below_the_least_nothing_is_sent_and_with_the_least_it_goes_on() {
+    let mut limit = least(5_000);
+    for (balance, held) in [(4_999, Some("least_credits")), (5_000, None), (-1, Some("least_credits"))] {
+        limit.looked(Some(balance), NOW);
+        assert_eq!((held_by(&limit, NOW), limit.room(0, 0, NOW) == 0), (held, held.is_some()), "{balance}");
+    }
+    assert!(!limit.resume(NOW), "it is no pause that somebody could end");
+    assert_eq!(held_by(&limit, NOW), Some("least_credits"));
+    limit.configure(10, None, None, None);
+    assert_eq!((held_by(&limit, NOW), limit.wants_look()), (None, false), "nothing set, nothing asked");
+}
+
+#[test]
+fn the_least_balance_must_have_been_seen_since_the_start_and_lately() {
+    let mut limit = least(5_000);
+    assert!(limit.wants_look());
+    assert_eq!(held_by(&limit, NOW), Some("balance_not_seen"));
+    limit.looked(Some(9_000), NOW);
+    for (now, held) in [
+        (NOW + BALANCE_COUNTS_FOR, None),
+        (NOW + BALANCE_COUNTS_FOR + 1, Some("balance_not_seen")),
+        (NOW - BALANCE_COUNTS_FOR, None),
+        (NOW - BALANCE_COUNTS_FOR - 1, Some("balance_not_seen")),
+    ] {
+        assert_eq!(held_by(&limit, now), held, "{}", now - NOW);
+    }
+    limit.configure(10, None, None, Some(5_000));
+    assert_eq!(held_by(&limit, NOW), Some("balance_not_seen"), "the key may be another account's now");
+    limit.looked(Some(9_000), NOW);
+    assert_eq!(held_by(&limit, NOW), None);
+}
+
+#[test]
+fn a_balance_that_is_not_told_pauses_whoever_wants_a_least_one() {
+    let mut limit = least(5_000);
+    limit.looked(None, NOW);
+    assert_eq!(held_by(&limit, NOW), Some("balance_not_told"));
+    limit.looked(Some(5_000), NOW);
+    assert_eq!(held_by(&limit, NOW), None);
+}
+
+#[test]
+fn every_reason_that_is_no_pause_is_listed() {
+    let down = Limit { down_since: Some(NOW), ..Limit::default() };
+    let jobs = Limit { daily_jobs: Some(0), ..Limit::default() };
+    let spent = Limit { daily_credits: Some(0), ..Limit::default() };
+    let mut low = least(5_000);
+    low.looked(Some(0), NOW);
+    let held = Limit { held_until: NOW + 1, ..Limit::default() };
+    let all = [down, jobs, spent, least(1), low, held].map(|limit| held_by(&limit, NOW));
+    assert_eq!(all, WAITS.map(Some));
 }

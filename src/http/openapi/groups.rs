@@ -2,15 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::{balance, maybe, page_of, reference, text, time, whole};
+use super::{balance, dry_run, maybe, page_of, reference, text, time, whole};
 use crate::domain::group::MAX_JOBS;
 use crate::domain::job::State;
 
 pub fn schemas() -> [(&'static str, Value); 6] {
-    let dry_run = json!({
+    let shown = json!({
         "jobs": {"type": "integer"},
         "cost": {"type": "null", "description": "HeyGen tells the price of nothing before it has made it."},
-        "balance": balance(), "outlook": outlook(), "first": reference("DryRun")});
+        "balance": balance(), "outlook": outlook(), "first": whole(dry_run())});
     let canceled = json!({
         "group": reference("Group"), "canceled": {"type": "integer"},
         "not_canceled": {"type": "integer", "description": "Jobs that go on, because HeyGen has them."}});
@@ -24,7 +24,7 @@ pub fn schemas() -> [(&'static str, Value); 6] {
         ("NewGroup", new_group()),
         ("Group", all),
         ("GroupPage", page_of("Group")),
-        ("GroupDryRun", whole(dry_run)),
+        ("GroupDryRun", whole(shown)),
         ("CanceledGroup", whole(canceled)),
         ("RetriedGroup", whole(retried)),
     ]
