@@ -315,7 +315,8 @@ async fn the_check_of_a_signature_is_shown_step_by_step(fresh: &Fresh) {
             vec![
                 format!("heygen-signature{by}"),
                 "heygen-timestamp: 301 s from when it arrived; 300 are allowed".to_owned(),
-                "so it is not signed: heygen-timestamp is more than five minutes off".to_owned(),
+                "so it is not signed: heygen-timestamp is no time in seconds, or more than five minutes off"
+                    .to_owned(),
             ],
         ),
         (
@@ -334,7 +335,8 @@ async fn the_check_of_a_signature_is_shown_step_by_step(fresh: &Fresh) {
             vec![
                 format!("signature{by}"),
                 "heygen-timestamp: no number of seconds".to_owned(),
-                "so it is not signed: heygen-timestamp is more than five minutes off".to_owned(),
+                "so it is not signed: heygen-timestamp is no time in seconds, or more than five minutes off"
+                    .to_owned(),
             ],
         ),
         (
