@@ -1,5 +1,6 @@
 //! Receipts applied per second: stored webhooks that each move a job and write an event, through the
-//! same runner, flow and store as a server. Prints one JSON line per engine.
+//! same runner, flow and store as a server. Prints one JSON line per engine, with how many processors this
+//! process had in use meanwhile.
 //!
 //!     scripts/postgres run --durable -- cargo bench --bench apply
 //!
@@ -46,13 +47,17 @@ async fn measure(engine: &str, database: &str, count: usize) {
     let app = App::prepare(&config, clock.clone()).await.expect("an app");
     let jobs = submit(&app.db, &clock, count).await;
     store(&app.db, &clock, &jobs).await;
-    let watch = Stopwatch::start();
+    let (watch, before) = (Stopwatch::start(), processor_s());
     let applied = app.runner.settle().await.expect("applied");
     let seconds = watch.elapsed().as_secs_f64();
     assert!(applied >= count / BATCH, "{applied} tasks for {count} receipts");
     #[allow(clippy::cast_precision_loss)]
     let per_second = (count as f64 / seconds).round();
-    println!("{}", json!({"bench": "apply", "engine": engine, "receipts": count, "per_second": per_second}));
+    let processors = (processor_s() - before) / seconds;
+    println!(
+        "{}",
+        json!({"bench": "apply", "engine": engine, "receipts": count, "per_second": per_second, "processors": processors})
+    );
 }
 
 /// Jobs that upstream has accepted.
@@ -139,6 +144,13 @@ fn body(job: &str) -> Vec<u8> {
 
 fn seeds(clock: &Clock) -> Vec<[u8; 16]> {
     (0..BATCH).map(|_| clock.random()).collect()
+}
+
+/// Seconds of processor time this process has had, as Linux tells them in hundredths; elsewhere 0.
+fn processor_s() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 /// How long the run is and where PostgreSQL is are the caller's to say.

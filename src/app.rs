@@ -67,14 +67,15 @@ impl App {
             .await?;
         reconsider_strangers(config, &db, now).await?;
         let first_key = first_key(config, &db, &clock).await?;
-        let heygen = Heygen::new(&config.heygen_url, config.heygen_api_key.clone(), clock.clone());
+        let (proxies, key) = (config.proxies.clone(), config.heygen_api_key.clone());
+        let heygen = Heygen::new(&config.heygen_url, key, proxies.clone(), clock.clone());
         let metrics = Metrics::new();
         let addresses = Addresses::new(config.public_url.clone(), &address_key);
         let work = Work::new(work::Inner {
             db: db.clone(),
             clock: clock.clone(),
             heygen: heygen.clone(),
-            receivers: Client::guarded(clock.clone(), config.guard.clone()),
+            receivers: Client::guarded(clock.clone(), config.guard.clone(), proxies),
             webhook_secrets: config.heygen_webhook_secrets.clone(),
             metrics: metrics.clone(),
             addresses: addresses.clone(),
@@ -192,5 +193,6 @@ fn settings(config: &Config) -> Settings {
         first_poll: config.first_poll_s.map(|s| s * SECOND),
         poll_pause: config.poll_pause_s * SECOND,
         guard: config.guard.clone(),
+        proxies: config.proxies.clone(),
     }
 }

@@ -14,6 +14,7 @@ pub use given::{Given, Source};
 pub use read::web_url;
 
 use crate::domain::guard::Guard;
+use crate::domain::proxy::{Proxies, Proxy, Straight};
 
 /// Where the data lives, as `--database` or `DATABASE_URL` says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +66,7 @@ const fn setting(name: &'static str, value: &'static str, help: &'static str) ->
 /// A setting that is on when its flag is given.
 pub const SWITCH: &str = "true|false";
 
-pub static SETTINGS: [Setting; 23] = [
+pub static SETTINGS: [Setting; 27] = [
     Setting {
         default: Some("127.0.0.1:8000"),
         ..setting("listen", "ADDRESS:PORT", "Where the server listens, as an IP address and a port.")
@@ -189,8 +190,39 @@ pub static SETTINGS: [Setting; 23] = [
         "allow-private",
         "NETWORK[,NETWORK…]",
         "Networks without public addresses that events may be sent to, such as 10.0.0.0/8, or 127.0.0.0/8 for \
-         receivers on this machine. None by default. Proxies of the environment are never used.",
+         receivers on this machine. None by default.",
     ),
+    Setting {
+        aliases: &["https_proxy", "HTTPS_PROXY"],
+        ..setting(
+            "https-proxy",
+            "http://[USER:PASSWORD@]HOST:PORT",
+            "The proxy through which https:// addresses are called, HeyGen's and receivers'. It is asked for tunnels \
+             (CONNECT): to HeyGen by name, to an address that callers chose by the IP address that was vetted here, \
+             so this machine must be able to look names up. Never used for loopback.",
+        )
+    },
+    Setting {
+        aliases: &["http_proxy", "HTTP_PROXY"],
+        ..setting("http-proxy", "http://[USER:PASSWORD@]HOST:PORT", "The same for http:// addresses.")
+    },
+    Setting {
+        aliases: &["all_proxy", "ALL_PROXY"],
+        ..setting(
+            "all-proxy",
+            "http://[USER:PASSWORD@]HOST:PORT",
+            "The same for addresses of either kind that have no proxy of their own.",
+        )
+    },
+    Setting {
+        aliases: &["no_proxy", "NO_PROXY"],
+        ..setting(
+            "no-proxy",
+            "NAME|IP|NETWORK|*[,…]",
+            "What is called without a proxy: names and all below them, such as example.com; IP addresses; networks, \
+             such as 10.0.0.0/8; * is everything.",
+        )
+    },
     Setting {
         default: Some("false"),
         ..setting("bootstrap", SWITCH, "Make an API key at start if there is none, and print it once.")
@@ -293,6 +325,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpAddr>,
     /// What outgoing calls to addresses of callers' choosing may reach.
     pub guard: Guard,
+    /// What all outgoing calls go through.
+    pub proxies: Proxies,
     pub bootstrap: bool,
     pub log: String,
     pub log_json: bool,
@@ -308,7 +342,7 @@ pub struct Config {
 impl Config {
     pub fn resolve(given: &Given) -> Result<Self, ConfigError> {
         given.refuse_strangers()?;
-        let values = Values::find(given)?;
+        let values = Values::find(given, |_| true)?;
         let config = Self {
             listen: values.required("listen", |v| {
                 v.parse()
@@ -332,6 +366,7 @@ impl Config {
             adopt_strangers: values.required("adopt-strangers", read::switch)?,
             trusted_proxies: values.optional("trusted-proxies", read::addresses)?.unwrap_or_default(),
             guard: values.optional("allow-private", read::guard)?.unwrap_or_default(),
+            proxies: values.proxies()?,
             bootstrap: values.required("bootstrap", read::switch)?,
             log: values.required("log", read::log_filter)?,
             log_json: values.required("log-format", |v| match v {
@@ -389,20 +424,15 @@ impl Config {
     /// Whether the public address names another host than this one.
     fn has_outside_url(&self) -> bool {
         let host = self.public_url.as_deref().and_then(|u| url::Url::parse(u).ok());
-        host.is_some_and(|url| match url.host() {
-            Some(url::Host::Ipv4(ip)) => !ip.is_loopback(),
-            Some(url::Host::Ipv6(ip)) => !ip.is_loopback(),
-            Some(url::Host::Domain(name)) => !name.eq_ignore_ascii_case("localhost"),
-            None => true,
-        })
+        host.is_some_and(|url| !is_loopback(&url))
     }
 }
 
 struct Values(Vec<(&'static Setting, Option<(String, Source)>)>);
 
 impl Values {
-    fn find(given: &Given) -> Result<Self, ConfigError> {
-        let all = SETTINGS.iter().map(|s| Ok((s, given.find(s)?)));
+    fn find(given: &Given, wanted: fn(&Setting) -> bool) -> Result<Self, ConfigError> {
+        let all = SETTINGS.iter().filter(|s| wanted(s)).map(|s| Ok((s, given.find(s)?)));
         all.collect::<Result<_, _>>().map(Self)
     }
 
@@ -424,6 +454,21 @@ impl Values {
         self.optional(name, read)?.ok_or_else(|| ConfigError::Together(format!("--{name} is needed")))
     }
 
+    fn proxies(&self) -> Result<Proxies, ConfigError> {
+        let mut proxies = Proxies {
+            http: self.optional("http-proxy", Proxy::parse)?,
+            https: self.optional("https-proxy", Proxy::parse)?,
+            straight: self.optional("no-proxy", Straight::parse)?.unwrap_or_default(),
+        };
+        // Where both have their own this one is not used, and may be of a kind that is not known here.
+        if proxies.http.is_none() || proxies.https.is_none() {
+            let other = self.optional("all-proxy", Proxy::parse)?;
+            proxies.http = proxies.http.or(other.clone());
+            proxies.https = proxies.https.or(other);
+        }
+        Ok(proxies)
+    }
+
     fn shown(&self) -> Vec<(&'static str, String, Source)> {
         let given = self.0.iter().filter_map(|(s, v)| Some((*s, v.as_ref()?)));
         given
@@ -435,22 +480,31 @@ impl Values {
     }
 }
 
-/// A URL as it may be shown.
+/// A URL as it may be shown: whatever stands before its last `@` may be a user and a password, even where it
+/// cannot be read as such.
 pub fn without_password(text: &str) -> String {
-    match url::Url::parse(text) {
-        Ok(mut url) if url.password().is_some() => {
-            // Fails only for addresses that cannot have a password.
-            let _ = url.set_password(Some("…"));
-            url.to_string()
-        }
-        Ok(_) => text.to_owned(),
-        // What cannot be read as an address may hold a password all the same.
-        Err(_) => match (text.find("://"), text.rfind('@')) {
-            (Some(scheme), Some(host)) if scheme < host => {
-                format!("{}://…{}", &text[..scheme], &text[host..])
-            }
-            _ => text.to_owned(),
-        },
+    let scheme = text.find("://").map_or(0, |at| at + "://".len());
+    match text.rfind('@') {
+        Some(at) if at >= scheme => format!("{}…{}", &text[..scheme], &text[at..]),
+        _ => text.to_owned(),
+    }
+}
+
+/// The proxies on the way to one address, for commands that need no other setting of a server. To this machine
+/// there is none, so what is wrong with them is nobody's trouble then.
+pub fn proxies_to(url: &url::Url, given: &Given) -> Result<Proxies, ConfigError> {
+    if is_loopback(url) {
+        return Ok(Proxies::default());
+    }
+    Values::find(given, |setting| setting.name.ends_with("-proxy"))?.proxies()
+}
+
+fn is_loopback(url: &url::Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        None => false,
     }
 }
 

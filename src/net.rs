@@ -1,10 +1,11 @@
 //! Outbound HTTP. One call has one limit of time for the whole exchange and one limit of size
 //! for the answer's body, and a fault tells whether the request can have reached the other side.
 //!
-//! Never follows a redirect, never retries, never reads more than it was told to, and takes no proxy
-//! from the environment. Where a stranger chose the address, a guarded client calls it, or nobody.
+//! Never follows a redirect, never retries, never reads more than it was told to, and uses a proxy only
+//! where it was given one. Where a stranger chose the address, a guarded client calls it, or nobody.
 
 mod names;
+mod tunnel;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,15 +15,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri}
 use http_body_util::{BodyExt, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use self::names::Names;
+use self::tunnel::Connector;
 use crate::clock::Clock;
 use crate::domain::guard::Guard;
+use crate::domain::proxy::Proxies;
 
-/// Time allowed for TCP and TLS to be set up, inside the limit of the whole exchange.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection unused for this long is closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the body of an answer is waited for whose head said all.
@@ -30,7 +30,7 @@ const BODY_PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Clone)]
 pub struct Client {
-    inner: Legacy<HttpsConnector<HttpConnector<Names>>, Full<Bytes>>,
+    inner: Legacy<HttpsConnector<Connector>, Full<Bytes>>,
     clock: Clock,
     guard: Option<Arc<Guard>>,
 }
@@ -74,26 +74,28 @@ impl Client {
     /// A call that costs money uses one that does not reuse: a connection that died while idle
     /// must never be mistaken for one that died after the request.
     pub fn new(clock: Clock, reuse: bool) -> Self {
-        Self::built(clock, reuse, Names::of_system(None), None)
+        Self::through(Proxies::default(), clock, reuse)
     }
 
-    /// A client for addresses that strangers chose: it reaches only what the guard lets pass.
-    pub fn guarded(clock: Clock, guard: Guard) -> Self {
+    /// The same through the operator's proxies, which are told the name of who is called.
+    pub fn through(proxies: Proxies, clock: Clock, reuse: bool) -> Self {
+        Self::built(clock, reuse, Names::of_system(None), None, proxies)
+    }
+
+    /// A client for addresses that strangers chose: it reaches only what the guard lets pass, through
+    /// proxies, too, which are told a vetted address and no name.
+    pub fn guarded(clock: Clock, guard: Guard, proxies: Proxies) -> Self {
         let guard = Arc::new(guard);
-        Self::built(clock, true, Names::of_system(Some(guard.clone())), Some(guard))
+        Self::built(clock, true, Names::of_system(Some(guard.clone())), Some(guard), proxies)
     }
 
     #[allow(clippy::disallowed_methods)]
-    fn built(clock: Clock, reuse: bool, names: Names, guard: Option<Arc<Guard>>) -> Self {
-        let mut tcp = HttpConnector::new_with_resolver(names);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        tcp.set_nodelay(true);
-        tcp.enforce_http(false);
+    fn built(clock: Clock, reuse: bool, names: Names, guard: Option<Arc<Guard>>, proxies: Proxies) -> Self {
         let tls = HttpsConnectorBuilder::new()
             .with_webpki_roots()
             .https_or_http()
             .enable_http1()
-            .wrap_connector(tcp);
+            .wrap_connector(Connector::new(names, proxies, clock.clone()));
         let inner = Legacy::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_timer(TokioTimer::new())

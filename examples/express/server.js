@@ -15,8 +15,8 @@ const taken = new Set();
 function take({ type, data: job }) {
   switch (type) {
     case "job.completed":
-      // HeyGen's link dies after days: have a worker fetch the file, after the answer.
-      console.log(`${job.callback_id}: completed, ${job.result.video_url}`);
+      // HeyGen's link dies after days: have a worker fetch the file, after the answer. A voice has none.
+      console.log(`${job.callback_id}: completed, ${job.result.video_url ?? "no video"}`);
       break;
     case "job.failed":
       // `for_user` may be shown to your user; `class` and `message` are for you.

@@ -20,8 +20,8 @@ taken = set()
 def take(event):
     job = event["data"]
     if event["type"] == "job.completed":
-        # HeyGen's link dies after days: have a worker fetch the file, after the answer.
-        print(f"{job['callback_id']}: completed, {job['result']['video_url']}", flush=True)
+        # HeyGen's link dies after days: have a worker fetch the file, after the answer. A voice has none.
+        print(f"{job['callback_id']}: completed, {job['result'].get('video_url', 'no video')}", flush=True)
     elif event["type"] == "job.failed":
         # `for_user` may be shown to your user; `class` and `message` are for you.
         failure = job["failure"]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::output::{Output, OutputFlags, shorten};
 use super::{CliError, Exit, Result};
 use crate::clock::Clock;
-use crate::config::{Given, web_url, without_password};
+use crate::config::{Given, proxies_to, web_url, without_password};
 use crate::net;
 
 pub const DEFAULT_URL: &str = "http://127.0.0.1:8000";
@@ -65,6 +65,12 @@ pub struct Api {
 pub type Path<'a> = &'a [&'a str];
 pub type Query<'a> = &'a [(&'a str, String)];
 
+/// A client for one address, through the proxies the environment names for it.
+pub fn client_to(url: &url::Url, given: &Given, clock: Clock, reuse: bool) -> Result<net::Client> {
+    let proxies = proxies_to(url, given).map_err(|e| CliError::usage(e.to_string()))?;
+    Ok(net::Client::through(proxies, clock, reuse))
+}
+
 impl Api {
     fn new(flags: &ServerFlags, given: &Given, clock: Clock) -> Result<Self> {
         let (text, from) = match &flags.url {
@@ -90,7 +96,7 @@ impl Api {
         if key.as_deref().is_some_and(|k| k.is_empty() || !k.bytes().all(|b| b.is_ascii_graphic())) {
             return Err(CliError::usage("the API key holds white space or other characters no key has"));
         }
-        Ok(Self { client: net::Client::new(clock, true), base, key })
+        Ok(Self { client: client_to(&base, given, clock, true)?, base, key })
     }
 
     /// The address of a path, each word encoded.
@@ -238,7 +244,9 @@ impl Api {
 
     fn nobody(&self, why: &str) -> CliError {
         let at = self.server();
-        let why = if why.contains("Connection refused") { "connection refused" } else { why };
+        // Of a proxy it must be said who refused.
+        let refused = why.contains("Connection refused") && !why.starts_with("the proxy");
+        let why = if refused { "connection refused" } else { why };
         let hint = if is_default(&self.base) {
             "start it with `reelhook serve`, or try `reelhook demo`; is it elsewhere, set REELHOOK_URL or --url"
         } else {

@@ -14,8 +14,9 @@ use serde_json::Value;
 use self::forward::{Came, Parcel};
 use self::kept::{Kept, What};
 use self::keys::Keys;
-use super::client::{Flags, Session, is_retryable};
+use super::client::{Flags, Session, client_to, is_retryable};
 use super::output::{Paint, clean, field, wrapped};
+use super::serve::stop_signal;
 use super::{CliError, Exit, Result};
 use crate::config::{Given, web_url};
 use crate::domain::time::{Millis, SECOND};
@@ -64,9 +65,13 @@ pub async fn run(args: Args, given: &Given) -> Result<Exit> {
         s.out.text(&kept.secret.secret);
         return Ok(Exit::Ok);
     }
-    if let Some(to) = &args.forward_to {
-        web_url(to).map_err(|why| CliError::usage(format!("--forward-to is `{to}`, but {why}")))?;
-    }
+    let receiver = match &args.forward_to {
+        Some(to) => {
+            let wrong = |why| CliError::usage(format!("--forward-to is `{to}`, but {why}"));
+            client_to(&web_url(to).map_err(wrong)?, given, s.clock.clone(), false)?
+        }
+        None => net::Client::new(s.clock.clone(), false),
+    };
     let what = What {
         server: s.api.server().to_owned(),
         forward_to: args.forward_to.clone(),
@@ -74,7 +79,7 @@ pub async fn run(args: Args, given: &Given) -> Result<Exit> {
     };
     let position = if args.since.is_some() { None } else { kept.position(&what) };
     let mut listener = Listener {
-        receiver: net::Client::new(s.clock.clone(), false),
+        receiver,
         keys: Keys::start(),
         since: args.since,
         position,
@@ -86,9 +91,11 @@ pub async fn run(args: Args, given: &Given) -> Result<Exit> {
         what,
     };
     listener.introduce();
+    let mut stop = stop_signal();
     tokio::select! {
         done = listener.run() => done,
-        _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+        // By both the terminal is left as it was.
+        _ = stop.wait_for(|stopped| *stopped) => Ok(Exit::Interrupted),
     }
 }
 
@@ -252,8 +259,10 @@ impl Listener {
         }
         let mut pause = FIRST_PAUSE;
         while let Some(to) = self.what.forward_to.clone() {
-            if parcel.send(&to, &self.receiver, &self.s.clock, &self.kept.secret).await {
-                break;
+            match self.send(&mut parcel, &to).await {
+                None => return Ok(true),
+                Some(true) => break,
+                Some(false) => {}
             }
             if pause == FIRST_PAUSE {
                 let why = parcel.came.as_ref().and_then(|came| came.error.clone()).unwrap_or_default();
@@ -267,6 +276,21 @@ impl Listener {
         self.show(&parcel);
         self.last = Some(parcel);
         Ok(false)
+    }
+
+    /// Whether the receiver was reached; none when it is to end before its answer.
+    async fn send(&mut self, parcel: &mut Parcel, to: &str) -> Option<bool> {
+        let Self { receiver, s, kept, keys, .. } = self;
+        let mut sent = std::pin::pin!(parcel.send(to, receiver, &s.clock, &kept.secret));
+        loop {
+            tokio::select! {
+                reached = &mut sent => return Some(reached),
+                // Of all keys only this one does not wait for it.
+                key = pressed(keys) => if key == 'q' {
+                    return None;
+                },
+            }
+        }
     }
 
     /// Waits, but for keys. True when it is to end.
@@ -292,7 +316,9 @@ impl Listener {
         match key {
             'r' => {
                 if let Some(to) = self.what.forward_to.clone() {
-                    last.send(&to, &self.receiver, &self.s.clock, &self.kept.secret).await;
+                    if self.send(&mut last, &to).await.is_none() {
+                        return true;
+                    }
                     self.s.out.note(&format!("again: {}", field(&last.event, "type")));
                     self.show(&last);
                 }

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::client::{Flags, Session};
 use super::output::{Fit, cell};
 use super::{CliError, Exit, Result, read, units};
-use crate::config::Given;
+use crate::config::{Given, proxies_to};
 use crate::http::hook;
 use crate::net;
 use load::{Load, Shape, Target};
@@ -211,7 +211,7 @@ fn prepare(s: &Session, args: &Args, given: &Given) -> Result<(Load, Told)> {
             warmup: args.warmup,
         },
         shown: url.to_string(),
-        target: target(s, &url),
+        target: target(s, &url, given)?,
         clock: s.clock.clone(),
         stop: AtomicBool::new(false),
         done: AtomicU64::new(0),
@@ -230,12 +230,14 @@ fn target_path(url: &url::Url) -> String {
     format!("{}{query}", url.path())
 }
 
-fn target(s: &Session, url: &url::Url) -> Target {
-    if url.scheme() == "http" {
-        let port = url.port_or_known_default().unwrap_or(80);
-        return Target::Bare(format!("{}:{port}", url.host_str().unwrap_or_default()));
+/// Over bare connections where it can be: no TLS, and no proxy.
+fn target(s: &Session, url: &url::Url, given: &Given) -> Result<Target> {
+    let host = url.host_str().unwrap_or_default();
+    let proxies = proxies_to(url, given).map_err(|e| CliError::usage(e.to_string()))?;
+    if url.scheme() == "http" && proxies.of(false, host).is_none() {
+        return Ok(Target::Bare(format!("{host}:{}", url.port_or_known_default().unwrap_or(80))));
     }
-    Target::Full(net::Client::new(s.clock.clone(), true), url.to_string())
+    Ok(Target::Full(net::Client::through(proxies, s.clock.clone(), true), url.to_string()))
 }
 
 /// The payloads to send, by event type, by dialect, or one of the caller's own.

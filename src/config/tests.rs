@@ -64,7 +64,7 @@ fn a_malformed_setting_says_its_name_source_and_fix() {
 /// A value that fits and some that do not, of every setting; `numbers` are met from both sides.
 #[test]
 fn every_setting_is_checked_and_its_error_names_it() {
-    let table: [(&str, &[&str], &[&str]); 23] = [
+    let table: [(&str, &[&str], &[&str]); 27] = [
         (
             "listen",
             &["0.0.0.0:1", "[::1]:65535"],
@@ -97,6 +97,18 @@ fn every_setting_is_checked_and_its_error_names_it() {
             "allow-private",
             &["10.0.0.0/8, ::1", "127.0.0.1"],
             &["10.0.0.0/33", "localhost", "10/8", "10.0.0.1,"],
+        ),
+        (
+            "https-proxy",
+            &["http://u:p@proxy.example:3128", "proxy.example:3128"],
+            &["socks5://proxy.example", "https://proxy.example", "http://proxy.example:65536", "http://p/x"],
+        ),
+        ("http-proxy", &["http://10.0.0.1:65535"], &["http://u:p/w@proxy.example", "two words"]),
+        ("all-proxy", &["http://[::1]:3128"], &["socks5h://127.0.0.1:1080"]),
+        (
+            "no-proxy",
+            &["*", "localhost,.example.com, 10.0.0.0/8", "*.local ::1"],
+            &["example.com:80", "10.0.0.0/33", "http://example.com", "a*b"],
         ),
         ("bootstrap", &["on", "off"], &["x"]),
         ("log", &["debug", "reelhook=debug,info", "off"], &["loud", "reelhook=loud", "info,,debug", "inof"]),
@@ -214,14 +226,57 @@ fn secrets_and_passwords_are_never_shown() {
     let given = env(&[
         ("HEYGEN_API_KEY", "hg_0123456789abcdef"),
         ("DATABASE_URL", "postgres://u:hunter2hunter2@localhost/r"),
+        ("HTTPS_PROXY", "http://u:hunter2@proxy:1"),
+        // Nothing but the place of the `@` tells that this is a password.
+        ("http_proxy", "u:hunter2@proxy:2"),
     ]);
     let shown = format!("{:?}", Config::resolve(&given).unwrap().shown);
     assert!(shown.contains("…cdef") && !shown.contains("0123456789"), "{shown}");
-    assert!(!shown.contains("hunter2"), "{shown}");
+    assert!(!shown.contains("hunter2") && shown.contains("http://…@proxy:1"), "{shown}");
     for address in ["postgres://u:hunter2@h:port/r", "postgres://u:hunter2@h/r?sslmode=perhaps"] {
         let text = error(&flags(&[("database", address)]));
         assert!(text.contains("it is no valid address") && !text.contains("hunter2"), "{text}");
     }
+    for address in
+        ["socks5://u:hunter2@p:1", "http://u:1/hunter2@p:1", "http://u:#hunter2@p:1", "u:hunter2@p:x"]
+    {
+        let text = error(&env(&[("ALL_PROXY", address)]));
+        assert!(text.contains("…@p:") && !text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
+fn proxies_are_named_as_everywhere() {
+    let of = |pairs: &[(&str, &str)]| Config::resolve(&env(pairs)).unwrap().proxies.to_string();
+    assert_eq!(of(&[]), "none");
+    assert_eq!(of(&[("HTTPS_PROXY", "a:1")]), "https:// through http://a:1, http:// straight");
+    assert_eq!(of(&[("HTTP_PROXY", "a:1")]), "https:// straight, http:// through http://a:1");
+    assert_eq!(of(&[("all_proxy", "a:1")]), "https:// through http://a:1, http:// through http://a:1");
+    // Small letters first, as curl has it; ours before all.
+    let both = [("https_proxy", "small:1"), ("HTTPS_PROXY", "large:1"), ("ALL_PROXY", "all:1")];
+    assert_eq!(of(&both), "https:// through http://small:1, http:// through http://all:1");
+    let ours = [("REELHOOK_HTTPS_PROXY", "ours:1"), ("https_proxy", "small:1")];
+    assert_eq!(of(&ours), "https:// through http://ours:1, http:// straight");
+    // What nobody uses may be of any kind: desktops set all three.
+    let with_socks = [("HTTP_PROXY", "a:1"), ("HTTPS_PROXY", "b:1"), ("ALL_PROXY", "socks5://c:1")];
+    assert_eq!(of(&with_socks), "https:// through http://b:1, http:// through http://a:1");
+    let given = dot_env("HTTPS_PROXY=http://a:1\nNO_PROXY=x.example");
+    let proxies = Config::resolve(&given).unwrap().proxies;
+    assert!(proxies.of(true, "y.example").is_some() && proxies.of(true, "x.example").is_none());
+}
+
+#[test]
+fn a_command_asks_for_proxies_only_where_one_may_be_used() {
+    let to = |url: &str, given: &Given| proxies_to(&url.parse().unwrap(), given).map_err(|e| e.to_string());
+    // What else is wrong with a server's settings is no business of a command.
+    let given = env(&[("HTTPS_PROXY", "proxy:1"), ("REELHOOK_SLOTS", "many")]);
+    assert!(to("https://x.example", &given).unwrap().https.is_some());
+    let socks = env(&[("ALL_PROXY", "socks5://127.0.0.1:1080")]);
+    for here in ["http://127.0.0.1:8000", "http://localhost:8000", "https://[::1]:8000"] {
+        assert_eq!(to(here, &socks), Ok(Proxies::default()), "{here}");
+    }
+    let why = to("https://x.example", &socks).unwrap_err();
+    assert!(why.contains("from the variable ALL_PROXY") && why.contains("not supported"), "{why}");
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl Network {
         Some(Self { base, bits: bits.unwrap_or(most) }).filter(|network| network.bits <= most)
     }
 
-    fn contains(&self, ip: IpAddr) -> bool {
+    pub(super) fn contains(&self, ip: IpAddr) -> bool {
         match (self.base, ip) {
             (IpAddr::V4(base), IpAddr::V4(ip)) => v4_in(ip, base, self.bits),
             (IpAddr::V6(base), IpAddr::V6(ip)) => v6_in(ip, base, self.bits),
@@ -152,7 +152,8 @@ pub fn refusal(address: &str, what: &str) -> String {
     )
 }
 
-fn is_localhost(name: &str) -> bool {
+/// Whether it is one of this machine's own names.
+pub(super) fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     name == "localhost" || name.ends_with(".localhost")
 }

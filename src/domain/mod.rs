@@ -17,6 +17,7 @@ pub mod job_json;
 pub mod limit;
 pub mod outage;
 pub mod pause;
+pub mod proxy;
 pub mod receipt;
 pub mod replay;
 pub mod retry;

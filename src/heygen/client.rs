@@ -15,6 +15,7 @@ use super::wire;
 use crate::clock::Clock;
 use crate::domain::job::{FoundBy, Job, Kind, Observation};
 use crate::domain::pause::Reason;
+use crate::domain::proxy::Proxies;
 use crate::net::{Answer, Call, Client};
 
 /// A create call may take 31 s at p99 (docs/heygen.md, Limits); upstream's own client waits this long.
@@ -41,12 +42,12 @@ pub struct Heygen {
 pub type Page = wire::Page;
 
 impl Heygen {
-    pub fn new(base: &str, key: Option<String>, clock: Clock) -> Self {
+    pub fn new(base: &str, key: Option<String>, proxies: Proxies, clock: Clock) -> Self {
         Self {
             base: base.trim_end_matches('/').to_owned(),
             key,
-            once: Client::new(clock.clone(), false),
-            reads: Client::new(clock.clone(), true),
+            once: Client::through(proxies.clone(), clock.clone(), false),
+            reads: Client::through(proxies, clock.clone(), true),
             clock,
         }
     }

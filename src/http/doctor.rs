@@ -41,7 +41,8 @@ fn fail(name: &'static str, detail: impl Into<String>, fix: impl Into<String>) -
 }
 
 pub async fn get(State(http): State<Http>) -> Result<Response> {
-    let mut checks = vec![store_answers(&http).await?, heygen_key(&http).await, submission(&http).await?];
+    let mut checks = vec![store_answers(&http).await?, proxy(&http)];
+    checks.extend([heygen_key(&http).await, submission(&http).await?]);
     checks.push(public_address(&http).await);
     checks.push(heygen_endpoint(&http).await?);
     checks.push(secret(&http));
@@ -61,6 +62,11 @@ pub async fn get(State(http): State<Http>) -> Result<Response> {
 async fn store_answers(http: &Http) -> Result<Check> {
     http.db.read(upstream_limit::get).await?;
     Ok(ok("store", format!("{} answers", http.db.engine())))
+}
+
+/// Whether it works is seen by those that call HeyGen.
+fn proxy(http: &Http) -> Check {
+    ok("proxy", http.settings.proxies.to_string())
 }
 
 async fn dead_letters(http: &Http) -> Result<Check> {

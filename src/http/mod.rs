@@ -49,6 +49,7 @@ use crate::clock::Clock;
 use crate::domain::address::Addresses;
 use crate::domain::guard::Guard;
 use crate::domain::outage::Outage;
+use crate::domain::proxy::Proxies;
 use crate::domain::time::Millis;
 use crate::fail::FailPoints;
 use crate::flow::{Stamp, Terms};
@@ -92,6 +93,7 @@ pub struct Settings {
     pub poll_pause: Millis,
     /// Which addresses callers may have events sent to.
     pub guard: Guard,
+    pub proxies: Proxies,
 }
 
 impl Settings {

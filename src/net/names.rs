@@ -2,7 +2,7 @@
 //! that its guard lets pass, and connects to these: no second look-up can lead it elsewhere.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -30,6 +30,18 @@ impl Names {
             found.boxed()
         };
         Self { guard, look_up: Arc::new(look_up) }
+    }
+
+    /// Where else than by its name a host has to be asked for: those of its addresses that the guard lets pass.
+    /// `None` without a guard.
+    pub async fn vetted(&self, host: &str) -> io::Result<Option<Vec<IpAddr>>> {
+        let Some(guard) = &self.guard else { return Ok(None) };
+        let found = match host.parse::<IpAddr>() {
+            Ok(ip) => vec![SocketAddr::new(ip, 0)],
+            Err(_) => (self.look_up)(host.parse().map_err(io::Error::other)?).await?,
+        };
+        let vetted = vetted(guard, host, found)?;
+        Ok(Some(vetted.into_iter().map(|at| at.ip().to_canonical()).collect()))
     }
 }
 
@@ -80,8 +92,7 @@ pub fn is_forbidden(e: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::IpAddr;
+pub(super) mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
@@ -93,6 +104,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::domain::guard::Network;
+    use crate::domain::proxy::Proxies;
     use crate::net::{Answer, Call, Client, Fault};
 
     fn at(ip: &str) -> SocketAddr {
@@ -110,7 +122,7 @@ mod tests {
     }
 
     /// A host that answers what it is told to, one call per connection, and counts them.
-    async fn host(answer: String) -> (u16, Arc<AtomicUsize>) {
+    pub async fn host(answer: String) -> (u16, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let called = Arc::new(AtomicUsize::new(0));
@@ -126,19 +138,30 @@ mod tests {
         (port, called)
     }
 
-    fn client(private: &[&str], answers: &'static [&'static str]) -> (Client, Arc<AtomicUsize>) {
+    /// A client that finds every name at these addresses, one more list of them at each look-up, and how often
+    /// it looked.
+    pub fn client(
+        private: &[&str],
+        answers: &'static [&'static str],
+        proxies: Proxies,
+        clock: Clock,
+    ) -> (Client, Arc<AtomicUsize>) {
         let asked = Arc::new(AtomicUsize::new(0));
         let count = asked.clone();
         let look_up = move |_: Name| {
             let nth = count.fetch_add(1, Ordering::SeqCst).min(answers.len() - 1);
-            async move { Ok(vec![at(answers[nth])]) }.boxed()
+            async move { Ok(answers[nth].split(' ').map(at).collect()) }.boxed()
         };
         let guard = Arc::new(Guard::new(private.iter().map(|text| Network::parse(text).unwrap()).collect()));
         let names = Names { guard: Some(guard.clone()), look_up: Arc::new(look_up) };
-        (Client::built(Clock::real(), false, names, Some(guard)), asked)
+        (Client::built(clock, false, names, Some(guard), proxies), asked)
     }
 
-    async fn call(client: &Client, url: &str) -> Result<Answer, Fault> {
+    fn straight(private: &[&str], answers: &'static [&'static str]) -> (Client, Arc<AtomicUsize>) {
+        client(private, answers, Proxies::default(), Clock::real())
+    }
+
+    pub async fn call(client: &Client, url: &str) -> Result<Answer, Fault> {
         let call = Call {
             method: Method::POST,
             url: url.to_owned(),
@@ -150,13 +173,13 @@ mod tests {
         client.tell(call).await
     }
 
-    const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+    pub const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
 
     #[tokio::test]
     async fn a_name_that_changes_its_address_is_judged_at_each_connection() {
         let (port, called) = host(OK.to_owned()).await;
         // Loopback stands for the address that is let pass, the private one for the trap.
-        let (client, asked) = client(&["127.0.0.1"], &["127.0.0.1", "10.0.0.1", "127.0.0.2"]);
+        let (client, asked) = straight(&["127.0.0.1"], &["127.0.0.1", "10.0.0.1", "127.0.0.2"]);
         let url = format!("http://rebound.example:{port}/");
         assert!(call(&client, &url).await.is_ok());
         assert_eq!(asked.load(Ordering::SeqCst), 1, "one look-up, which is the one connected to");
@@ -173,7 +196,7 @@ mod tests {
     #[tokio::test]
     async fn a_refused_address_is_never_connected_to() {
         let (port, called) = host(OK.to_owned()).await;
-        let (client, asked) = client(&[], &["127.0.0.1"]);
+        let (client, asked) = straight(&[], &["127.0.0.1"]);
         for at in ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "name.example"] {
             let refused = call(&client, &format!("http://{at}:{port}/")).await.unwrap_err();
             assert!(matches!(refused, Fault::Forbidden(_)), "{at}: {refused}");
@@ -192,7 +215,7 @@ mod tests {
             "HTTP/1.1 307 Moved\r\nlocation: http://127.0.0.1:{inside}/\r\ncontent-length: 0\r\n\r\n"
         );
         let (port, _) = host(moved).await;
-        let (client, _) = client(&["127.0.0.1"], &["127.0.0.1"]);
+        let (client, _) = straight(&["127.0.0.1"], &["127.0.0.1"]);
         assert_eq!(call(&client, &format!("http://a.example:{port}/")).await.unwrap().status, 307);
         assert_eq!(called.load(Ordering::SeqCst), 0);
     }
@@ -202,7 +225,7 @@ mod tests {
         for (sent, kept) in [(99, 99), (100, 100), (101, 100), (3_000_000, 100)] {
             let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {sent}\r\n\r\n{}", "x".repeat(sent));
             let (port, _) = host(answer).await;
-            let (client, _) = client(&["127.0.0.1"], &["127.0.0.1"]);
+            let (client, _) = straight(&["127.0.0.1"], &["127.0.0.1"]);
             let answer = call(&client, &format!("http://a.example:{port}/")).await.unwrap();
             assert_eq!((answer.status.as_u16(), answer.body.len()), (200, kept));
         }

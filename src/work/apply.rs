@@ -11,7 +11,7 @@ use crate::domain::stranger::Stranger;
 use crate::domain::task::Claimed;
 use crate::fail::Point;
 use crate::flow::{self, Hearing, Terms};
-use crate::heygen::wire::{self, Heard, Unusable};
+use crate::heygen::wire::{self, Heard};
 use crate::store::{self, inbox};
 
 pub(super) async fn run(work: &Work, tasks: Vec<Claimed>) -> store::Result<()> {
@@ -84,8 +84,8 @@ fn hear(receipt: Receipt, adoption: Option<Terms>) -> Hearing {
             ..blank(id)
         },
         Err(why) => {
-            // An event of HeyGen's that is about nothing we know is one all the same.
-            let is_event = matches!(why, Unusable::NoReference { .. }) && receipt.note.applied_at.is_none();
+            // What HeyGen signed is an event of theirs all the same, also if it is about nothing, or no JSON.
+            let is_event = receipt.note.applied_at.is_none();
             let is_heygens = matches!(receipt.verdict, Verdict::Signed | Verdict::Logged);
             Hearing {
                 event_type: why.event_type().map(str::to_owned),

@@ -9,6 +9,7 @@ cases! {
     an_endpoint_that_lacks_ends_is_warned_of,
     an_endpoint_whose_secret_is_not_known_here_is_warned_of,
     what_is_said_of_503_is_true_with_accept_unsigned,
+    a_proxy_is_named_and_its_password_is_not,
 }
 
 async fn check(app: &TestApp, name: &str) -> Value {
@@ -63,4 +64,13 @@ async fn what_is_said_of_503_is_true_with_accept_unsigned(fresh: &Fresh) {
     let elsewhere = [("signature", &*hex), ("x-forwarded-for", "203.0.113.7")];
     app.webhook(&elsewhere, "{}").await.problem(503, "no_webhook_secret");
     app.app().runner.settle().await.expect("the hint is applied");
+}
+
+async fn a_proxy_is_named_and_its_password_is_not(fresh: &Fresh) {
+    let variables = &[("HTTPS_PROXY", "http://user:hunter2@proxy.example:3128")];
+    let app = TestApp::with(fresh, Setup { variables, ..Setup::default() }).await;
+    let found = check(&app, "proxy").await;
+    assert_eq!(found["detail"], "https:// through http://proxy.example:3128, http:// straight", "{found}");
+    // HeyGen is on this machine here, where no proxy is asked for.
+    assert_eq!(check(&app, "HeyGen key").await["status"], "ok");
 }

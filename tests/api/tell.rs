@@ -184,6 +184,11 @@ async fn heygens_own_webhooks_are_passed_on_byte_for_byte(fresh: &Fresh) {
     app.webhook(&[("signature", &signed(&heygens, unheard_of.as_bytes()))], unheard_of).await.expect(200);
     app.settle().await;
     assert_eq!(receiver.heard("/heygen").pop().unwrap().body, unheard_of, "about nothing we know of");
+    for odd in [&b"[]"[..], b"not json", b"{\"event_type\": \"\xff\"}"] {
+        app.webhook(&[("signature", &signed(&heygens, odd))], odd).await.expect(200);
+        app.settle().await;
+        assert_eq!(receiver.heard("/heygen").pop().unwrap().body, odd, "whatever it is");
+    }
 }
 
 async fn what_heygens_event_log_told_is_passed_on_signed(fresh: &Fresh) {

@@ -13,7 +13,8 @@ use reelhook::domain::signing::{SigningSecret, sign};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::net::TcpListener;
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
 use crate::canned::{Asked, Canned};
 use crate::real::Server;
@@ -208,54 +209,94 @@ async fn heygens_own_come_byte_for_byte_with_the_check_of_their_signature() {
     assert!(shown.iter().all(|line| line.chars().count() <= 80 && !line.contains('\u{1b}')), "{shown:?}");
 }
 
-/// In a terminal, which `script` is here, so that somebody can press keys.
+/// `listen` in a terminal, which `script` is here, so that somebody can press keys.
 #[cfg(target_os = "linux")]
-#[tokio::test]
-async fn keys_resend_show_open_and_quit() {
-    let (server, receiver, state) = (Server::start().await, receiver().await, state());
-    let command = format!("{} listen --forward-to {}/hook", env!("CARGO_BIN_EXE_reelhook"), receiver.url);
-    let mut child = Command::new("/usr/bin/script")
-        .args(["-qec", &command, "/dev/null"])
-        .env_clear()
-        // Nothing here opens a browser.
-        .env("PATH", state.path())
-        .env("SHELL", "/bin/sh")
-        .env("REELHOOK_URL", &server.url)
-        .env("XDG_STATE_HOME", state.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("`script` is part of every Debian");
-    let mut keys = child.stdin.take().expect("stdin");
-    let mut screen = BufReader::new(child.stdout.take().expect("stdout")).lines();
-    let mut says = async |words: &str| {
+struct Terminal {
+    child: Child,
+    keys: ChildStdin,
+    screen: Lines<BufReader<ChildStdout>>,
+}
+
+#[cfg(target_os = "linux")]
+impl Terminal {
+    fn start(server: &Server, forward_to: &str, state: &TempDir) -> Self {
+        let command = format!("{} listen --forward-to {forward_to}", env!("CARGO_BIN_EXE_reelhook"));
+        let mut child = Command::new("/usr/bin/script")
+            .args(["-qec", &command, "/dev/null"])
+            .env_clear()
+            // Nothing here opens a browser.
+            .env("PATH", state.path())
+            .env("SHELL", "/bin/sh")
+            .env("REELHOOK_URL", &server.url)
+            .env("XDG_STATE_HOME", state.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("`script` is part of every Debian");
+        let keys = child.stdin.take().expect("stdin");
+        let screen = BufReader::new(child.stdout.take().expect("stdout")).lines();
+        Self { child, keys, screen }
+    }
+
+    async fn says(&mut self, words: &str) {
         let reading = async {
-            while let Some(line) = screen.next_line().await.expect("text") {
+            while let Some(line) = self.screen.next_line().await.expect("text") {
                 if line.contains(words) {
-                    return line;
+                    return;
                 }
             }
             panic!("it ended without saying `{words}`")
         };
-        Clock::real().within(PATIENCE, reading).await.unwrap_or_else(|| panic!("it does not say `{words}`"))
-    };
-    says("r resend, d details, o open, q quit").await;
+        let said = Clock::real().within(PATIENCE, reading).await;
+        said.unwrap_or_else(|| panic!("it does not say `{words}`"));
+    }
+
+    async fn press(&mut self, key: &str) {
+        self.keys.write_all(key.as_bytes()).await.expect("a key is pressed");
+    }
+
+    async fn ends_well(mut self) {
+        let ended = Clock::real().within(PATIENCE, self.child.wait()).await.expect("it ends");
+        assert!(ended.expect("a status").success());
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn keys_resend_show_open_and_quit() {
+    let (server, receiver, state) = (Server::start().await, receiver().await, state());
+    let mut terminal = Terminal::start(&server, &format!("{}/hook", receiver.url), &state);
+    terminal.says("r resend, d details, o open, q quit").await;
     let id = submit(&server).await;
-    says("200 in ").await;
+    terminal.says("200 in ").await;
     for (key, words) in [
         ("r", "again: job.held"),
         ("x", ""),
         ("d", "reelhook-attempt: 2"),
         ("o", &format!("open it yourself: {}/api/jobs/{id}?token=", server.url)),
     ] {
-        keys.write_all(key.as_bytes()).await.expect("a key is pressed");
-        says(words).await;
+        terminal.press(key).await;
+        terminal.says(words).await;
     }
-    keys.write_all(b"q").await.expect("a key is pressed");
-    let ended = Clock::real().within(PATIENCE, child.wait()).await.expect("it ends");
-    assert!(ended.expect("a status").success());
+    terminal.press("q").await;
+    terminal.ends_well().await;
     assert_eq!(receiver.asked().len(), 2, "once, and once more for the key");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_receiver_that_hangs_does_not_keep_anybody_from_quitting() {
+    let (server, state) = (Server::start().await, state());
+    // It listens, and nobody takes the connection up.
+    let mute = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = format!("http://{}", mute.local_addr().expect("an address"));
+    let mut terminal = Terminal::start(&server, &address, &state);
+    terminal.says("q quit").await;
+    submit(&server).await;
+    terminal.says("job.held").await;
+    terminal.press("q").await;
+    terminal.ends_well().await;
 }
 
 fn documents(all: &[Value]) -> Response {

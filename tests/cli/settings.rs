@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use serde_json::json;
+
 use crate::canned::{Canned, job};
 use crate::{nowhere, run, run_in};
 
@@ -120,6 +122,39 @@ async fn a_file_that_is_no_database_is_left_alone() {
     assert!(detail.contains(&format!("{path} is there and is no SQLite database; move it away")), "{detail}");
     assert_eq!(problem.get("hint"), None, "it says so itself");
     assert!(std::fs::read_to_string(file.path()).unwrap().starts_with("Dear diary"));
+}
+
+#[tokio::test]
+async fn a_proxy_is_used_for_servers_elsewhere_and_only_for_them() {
+    let proxy = Canned::saying(403, json!({})).await;
+    let server = Canned::saying(200, job("completed")).await;
+    let at = proxy.url.replace("http://", "http://user:hunter2@");
+    // As a desktop sets them; the last is of no kind that is known here, and not used.
+    let set = [("HTTP_PROXY", &*at), ("https_proxy", &*at), ("ALL_PROXY", "socks5://127.0.0.1:1")];
+    run_in(&set, &["job", "get", "j", "--url", &server.url], "").await.expect(0);
+    run_in(&set[2..], &["job", "get", "j", "--url", &server.url], "").await.expect(0);
+    run_in(&set, &["simulate", "--secret", "s", "--to", &format!("{}/hook", server.url)], "").await.expect(0);
+    assert_eq!((proxy.lines(), server.lines().len()), (vec![], 3));
+    for (args, to) in [
+        (["job", "get", "j", "--url", "http://far.example"], "far.example:80"),
+        (["job", "get", "j", "--url", "https://far.example"], "far.example:443"),
+        (["simulate", "--secret", "s", "--to", "http://far.example/hook"], "far.example:80"),
+    ] {
+        let ran = run_in(&set, &args, "").await.expect(1);
+        let said = format!("{}{}", ran.out, ran.err);
+        assert!(said.contains(&format!("answered 403 Forbidden to CONNECT {to}")), "{args:?}: {said}");
+        assert!(!said.contains("hunter2"), "{said}");
+        assert_eq!(proxy.lines().last(), Some(&format!("CONNECT {to}")));
+    }
+    let gone = nowhere();
+    let ran = run_in(&[("HTTP_PROXY", &gone)], &["job", "get", "j", "--url", "http://far.example"], "").await;
+    assert!(ran.expect(1).err.contains(&format!("the proxy {gone} is not reached")));
+    let ran = run_in(&set[2..], &["job", "get", "j", "--url", "http://far.example"], "").await.expect(2);
+    assert!(
+        ran.err.contains("--all-proxy is `socks5://127.0.0.1:1` (from the variable ALL_PROXY)"),
+        "{}",
+        ran.err
+    );
 }
 
 #[tokio::test]

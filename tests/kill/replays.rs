@@ -14,7 +14,7 @@ use crate::receivers::lag;
 use crate::told::Manner;
 
 /// Dead letters for each injection.
-const LETTERS: usize = 250;
+const LETTERS: usize = 400;
 const PATH: &str = "/letters";
 /// Live events that are measured before there is a replay beside them.
 const LIVE: usize = 300;

@@ -75,7 +75,13 @@ async fn hears(mut command: Command) {
     assert_eq!(receiver.send(&new, 0, Vec::clear).await, 401, "nothing");
     assert_eq!(receiver.send(&new, 0, |_| {}).await, 204, "as it was signed");
     process.says("order-3: completed").await;
-    for order in 1..=3 {
+    // What makes no file, a voice or a look, ends without a link.
+    new["id"] = json!("evt_voice");
+    new["data"]["callback_id"] = json!("order-4");
+    new["data"]["result"] = json!({});
+    assert_eq!(receiver.send(&new, 0, |_| {}).await, 204, "a voice");
+    process.says("order-4: completed, no video").await;
+    for order in 1..=4 {
         assert_eq!(process.times(&format!("order-{order}: ")), 1, "{:#?}", process.said);
     }
 }

@@ -39,7 +39,7 @@ pub struct Shape {
 /// Where to.
 #[derive(Clone)]
 pub enum Target {
-    /// http://, over bare connections to HOST:PORT.
+    /// http:// without a proxy, over bare connections to HOST:PORT.
     Bare(String),
     /// Anything else, through the full client.
     Full(net::Client, String),
