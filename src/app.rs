@@ -194,5 +194,6 @@ fn settings(config: &Config) -> Settings {
         poll_pause: config.poll_pause_s * SECOND,
         guard: config.guard.clone(),
         proxies: config.proxies.clone(),
+        streams: usize::try_from(config.streams).unwrap_or(1),
     }
 }

@@ -66,7 +66,7 @@ const fn setting(name: &'static str, value: &'static str, help: &'static str) ->
 /// A setting that is on when its flag is given.
 pub const SWITCH: &str = "true|false";
 
-pub static SETTINGS: [Setting; 27] = [
+pub static SETTINGS: [Setting; 28] = [
     Setting {
         default: Some("127.0.0.1:8000"),
         ..setting("listen", "ADDRESS:PORT", "Where the server listens, as an IP address and a port.")
@@ -142,6 +142,15 @@ pub static SETTINGS: [Setting; 27] = [
          the first job after a start and every minute, so what is sent within a minute may come on top. No such \
          bound by default.",
     ),
+    Setting {
+        default: Some("256"),
+        ..setting(
+            "streams",
+            "1..100000",
+            "Most readers of live streams at one node at once; the next is answered 503. Each holds a connection, \
+             for which the process must be allowed an open file, takes some 50 KiB, and looks into the event log whenever something happens.",
+        )
+    },
     setting(
         "first-poll",
         "SECONDS",
@@ -320,6 +329,7 @@ pub struct Config {
     pub first_poll_s: Option<i64>,
     pub poll_pause_s: i64,
     pub poll_budget: i64,
+    pub streams: i64,
     pub accept_unsigned: bool,
     pub adopt_strangers: bool,
     pub trusted_proxies: Vec<IpAddr>,
@@ -362,6 +372,7 @@ impl Config {
             first_poll_s: values.optional("first-poll", |v| read::number(v, 1, 86_400))?,
             poll_pause_s: values.required("poll-pause", |v| read::number(v, 1, 86_400))?,
             poll_budget: values.required("poll-budget", |v| read::number(v, 2, 6_000))?,
+            streams: values.required("streams", |v| read::number(v, 1, 100_000))?,
             accept_unsigned: values.required("accept-unsigned", read::switch)?,
             adopt_strangers: values.required("adopt-strangers", read::switch)?,
             trusted_proxies: values.optional("trusted-proxies", read::addresses)?.unwrap_or_default(),

@@ -22,7 +22,7 @@ use self::line::Line;
 use self::narrator::Narrator;
 use self::play::{RECEIVER_FAILS, Role, roles};
 use self::receiver::Receiver;
-use super::serve::stop_signal;
+use super::serve::stop_signal_with;
 use super::{CliError, Exit, Result};
 use crate::app::App;
 use crate::clock::Clock;
@@ -59,7 +59,7 @@ struct Stage {
 
 pub async fn run(args: Args) -> Result<Exit> {
     let dir = Dir::open(args.dir.as_deref())?;
-    let mut stop = stop_signal();
+    let mut stop = stop_signal_with(dir.clearing());
     let (down, told) = watch::channel(false);
     let stage = set_up(&args, dir.path(), told).await?;
     let narrator = Arc::new(Narrator::start(stage.app.clock.clone(), &stage.sandbox, stage.app.db.clone()));
@@ -262,6 +262,15 @@ impl Dir {
                 std::fs::create_dir_all(path).map_err(wrong)?;
                 Ok(Self::Given(path.to_owned()))
             }
+        }
+    }
+
+    /// Takes away what is temporary, for an end that drops nothing.
+    fn clearing(&self) -> impl FnOnce() + Send + 'static {
+        let temporary = matches!(self, Self::Temporary(_)).then(|| self.path().to_owned());
+        move || {
+            // Nothing can be done about what is left, nor be told any more.
+            let _ = temporary.map(std::fs::remove_dir_all);
         }
     }
 

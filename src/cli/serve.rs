@@ -59,6 +59,11 @@ pub async fn run(given: &Given) -> Result<Exit> {
 
 /// Told once SIGTERM or Ctrl-C arrives. A second Ctrl-C ends the process at once.
 pub fn stop_signal() -> watch::Receiver<bool> {
+    stop_signal_with(|| {})
+}
+
+/// The same for who has something to clear away first.
+pub fn stop_signal_with(last: impl FnOnce() + Send + 'static) -> watch::Receiver<bool> {
     let (tell, told) = watch::channel(false);
     // Listened for from here on: one that came before the task below has its first turn would end
     // the process hard.
@@ -67,6 +72,7 @@ pub fn stop_signal() -> watch::Receiver<bool> {
         signals.next().await;
         let _ = tell.send(true);
         signals.next().await;
+        last();
         std::process::exit(i32::from(Exit::Interrupted.code()));
     });
     told

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::client::{Session, rows};
 use super::output::{Output, Paint, clean, field};
-use super::{Exit, Result, ask, list};
+use super::{CliError, Exit, Result, ask, list};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
@@ -23,11 +23,13 @@ pub enum Verb {
     #[command(after_help = "Example:\n  reelhook webhook list")]
     List,
     /// Get a new secret for an endpoint; the old one verifies a while longer.
-    #[command(after_help = "Example:\n  reelhook webhook rotate ENDPOINT_ID")]
+    #[command(
+        after_help = "Examples:\n  reelhook webhook rotate\n  reelhook webhook rotate ENDPOINT_ID --show-secret"
+    )]
     Rotate {
-        /// HeyGen's id of the endpoint; `webhook list` shows it.
+        /// HeyGen's id of the endpoint; `webhook list` shows it [default: the one that leads to the server].
         #[arg(value_name = "ENDPOINT_ID")]
-        id: String,
+        id: Option<String>,
         #[command(flatten)]
         show: Show,
     },
@@ -50,16 +52,23 @@ pub struct Show {
     show_secret: bool,
 }
 
+impl Show {
+    fn wish(&self, mut wish: Value) -> Value {
+        if self.show_secret {
+            wish["show_secret"] = json!(true);
+        }
+        wish
+    }
+}
+
 pub async fn run(s: &Session, verb: Verb) -> Result<Exit> {
     match verb {
         Verb::Register { events, show } => {
-            let wish = json!({"events": events, "show_secret": show.show_secret});
+            let wish = show.wish(json!({"events": events}));
             let answer = s.api.post(&["webhooks"], Some(&wish)).await?;
             s.out.answer(&answer, |out| registered(&answer, out));
             if show.show_secret && answer["secret"].is_null() {
-                s.out.note(
-                    "HeyGen made no new secret; `reelhook webhook rotate ENDPOINT_ID --show-secret` gets one",
-                );
+                s.out.note("HeyGen made no new secret; `reelhook webhook rotate --show-secret` gets one");
             }
         }
         Verb::List => {
@@ -68,7 +77,11 @@ pub async fn run(s: &Session, verb: Verb) -> Result<Exit> {
             list::one_page(s, &page, data, blocks);
         }
         Verb::Rotate { id, show } => {
-            let wish = json!({"show_secret": show.show_secret});
+            let id = match id {
+                Some(id) => id,
+                None => ours(s).await?,
+            };
+            let wish = show.wish(json!({}));
             let answer = s.api.post(&["webhooks", &id, "rotate"], Some(&wish)).await?;
             s.out.answer(&answer, |out| {
                 let id = out.paint(&field(&answer, "endpoint_id"), Paint::Bold);
@@ -90,6 +103,22 @@ pub async fn run(s: &Session, verb: Verb) -> Result<Exit> {
         }
     }
     Ok(Exit::Ok)
+}
+
+/// The one endpoint that leads to the server.
+async fn ours(s: &Session) -> Result<String> {
+    let page = s.api.get(&["webhooks"], &[]).await?;
+    let all = rows(&page)?;
+    let mut ours = all.iter().filter(|e| e["is_ours"] == true);
+    match (ours.next(), ours.next()) {
+        (Some(one), None) => Ok(field(one, "endpoint_id")),
+        (None, _) => Err(CliError::usage(
+            "no endpoint at HeyGen leads to the server; `reelhook webhook register` makes one",
+        )),
+        _ => Err(CliError::usage(
+            "several endpoints at HeyGen lead to the server; name one that `reelhook webhook list` shows",
+        )),
+    }
 }
 
 fn registered(answer: &Value, out: &Output) -> String {

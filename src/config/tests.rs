@@ -64,7 +64,7 @@ fn a_malformed_setting_says_its_name_source_and_fix() {
 /// A value that fits and some that do not, of every setting; `numbers` are met from both sides.
 #[test]
 fn every_setting_is_checked_and_its_error_names_it() {
-    let table: [(&str, &[&str], &[&str]); 27] = [
+    let table: [(&str, &[&str], &[&str]); 28] = [
         (
             "listen",
             &["0.0.0.0:1", "[::1]:65535"],
@@ -87,6 +87,7 @@ fn every_setting_is_checked_and_its_error_names_it() {
         ("daily-jobs", &["1", "1000000"], &["0", "1000001", "ten"]),
         ("daily-credits", &["1", "1000000000"], &["0", "1000000001", "1.5"]),
         ("least-credits", &["1", "1000000000"], &["0", "1000000001", "0.5"]),
+        ("streams", &["1", "100000"], &["0", "100001", "many"]),
         ("first-poll", &["1", "86400"], &["0", "86401", "5s"]),
         ("poll-pause", &["1", "86400"], &["0", "86401", "99999999999999999999"]),
         ("poll-budget", &["2", "6000"], &["1", "6001", "often"]),

@@ -405,6 +405,8 @@ pub struct Details {
     pub notify_url: Option<String>,
     pub notify_secret: Option<String>,
     pub priority: Priority,
+    /// It was to wait for approval, and nobody gave it.
+    pub held: bool,
     /// Not to be sent before then; none once that has come.
     pub not_before: Option<Millis>,
     /// The row of its group that it was made of, from 1.

@@ -48,7 +48,7 @@ impl Unsigned {
             Self::NoHeader => "there is no signature, heygen-signature or x-heygen-signature header",
             Self::NotHex => "the signature is not 64 hex digits",
             Self::NoMatch => "the signature was made with another secret or over other bytes",
-            Self::BadTimestamp => "heygen-timestamp is more than five minutes off",
+            Self::BadTimestamp => "heygen-timestamp is no time in seconds, or more than five minutes off",
         }
     }
 }

@@ -156,6 +156,7 @@ fn approve(job: &Job, now: Millis) -> Step {
     }
     let mut next = moved(job, State::Queued, now);
     next.details.note = None;
+    next.details.held = false;
     // One that is put off is queued for a slot when it begins.
     let put_off = job.details.not_before.is_some_and(|at| now < at);
     let tasks = if put_off { vec![] } else { vec![TaskOp::Queue(job.details.priority, now)] };

@@ -13,7 +13,7 @@ use crate::store::idempotency::Remembered;
 use crate::store::{Result, Tx, idempotency, job, task};
 
 impl NewJob {
-    /// A job like the old one, whatever became of that.
+    /// A job like the old one, whatever became of that. What nobody approved waits for it again.
     pub fn again(
         old: Job,
         request: String,
@@ -30,7 +30,7 @@ impl NewJob {
             notify_url: old.details.notify_url,
             notify_secret: old.details.notify_secret,
             priority: old.details.priority,
-            hold: false,
+            hold: old.details.held,
             not_before: None,
             deadline_at,
             retry_of: Some(old.id),
@@ -132,6 +132,7 @@ pub(super) fn first_state(
             notify_url: new.notify_url.clone(),
             notify_secret: new.notify_secret.clone(),
             priority: new.priority,
+            held: new.hold,
             not_before: new.not_before.filter(|at| *at > stamp.now),
             group_row: new.group_row,
             first_poll_ms: new.first_poll_ms,

@@ -395,7 +395,9 @@ pub async fn retry(
         return Err(Kind::Adopted.into());
     }
     if !matches!(old.state, JobState::Failed | JobState::Canceled | JobState::Unknown) {
-        return Err(Problem::saying(Kind::NotFinished, format!("the job is {}", old.state.name())));
+        let completed = old.state == JobState::Completed;
+        let kind = if completed { Kind::HasResult } else { Kind::NotFinished };
+        return Err(Problem::saying(kind, format!("the job is {}", old.state.name())));
     }
     if old.risks_second_charge() && !accepts {
         return Err(Kind::SecondCharge.into());

@@ -43,7 +43,6 @@ use axum::Router;
 pub use auth::new_key;
 pub use routes::{Doc, TABLE};
 pub use serve::serve;
-pub use stream::MAX_STREAMS;
 
 use crate::clock::Clock;
 use crate::domain::address::Addresses;
@@ -88,6 +87,8 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpAddr>,
     pub webhook_secrets: Vec<String>,
     pub deadline: Millis,
+    /// Readers of live streams at once.
+    pub streams: usize,
     /// `None`: what the kind usually takes.
     pub first_poll: Option<Millis>,
     pub poll_pause: Millis,
@@ -128,7 +129,7 @@ impl Http {
         Ok(Self(Arc::new(Inner {
             intake: intake::Intake::start(db.clone()),
             sampler: hook::Sampler::default(),
-            streams: stream::Streams::default(),
+            streams: stream::Streams::new(settings.streams),
             outage: Outage::default(),
             secrets,
             db,

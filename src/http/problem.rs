@@ -95,6 +95,8 @@ problems! {
         "Its state is final. If it failed or was canceled, `retry` makes a new job from it.",
     NotFinished "not_finished" 409 false "The job has not ended"
         "Only a job that failed, was canceled, or whose outcome is unknown can be retried.",
+    HasResult "has_result" 409 false "The job completed: there is nothing to retry"
+        "Its result is in the job. Submit it anew with POST /api/jobs if you want, and pay for, another.",
     Adopted "adopted" 409 false "The job was not submitted here, so its request is not known"
         "Submit it anew with POST /api/jobs.",
     NothingToRetry "nothing_to_retry" 409 false "No job of the group is left to retry"
@@ -128,7 +130,7 @@ problems! {
     Busy "busy" 503 true "Too much is waiting to be stored"
         "Try again after the seconds in `Retry-After`.",
     TooManyStreams "too_many_streams" 503 true "As many streams are open as may be"
-        "256 may be open at a node at once. Close one, or try again after the seconds in `Retry-After`; GET /api/events needs none.",
+        "The setting `streams` says how many may be open at a node at once. Close one, or try again after the seconds in `Retry-After`; GET /api/events needs none.",
     StoreDown "store_unavailable" 503 true "The database is not available"
         "Nothing was stored. Try again after the seconds in `Retry-After`; check disk space and the database.",
     DiskFull "disk_full" 503 true "The disk of the database is full"

@@ -31,8 +31,6 @@ use crate::domain::job::Job;
 use crate::domain::time::{Millis, SECOND};
 use crate::store::{self, Tx, event, job, upstream_limit};
 
-/// Readers of one node at once. Each looks into the event table whenever something happens.
-pub const MAX_STREAMS: usize = 256;
 /// A reader that was told nothing for so long is told that we are there: proxies cut what is silent for 30 s,
 /// and `listen` takes a line that missed two of these for dead.
 const KEEPALIVE: Millis = 5 * SECOND;
@@ -47,19 +45,19 @@ const MOST_HELD: usize = 256 << 10;
 
 /// The readers there are.
 pub struct Streams {
+    most: usize,
     slots: Arc<Semaphore>,
     ended: watch::Sender<bool>,
 }
 
-impl Default for Streams {
-    fn default() -> Self {
-        Self { slots: Arc::new(Semaphore::new(MAX_STREAMS)), ended: watch::Sender::new(false) }
-    }
-}
-
 impl Streams {
+    /// Room for so many: each looks into the event table whenever something happens.
+    pub fn new(most: usize) -> Self {
+        Self { most, slots: Arc::new(Semaphore::new(most)), ended: watch::Sender::new(false) }
+    }
+
     pub fn open(&self) -> usize {
-        MAX_STREAMS - self.slots.available_permits()
+        self.most - self.slots.available_permits()
     }
 
     /// The server stops: readers are let go, to come back to another or to the next.

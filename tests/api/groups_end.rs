@@ -16,6 +16,7 @@ cases! {
     a_wait_ends_with_the_group,
     a_group_is_canceled_as_far_as_it_can_be,
     what_failed_is_retried_once_as_a_group_of_its_own,
+    what_nobody_approved_of_a_group_waits_for_it_again,
     what_may_have_been_charged_is_left_unless_that_is_accepted,
     a_retried_job_of_a_group_is_not_retried_again_with_it,
     several_languages_make_a_group_of_a_job_each,
@@ -262,4 +263,18 @@ async fn a_group_outlives_a_restart_in_the_middle(fresh: &Fresh) {
     for id in ids(&jobs(&app, &made).await) {
         assert_eq!(app.charges(&id), 1);
     }
+}
+
+async fn what_nobody_approved_of_a_group_waits_for_it_again(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    app.register().await;
+    let mut body = sheet(&["a", "b"]);
+    body["template"]["hold"] = json!(true);
+    let old = made(&app, &body).await;
+    app.advance(Duration::from_secs(25 * 3_600)).await;
+    assert_eq!(group(&app, &old).await["counts"]["canceled"], 2, "they expired");
+    let path = format!("{}/retry-failed", old["status_url"].as_str().unwrap());
+    let new = app.post(&path, &json!({})).await.expect(202).json()["group"].clone();
+    app.settle().await;
+    assert_eq!(group(&app, &new).await["counts"]["held"], 2);
 }

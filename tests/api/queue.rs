@@ -97,6 +97,7 @@ async fn a_retry_and_an_approved_job_keep_their_priority(fresh: &Fresh) {
     app.post(&format!("/api/jobs/{held}/approve"), &json!({})).await.expect(200);
     let retried = app.post(&format!("/api/jobs/{canceled}/retry"), &json!({})).await.expect(202).json();
     assert_eq!(retried["priority"], 8);
+    app.post(retried["approve_url"].as_str().unwrap(), &json!({})).await.expect(200);
     app.advance_s(60).await;
     assert_eq!(taken(&app), [retried["id"].as_str().unwrap(), &held, &usual]);
 }

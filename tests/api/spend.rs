@@ -152,6 +152,7 @@ async fn a_retry_has_calls_of_its_own_and_a_job_that_was_never_sent_none(fresh: 
         app.post("/api/jobs", &body).await.expect(202).json()["id"].as_str().expect("an id").to_owned();
     app.post(&format!("/api/jobs/{held}/cancel"), &json!({})).await.expect(200);
     let retried = app.post(&format!("/api/jobs/{held}/retry"), &json!({})).await.expect(202).json();
+    app.post(retried["approve_url"].as_str().expect("it waits again"), &json!({})).await.expect(200);
     app.advance_s(60).await;
     assert_eq!(charge(&app, &held).await, json!({"state": "none", "calls": [], "older_calls": 0}));
     let once = charge(&app, retried["id"].as_str().expect("an id")).await;

@@ -28,6 +28,7 @@ cases! {
     a_key_is_answered_also_when_the_deadline_in_the_body_has_passed,
     a_key_belongs_to_its_caller,
     a_retry_has_keys_of_its_own,
+    what_nobody_approved_waits_for_it_again_when_it_is_retried,
     a_retry_is_answered_again_after_the_old_job_has_moved_on,
 }
 
@@ -349,4 +350,30 @@ async fn a_retry_has_keys_of_its_own(fresh: &Fresh) {
     app.settle().await;
     assert_eq!(app.state(&id).await, "failed", "the old job stays as it is");
     assert_eq!(app.charges(&id), 0);
+}
+
+async fn what_nobody_approved_waits_for_it_again_when_it_is_retried(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    app.register().await;
+    let mut body = new_job("video", "held #fail");
+    body["hold"] = json!(true);
+    body["deadline"] = json!(reelhook::domain::time::rfc3339(app.now() + 3_600_000));
+    let mut ids = vec![];
+    for _ in 0..3 {
+        ids.push(app.post("/api/jobs", &body).await.expect(202).json()["id"].as_str().unwrap().to_owned());
+    }
+    app.post(&format!("/api/jobs/{}/reject", ids[0]), &json!({"reason": "wrong logo"})).await.expect(200);
+    app.post(&format!("/api/jobs/{}/approve", ids[1]), &json!({})).await.expect(200);
+    app.advance_s(3_700).await;
+    let states = [app.state(&ids[0]).await, app.state(&ids[1]).await, app.state(&ids[2]).await];
+    assert_eq!(states, ["canceled", "failed", "canceled"], "rejected, failed, and expired");
+    for (id, begins) in ids.iter().zip(["held", "queued", "held"]) {
+        let again = app.post(&format!("/api/jobs/{id}/retry"), &json!({})).await.expect(202).json();
+        assert_eq!(again["state"], begins, "of {id}");
+        if begins == "held" {
+            app.settle().await;
+            assert_eq!(app.charges(again["id"].as_str().unwrap()), 0);
+        }
+    }
+    app.advance_s(60).await;
 }

@@ -35,7 +35,7 @@ const TABLE: [Row; 9] = [
         "processing",
         [(409, "already_sent"), (409, "not_held"), (409, "not_held"), (409, "not_finished"), TAKEN],
     ),
-    ("completed", [(409, "finished"), (409, "not_held"), (409, "not_held"), (409, "not_finished"), TAKEN]),
+    ("completed", [(409, "finished"), (409, "not_held"), (409, "not_held"), (409, "has_result"), TAKEN]),
     ("failed", [(409, "finished"), (409, "not_held"), (409, "not_held"), TAKEN, TAKEN]),
     ("refused", [(409, "finished"), (409, "not_held"), (409, "not_held"), TAKEN, (409, "not_sent")]),
     ("canceled", [OK, (409, "not_held"), (409, "not_held"), TAKEN, (409, "not_sent")]),

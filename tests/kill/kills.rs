@@ -15,7 +15,7 @@ use crate::server;
 use crate::told::Told;
 
 /// Random kills in the ordinary test run.
-const SHORT: usize = 12;
+const SHORT: usize = 20;
 /// Jobs submitted at the same time.
 const CALLERS: usize = 3;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{join, join_all};
+use futures_util::stream::{self, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -19,13 +20,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::watch;
 
-use crate::ground::{Engine, Ground, PATIENCE, injections};
+use crate::ground::{Engine, Ground, PATIENCE, injections, is_long};
 use crate::receivers::resident_mb;
 use crate::server::Client;
 use crate::told::Heard;
 
-/// Readers of one node at once; one more is refused.
-const READERS: usize = reelhook::http::MAX_STREAMS;
+/// Readers of one node at once; one more is refused. And what they read.
+const READERS: usize = 250;
+const READERS_LONG: usize = 9_000;
+const READ_BY_MANY: usize = 20;
+/// So many of them open their connections at the same time.
+const OPENING: usize = 200;
 /// Proxies cut what is silent for so long.
 const PROXY_CUTS_S: f64 = 30.0;
 
@@ -33,7 +38,11 @@ const PROXY_CUTS_S: f64 = 30.0;
 /// there may be.
 pub async fn streams_have_no_holes(engine: Engine) {
     let ground = Ground::new(engine, |_| {}).await;
-    let server = ground.serve().await;
+    // Of sockets a process may have 20,000 on many machines, and of these 1,024 by default.
+    let readers = if is_long() { READERS_LONG } else { READERS };
+    let most = readers.to_string();
+    let settings = [("REELHOOK_STREAMS", &*most)];
+    let server = ground.serve_with(&settings).await;
     let second = ground.second().await;
     let nodes = if second.0.is_ok() { vec![&ground.client, &second.1] } else { vec![&ground.client] };
     let events = injections() * 5;
@@ -42,7 +51,7 @@ pub async fn streams_have_no_holes(engine: Engine) {
         for nth in 0..events {
             if nth == events / 2 {
                 server.kill().await;
-                server = ground.serve().await;
+                server = ground.serve_with(&settings).await;
             }
             jobs.push(ground.submit_with(&format!("b23-{nth}"), "p", json!({"hold": true})).await);
         }
@@ -53,20 +62,23 @@ pub async fn streams_have_no_holes(engine: Engine) {
 
     // The first reader may not be let go of yet.
     let before = resident_mb(&server);
-    let many = join_all((0..READERS - 8).map(|_| Stream::open(&ground.client, "since=all", None))).await;
+    let from = format!("since={}", read[events - READ_BY_MANY - 1]["number"]);
+    let open = (0..readers - 8).map(|_| Stream::open(&ground.client, &from, None));
+    let many: Vec<Result<Stream, u16>> = stream::iter(open).buffer_unordered(OPENING).collect().await;
     let mut many: Vec<Stream> = many.into_iter().map(|stream| stream.expect("there is room")).collect();
+    let lasts = &jobs[events - READ_BY_MANY..];
     let read = join_all(many.iter_mut().map(async |stream| {
         let mut told = vec![];
-        while told.len() < events {
+        while told.len() < READ_BY_MANY {
             told.push(stream.event().await.expect("it goes on").1);
         }
         told
     }))
     .await;
     let each = (resident_mb(&server) - before) * 1_024.0 / many.len() as f64;
-    let of_many: Vec<(usize, usize)> = read.iter().map(|read| holes(&jobs, read)).collect();
+    let of_many: Vec<(usize, usize)> = read.iter().map(|read| holes(lasts, read)).collect();
     let silent = many[0].silence().await;
-    let refused = refused(&ground.client).await;
+    let refused = refused(&ground.client, readers).await;
     let zero = [
         ("gaps", gaps + of_many.iter().map(|holes| holes.0).sum::<usize>()),
         ("duplicates", duplicates + of_many.iter().map(|holes| holes.1).sum::<usize>()),
@@ -170,9 +182,9 @@ impl Stream {
 }
 
 /// Whether readers beyond the bound are turned away in so many words.
-async fn refused(node: &Client) -> bool {
+async fn refused(node: &Client, readers: usize) -> bool {
     let mut open = vec![];
-    for _ in 0..=READERS {
+    for _ in 0..=readers {
         match Stream::open(node, "since=all", None).await {
             Ok(stream) => open.push(stream),
             Err(status) => return status == 503,
