@@ -10,6 +10,7 @@ use super::units::age;
 use super::{CliError, Exit, Result, replay};
 use crate::domain::delivery::State;
 use crate::domain::replay::MAX_RATE;
+use crate::domain::time::{parse_rfc3339, rfc3339};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
@@ -109,12 +110,19 @@ fn table(s: &Session, deliveries: &[Value]) -> String {
     ];
     let row = |d: &Value| -> Vec<Shown> {
         let state = field(d, "state");
+        // Its target is, so it waits for longer than its own schedule says.
+        let shown = match d["left_alone_until"].as_str().and_then(parse_rfc3339) {
+            Some(until) => {
+                painted(format!("left alone for {}", age(Some(&rfc3339(now)), until)), Paint::Care)
+            }
+            None => painted(&state, paint(&state)),
+        };
         let to = if d["endpoint_id"].is_null() { "url" } else { "endpoint_id" };
         let last = d["attempts"].as_array().and_then(|all| all.last()).unwrap_or(&Value::Null);
         vec![
             cell(field(d, "id")),
             cell(age(d["created_at"].as_str(), now)),
-            painted(&state, paint(&state)),
+            shown,
             cell(field(d, "attempts_made")),
             cell(field(d, "event_type")),
             cell(field(last, "error")),
@@ -135,6 +143,7 @@ pub fn page(out: &Output, d: &Value) -> String {
         ("to", field(d, "url")),
         ("made", field(d, "created_at")),
         ("next attempt", field(d, "next_attempt_at")),
+        ("left alone until", field(d, "left_alone_until")),
         ("delivered", field(d, "delivered_at")),
         ("given up", field(d, "dead_at")),
     ]);

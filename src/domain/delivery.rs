@@ -36,7 +36,7 @@ pub enum Target {
     Endpoint(String),
     /// An endpoint's test events: sent also while it is disabled, and behind nothing else.
     Test(String),
-    /// Whatever jobs want told of at one scheme, host and port.
+    /// Whatever jobs want told of at one scheme, host and port. Many may share it who know nothing of each other.
     Origin(String),
 }
 
@@ -221,7 +221,9 @@ impl Delivery {
         (self.due_at, self.delivered_at, self.dead_at, self.attempt) = (Some(now), None, None, 0);
     }
 
-    pub fn json(&self) -> Value {
+    /// As the outside sees it; `left_alone_until` is until when nothing is sent to its target.
+    pub fn json(&self, left_alone_until: Option<Millis>) -> Value {
+        let next = self.due_at.map(|due| due.max(left_alone_until.unwrap_or(due)));
         let attempts = self.attempts.iter().map(|attempt| {
             json!({
                 "at": rfc3339(attempt.at),
@@ -240,7 +242,8 @@ impl Delivery {
             "endpoint_id": self.target.endpoint_id(),
             "url": self.url,
             "created_at": rfc3339(self.created_at),
-            "next_attempt_at": self.due_at.map(rfc3339),
+            "next_attempt_at": next.map(rfc3339),
+            "left_alone_until": left_alone_until.map(rfc3339),
             "delivered_at": self.delivered_at.map(rfc3339),
             "dead_at": self.dead_at.map(rfc3339),
             "attempts_made": self.attempt,
@@ -277,6 +280,8 @@ impl State {
 /// What came back of an attempt.
 #[derive(Debug, Clone, Default)]
 pub struct Answer<'a> {
+    /// Whether anybody was there, be it to say nothing.
+    pub connected: bool,
     /// Absent when nothing came back.
     pub status: Option<u16>,
     pub retry_after: Option<&'a str>,
@@ -292,7 +297,7 @@ pub enum Meaning {
     Failed {
         after: Option<Millis>,
     },
-    /// Not taken, and the receiver is not there or has too much to do: others would fare alike.
+    /// Not taken, and the receiver is not there or has too much to do: others of the target would fare alike.
     Slow {
         after: Option<Millis>,
     },
@@ -312,7 +317,9 @@ impl Meaning {
 }
 
 impl Answer<'_> {
-    pub fn meaning(&self, retries: &Retries, now: Millis) -> Meaning {
+    pub fn meaning(&self, target: &Target, retries: &Retries, now: Millis) -> Meaning {
+        // What one address of an origin answers, or that it does not, says nothing of its others.
+        let of_all = !(self.connected && matches!(target, Target::Origin(_)));
         let after = self.retry_after.and_then(|text| parse_retry_after(text, now));
         let after = after.map(|pause| pause.clamp(0, MAX_RETRY_AFTER));
         match self.status {
@@ -323,8 +330,8 @@ impl Answer<'_> {
             // Gone; and what does not fit now never will.
             Some(410 | 413 | 415) => Meaning::Never,
             Some(status) if retries.give_up_on.contains(&status) => Meaning::Never,
-            None | Some(429 | 502 | 503 | 504) => Meaning::Slow { after },
-            Some(_) => Meaning::Failed { after },
+            None | Some(429 | 502 | 503 | 504) if of_all => Meaning::Slow { after },
+            None | Some(_) => Meaning::Failed { after },
         }
     }
 
@@ -375,6 +382,17 @@ pub fn body(event: &Event) -> String {
         json!(event.job_id),
         event.job_sequence,
     )
+}
+
+/// The body of a test event in HeyGen's shape, for an endpoint that is sent HeyGen's own webhooks.
+pub fn heygens_test(event: &Event) -> String {
+    let endpoint: Value = serde_json::from_str(&event.data).unwrap_or_default();
+    let data = json!({
+        "event_id": event.id,
+        "endpoint_id": endpoint["id"],
+        "created_at": rfc3339(event.created_at),
+    });
+    json!({"event_type": event.event_type, "event_data": data}).to_string()
 }
 
 #[cfg(test)]

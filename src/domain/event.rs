@@ -71,6 +71,12 @@ pub fn is_upstream(event_type: &str) -> bool {
     event_type.starts_with(UPSTREAM)
 }
 
+/// Whether what an endpoint asks for, a type or a family, has events of jobs among it: only they are of a kind
+/// and have labels.
+pub fn has_jobs(pattern: &str) -> bool {
+    pattern == "*" || pattern.starts_with("job.")
+}
+
 /// The `data` of one of upstream's own: what its receipt says, as JSON; null where that is none.
 pub fn upstream_data(body: &[u8]) -> String {
     serde_json::from_slice::<Value>(body).unwrap_or_default().to_string()

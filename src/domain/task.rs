@@ -1,6 +1,7 @@
 //! Tasks: pending internal work, one row each. A task has times, not states.
 
 use super::dead_letter::Cause;
+use super::delivery::Target;
 use super::job::Priority;
 use super::time::Millis;
 
@@ -45,13 +46,14 @@ impl TaskKind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// The lane a new task of this kind starts in.
-    pub fn lane(self) -> Lane {
+    /// The lane a new task of this kind about this subject starts in.
+    pub fn lane(self, subject: &str) -> Lane {
         match self {
             Self::Apply => Lane::Inbound,
             Self::Submit => Lane::Submit,
             Self::Poll => Lane::Poll,
             Self::Deadline | Self::Replay => Lane::Clock,
+            Self::Deliver if matches!(Target::parse(subject), Some(Target::Origin(_))) => Lane::Origin,
             Self::Deliver => Lane::Outbound,
             Self::Upkeep => Lane::Slow,
         }
@@ -73,13 +75,15 @@ pub enum Lane {
     Ask,
     /// Deadlines and replays: no network, never behind anything that has one.
     Clock,
-    /// Targets that have something due; each holds one permit, however much it is.
+    /// Endpoints that have something due; each holds one permit, however much it is.
     Outbound,
+    /// The same of origins, of which there may be any number: no endpoint is ever behind them.
+    Origin,
     Slow,
 }
 
 impl Lane {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Inbound,
         Self::Submit,
         Self::Resolve,
@@ -88,6 +92,7 @@ impl Lane {
         Self::Slow,
         Self::Ask,
         Self::Outbound,
+        Self::Origin,
     ];
 
     pub fn number(self) -> i64 {
@@ -100,6 +105,7 @@ impl Lane {
             Self::Slow => 5,
             Self::Ask => 6,
             Self::Outbound => 7,
+            Self::Origin => 8,
         }
     }
 
@@ -118,6 +124,7 @@ impl Lane {
             Self::Slow => "slow",
             Self::Ask => "ask",
             Self::Outbound => "outbound",
+            Self::Origin => "origin",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Deliveries over HTTP: what was sent to whom, how it went, when it is tried again.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use axum::Extension;
@@ -7,6 +8,7 @@ use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use serde_json::Value;
 
 use super::auth::Caller;
 use super::input::{self, Fields};
@@ -17,8 +19,10 @@ use crate::domain::dead_letter::Filter as DeadLetters;
 use crate::domain::delivery::{Delivery, State as DeliveryState, Target};
 use crate::domain::ids;
 use crate::domain::replay::Details;
+use crate::domain::task::TaskKind;
+use crate::domain::time::Millis;
 use crate::flow::{self, Revived};
-use crate::store::{Tx, delivery, endpoint};
+use crate::store::{self, Tx, delivery, endpoint, task};
 
 const MAX_ID_CHARS: usize = 100;
 
@@ -34,13 +38,45 @@ pub async fn list(State(http): State<Http>, RawQuery(raw): RawQuery) -> Result<R
             .read("state", |t| DeliveryState::parse(t).ok_or_else(|| format!("must be one of {names}"))),
     };
     query.finish()?;
-    let read = move |tx: &mut Tx| delivery::list(tx, &filter, cursor.as_deref(), limit + 1);
-    let found = http.db.read(read).await?;
-    Ok(page("/api/deliveries", raw.as_deref(), found, limit, |d| d.id.clone(), Delivery::json))
+    let now = http.clock.now();
+    let read = move |tx: &mut Tx| {
+        let found = delivery::list(tx, &filter, cursor.as_deref(), limit + 1)?;
+        let mut known = HashMap::new();
+        found.into_iter().map(|delivery| shown(tx, delivery, &mut known, now)).collect()
+    };
+    let found: Vec<(Delivery, Value)> = http.db.read(read).await?;
+    Ok(page(
+        "/api/deliveries",
+        raw.as_deref(),
+        found,
+        limit,
+        |(d, _)| d.id.clone(),
+        |(_, shown)| shown.clone(),
+    ))
+}
+
+/// A delivery, and how it is shown: with the time until which its target is left alone because nobody answers
+/// there. `known` are targets that were looked up already.
+fn shown(
+    tx: &mut Tx,
+    delivery: Delivery,
+    known: &mut HashMap<Target, Option<Millis>>,
+    now: Millis,
+) -> store::Result<(Delivery, Value)> {
+    let mut until = None;
+    if delivery.state() == DeliveryState::Pending {
+        until = match known.get(&delivery.target) {
+            Some(until) => *until,
+            None => task::find_put_off(tx, &delivery.target.name(), TaskKind::Deliver)?,
+        };
+        known.insert(delivery.target.clone(), until);
+    }
+    let shown = delivery.json(until.filter(|until| *until > now));
+    Ok((delivery, shown))
 }
 
 pub async fn get(State(http): State<Http>, Path(id): Path<String>) -> Result<Response> {
-    Ok(axum::Json(find(&http, &id).await?.json()).into_response())
+    Ok(axum::Json(find(&http, &id).await?.1).into_response())
 }
 
 /// Once more, whether it was taken, given up or neither.
@@ -55,7 +91,8 @@ pub async fn replay(
     match http.db.write(move |tx| flow::replay_delivery(tx, &caller.name, &wanted, &stamp)).await? {
         Revived::NotFound => Err(not_found(&id)),
         Revived::NobodyToTell => Err(Kind::NobodyToTell.into()),
-        Revived::Ok(found) => Ok((StatusCode::ACCEPTED, axum::Json(found.json())).into_response()),
+        // Its target is left alone no longer.
+        Revived::Ok(found) => Ok((StatusCode::ACCEPTED, axum::Json(found.json(None))).into_response()),
     }
 }
 
@@ -88,10 +125,13 @@ pub async fn replay_untaken(
         .await
 }
 
-async fn find(http: &Http, id: &str) -> Result<Delivery> {
-    let wanted = id.to_owned();
-    let found = http.db.read(move |tx| delivery::find(tx, &wanted)).await?;
-    found.ok_or_else(|| not_found(id))
+async fn find(http: &Http, id: &str) -> Result<(Delivery, Value)> {
+    let (wanted, now) = (id.to_owned(), http.clock.now());
+    let read = move |tx: &mut Tx| {
+        let found = delivery::find(tx, &wanted)?;
+        found.map(|delivery| shown(tx, delivery, &mut HashMap::new(), now)).transpose()
+    };
+    http.db.read(read).await?.ok_or_else(|| not_found(id))
 }
 
 fn not_found(id: &str) -> Problem {
@@ -100,8 +140,8 @@ fn not_found(id: &str) -> Problem {
 }
 
 /// The delivery when it has ended: 200; or as it is when the time is up: 202.
-pub async fn wait_for_end(http: &Http, id: &str, wait: Duration) -> Result<(StatusCode, Delivery)> {
-    let ended = |found: &Delivery| found.state() != DeliveryState::Pending;
+pub async fn wait_for_end(http: &Http, id: &str, wait: Duration) -> Result<(StatusCode, Value)> {
+    let ended = |(found, _): &(Delivery, Value)| found.state() != DeliveryState::Pending;
     let found = wait::for_end(http, wait, || find(http, id), ended).await?;
-    Ok((if ended(&found) { StatusCode::OK } else { StatusCode::ACCEPTED }, found))
+    Ok((if ended(&found) { StatusCode::OK } else { StatusCode::ACCEPTED }, found.1))
 }

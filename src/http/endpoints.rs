@@ -13,7 +13,7 @@ use super::query::Query;
 use super::{Http, deliveries, wait};
 use crate::domain::delivery::{LEAST_WAIT, MAX_WAIT, MAX_WAITS, MAX_WAITS_IN_ALL, Target};
 use crate::domain::endpoint::{Details, Endpoint, Filter, Format, MAX_ENDPOINTS, MAX_PATTERNS};
-use crate::domain::event::{is_upstream, types};
+use crate::domain::event::{has_jobs, is_upstream, types};
 use crate::domain::ids;
 use crate::domain::job::Kind as JobKind;
 use crate::domain::signing::{MAX_OVERLAP, OVERLAP, SigningSecret, rotate as take_over};
@@ -161,7 +161,7 @@ pub async fn test(
     let made = http.db.write(move |tx| flow::test_endpoint(tx, &wanted, &stamp)).await?;
     let made = made.ok_or_else(|| not_found(&id))?;
     let (status, delivery) = deliveries::wait_for_end(&http, &made.id, wait).await?;
-    Ok((status, axum::Json(delivery.json())).into_response())
+    Ok((status, axum::Json(delivery)).into_response())
 }
 
 pub async fn enable(State(http): State<Http>, Path(id): Path<String>, body: Body) -> Result<Response> {
@@ -256,23 +256,32 @@ impl Wishes {
     }
 }
 
-/// What does not go together.
+/// What does not go together: nothing that is asked for may be something that is never sent.
 fn check(details: &Details) -> Result<()> {
-    if details.format != Format::Heygen {
-        return Ok(());
-    }
     let Filter { events, kinds, labels } = &details.filter;
+    let raw = details.format == Format::Heygen;
     let mut errors = vec![];
-    if !events.iter().all(|pattern| is_upstream(pattern)) {
+    if raw && !events.iter().all(|pattern| is_upstream(pattern)) {
         errors.push(field(
             "/events",
             "with format heygen only events of HeyGen's can be sent, such as heygen.*",
         ));
     }
+    let any_of_jobs = !raw && events.iter().any(|pattern| has_jobs(pattern));
     for (name, is_empty) in [("/kinds", kinds.is_empty()), ("/labels", labels.is_empty())] {
-        if !is_empty {
-            errors.push(field(name, "HeyGen's own webhooks cannot be chosen by it; leave it out"));
+        if !is_empty && !any_of_jobs {
+            errors.push(field(
+                name,
+                "only events of jobs can be chosen by it, none is asked for; leave it out",
+            ));
         }
+    }
+    if any_of_jobs && !(kinds.is_empty() && labels.is_empty()) {
+        let never = events.iter().enumerate().filter(|(_, pattern)| !has_jobs(pattern));
+        errors.extend(never.map(|(nth, _)| {
+            let why = "is of no job, so with `kinds` or `labels` it is never sent; add an endpoint of its own for it";
+            field(format!("/events/{nth}"), why)
+        }));
     }
     if errors.is_empty() { Ok(()) } else { Err(Problem::fields(Kind::InvalidRequest, errors)) }
 }

@@ -68,13 +68,28 @@ pub fn put(tx: &mut Tx, delivery: &Delivery) -> Result<()> {
     Ok(())
 }
 
-/// Those of a target that are due, the longest due first.
-pub fn list_due(tx: &mut Tx, target: &Target, now: Millis, most: i64) -> Result<Vec<Delivery>> {
+/// Those of a target that are due, but for those to the addresses `except`: the longest due first, and of an
+/// origin, which many share, first attempts before repeated ones.
+pub fn list_due(
+    tx: &mut Tx,
+    target: &Target,
+    except: &[String],
+    now: Millis,
+    most: i64,
+) -> Result<Vec<Delivery>> {
+    let first = if matches!(target, Target::Origin(_)) { "attempt > 0, " } else { "" };
+    let others = match except.len() {
+        0 => String::new(),
+        count => format!(" AND url NOT IN ({})", in_list(4, count)),
+    };
     let sql = format!(
-        "SELECT {COLUMNS} FROM delivery WHERE target = ?1 AND due_at IS NOT NULL AND due_at <= ?2 \
-         ORDER BY due_at, id LIMIT ?3"
+        "SELECT {COLUMNS} FROM delivery WHERE target = ?1 AND due_at IS NOT NULL AND due_at <= ?2{others} \
+         ORDER BY {first}due_at, id LIMIT ?3"
     );
-    tx.query(&sql, params![&target.name(), now, most])?.into_iter().map(read).collect()
+    let name = target.name();
+    let mut values = params![&name, now, most].to_vec();
+    values.extend(except.iter().map(|url| Param::Text(url)));
+    tx.query(&sql, &values)?.into_iter().map(read).collect()
 }
 
 /// When the next of a target is due.

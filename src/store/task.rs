@@ -85,7 +85,7 @@ pub fn add_together(tx: &mut Tx, kind: TaskKind, subjects: &[&str], due_at: Mill
         params![
             *first,
             kind.name(),
-            kind.lane().number(),
+            kind.lane(first).number(),
             due_at,
             Some(more.as_str()).filter(|m| !m.is_empty())
         ],
@@ -129,7 +129,7 @@ pub fn insert_many(tx: &mut Tx, tasks: &[New], attempt: i64) -> Result<()> {
         );
         let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 6);
         for (subject, kind, due_at, priority) in chunk {
-            let lane = kind.lane().number();
+            let lane = kind.lane(subject).number();
             values.extend_from_slice(params![
                 *subject,
                 kind.name(),
@@ -160,7 +160,7 @@ pub fn wake(tx: &mut Tx, kind: TaskKind, subjects: &[&str], at: Millis) -> Resul
         );
         let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 5);
         for subject in chunk {
-            values.extend_from_slice(params![*subject, kind.name(), kind.lane().number(), at, 0_i64]);
+            values.extend_from_slice(params![*subject, kind.name(), kind.lane(subject).number(), at, 0_i64]);
         }
         tx.execute(&sql, &values)?;
     }
@@ -187,7 +187,7 @@ pub fn bury(
         );
         let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 8);
         for subject in chunk {
-            let lane = kind.lane().number();
+            let lane = kind.lane(subject).number();
             values.extend_from_slice(params![
                 *subject,
                 kind.name(),
@@ -260,7 +260,7 @@ pub fn settle(tx: &mut Tx, task: &Claimed, outcome: &Outcome, now: Millis) -> Re
             params![&task.subject, task.kind.name(), task.token],
         )?,
         Outcome::Snooze { until, lane } => {
-            let lane = lane.unwrap_or_else(|| task.kind.lane()).number();
+            let lane = lane.unwrap_or_else(|| task.kind.lane(&task.subject)).number();
             again(tx, task, *until, Some(lane), 1, None)?
         }
         Outcome::Retry { at, why } => again(tx, task, *at, None, 0, Some(why))?,

@@ -3,11 +3,11 @@
 //! and one delivery no next one. What came of some is written while more are sent.
 //!
 //! A target nobody answers at is left alone for a while: its own task is what waits, and the attempts
-//! of that task are the breaker's memory. Then it is tried with one delivery before there are more.
+//! of that task are the breaker's memory. Then it is tried with one delivery before there are more. An origin
+//! is left alone only when nobody is there at all: many share it, each with addresses of their own.
 
 mod parcel;
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method};
 use tokio::task::{JoinError, JoinSet};
 
-use self::parcel::{Look, Parcel, look};
+use self::parcel::{Look, Parcel, UnderWay, look};
 use super::{End, Work};
 use crate::domain::dead_letter::{Cause, Trouble};
 use crate::domain::delivery::{
@@ -32,9 +32,11 @@ use crate::flow::{self, Stamp};
 use crate::net::{self, Call};
 use crate::store::{self, Tx, delivery, endpoint, task};
 
-/// Deliveries of one target that are sent at once.
+/// Deliveries of one endpoint, or to one address of an origin, that are sent at once.
 const AT_ONCE: usize = 8;
-/// Of which it is not on disk yet what came of them, those being sent included: after a crash, so many
+/// To all addresses of an origin: one that hangs leaves room for the others.
+const AT_ONCE_AT_ORIGIN: usize = 2 * AT_ONCE;
+/// Deliveries of one target of which it is not on disk yet what came of them, those being sent included: after a crash, so many
 /// may be sent again.
 const UNRECORDED: usize = 32;
 /// The whole exchange.
@@ -43,7 +45,10 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_ANSWER_BYTES: usize = 64 << 10;
 /// A run begins new attempts for so long, then others have their turn.
 const BEGIN_FOR: Millis = 5 * SECOND;
-/// Longer than a run: it begins for 5 s, then an exchange takes 15 s and its body 2 s.
+/// The same at an origin, where one address that hangs must not keep others waiting for the next run; with
+/// what is under way then, still within the 30 s that a stop waits.
+const BEGIN_FOR_AT_ORIGIN: Millis = 12 * SECOND;
+/// Longer than a run: it begins for 12 s at most, then an exchange takes 15 s and its body 2 s.
 pub(super) const LEASE: Millis = 60 * SECOND;
 /// So many attempts in a row without anybody there end a run.
 const NOBODY_THERE: usize = 3;
@@ -68,11 +73,11 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
         endpoint: None,
         closed: false,
         sending: JoinSet::new(),
-        under_way: HashSet::new(),
+        under_way: UnderWay::new(),
         ended: Ended::default(),
         recording: None,
         is_ending: false,
-        taken: 0,
+        there: 0,
         slow: 0,
         after: None,
         why: String::new(),
@@ -150,14 +155,14 @@ struct Run<'a> {
     /// Nothing may be sent to it any more.
     closed: bool,
     sending: JoinSet<Tried>,
-    /// Those being sent, and those of which it is not on disk yet how it went.
-    under_way: HashSet<String>,
+    under_way: UnderWay,
     ended: Ended,
     recording: Option<BoxFuture<'static, store::Result<Recorded>>>,
     /// What is being recorded settles the task, too.
     is_ending: bool,
-    taken: usize,
-    /// Since the last that was taken: those that found nobody there, or too much to do.
+    /// Attempts that found the target there: an endpoint takes them, at an origin it is enough to connect.
+    there: usize,
+    /// Since the last of those: the ones that found nobody there, or too much to do.
     slow: usize,
     /// The longest pause the receiver asked for; nothing more is begun once it did.
     after: Option<Millis>,
@@ -196,16 +201,25 @@ impl Run<'_> {
         }
     }
 
+    /// Whether what is due to it goes to addresses that may know nothing of each other.
+    fn is_shared(&self) -> bool {
+        matches!(self.target, Target::Origin(_))
+    }
+
     /// How many more may be under way.
     fn room(&self) -> usize {
         // A clock that was set back meanwhile is no reason to go on.
-        let time_is_up = (self.work.clock.now() - self.begun_at).abs() >= BEGIN_FOR;
+        let begin_for = if self.is_shared() { BEGIN_FOR_AT_ORIGIN } else { BEGIN_FOR };
+        let time_is_up = (self.work.clock.now() - self.begun_at).abs() >= begin_for;
         let left_alone = self.after.is_some() || self.slow >= NOBODY_THERE;
         if self.closed || self.is_ending || time_is_up || left_alone {
             return 0;
         }
-        let probing = self.task.attempt > 1 && self.taken == 0;
-        let at_once = if probing { 1 } else { AT_ONCE };
+        let at_once = match self.task.attempt > 1 && self.there == 0 {
+            true => 1,
+            false if self.is_shared() => AT_ONCE_AT_ORIGIN,
+            false => AT_ONCE,
+        };
         at_once.saturating_sub(self.sending.len()).min(UNRECORDED.saturating_sub(self.under_way.len()))
     }
 
@@ -218,7 +232,7 @@ impl Run<'_> {
         self.endpoint = endpoint;
         self.closed = closed;
         for parcel in parcels {
-            self.under_way.insert(parcel.delivery.id.clone());
+            self.under_way.insert(parcel.delivery.id.clone(), parcel.delivery.url.clone());
             self.sending.spawn(send(self.work.clone(), parcel));
         }
         Ok(())
@@ -228,23 +242,27 @@ impl Run<'_> {
     fn take(&mut self, done: Result<Tried, JoinError>) -> store::Result<()> {
         let mut all = vec![done];
         all.extend(std::iter::from_fn(|| self.sending.try_join_next()));
-        let (m, now) = (&self.work.metrics, self.work.clock.now());
+        let (m, now, is_shared) = (&self.work.metrics, self.work.clock.now(), self.is_shared());
         for done in all {
             let Tried { mut delivery, attempt, meaning, wants_no_more, retries, cause } =
                 done.map_err(|e| store::Error::Bug(format!("an attempt ended badly: {e}")))?;
             m.count(&m.delivery_attempts, meaning.name());
+            self.under_way.insert(delivery.id.clone(), None);
             match &meaning {
-                Meaning::Taken => {
-                    self.taken += 1;
-                    (self.ended.taken, self.slow) = (true, 0);
-                    m.told(delivery.created_at, now);
-                }
                 Meaning::Slow { after } => {
                     self.slow += 1;
                     self.after = self.after.max(*after);
                     self.why = attempt.error.clone().unwrap_or_default();
                 }
+                meaning if is_shared || *meaning == Meaning::Taken => {
+                    self.there += 1;
+                    self.slow = 0;
+                }
                 _ => {}
+            }
+            if meaning == Meaning::Taken {
+                self.ended.taken = true;
+                m.told(delivery.created_at, now);
             }
             self.ended.wants_no_more = self.ended.wants_no_more.or(wants_no_more);
             let given_up = delivery.take(attempt, &meaning, (&retries.waits, self.work.jitter()), now);
@@ -323,9 +341,9 @@ impl Run<'_> {
     }
 
     fn leave(&self) -> Leave {
-        let nobody_there = self.slow >= NOBODY_THERE || (self.slow > 0 && self.taken == 0);
+        let nobody_there = self.slow >= NOBODY_THERE || (self.slow > 0 && self.there == 0);
         let left_alone = !self.closed && (nobody_there || self.after.is_some());
-        let times = if self.taken == 0 { self.task.attempt } else { 1 };
+        let times = if self.there == 0 { self.task.attempt } else { 1 };
         let pause = breaker_pause(times, self.after, self.work.jitter());
         let at = self.work.clock.now() + pause;
         let put_off = left_alone.then(|| Outcome::Retry { at, why: self.why.clone() });
@@ -421,7 +439,7 @@ async fn send(work: Work, parcel: Parcel) -> Tried {
     }
     work.fail.at(Point::DeliverBegun).await;
     let (answer, meaning, wants_no_more, trouble) =
-        exchange(&work, url.clone(), headers, body, &retries).await;
+        exchange(&work, url.clone(), headers, body, (&delivery.target, &retries)).await;
     work.fail.at(Point::DeliverAnswered).await;
     let attempt = Attempt { at, took_ms: work.clock.now() - at, ..answer };
     Tried { delivery, attempt, meaning, wants_no_more, retries, cause: Cause::at(trouble, &url) }
@@ -432,7 +450,7 @@ async fn exchange(
     url: String,
     headers: HeaderMap,
     body: Bytes,
-    retries: &Retries,
+    (target, retries): (&Target, &Retries),
 ) -> (Attempt, Meaning, Option<&'static str>, Trouble) {
     let call =
         Call { method: Method::POST, url, headers, body, timeout: TIMEOUT, max_body_bytes: MAX_ANSWER_BYTES };
@@ -441,6 +459,7 @@ async fn exchange(
         Ok(net::Answer { status, headers, body }) => {
             let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
             let answer = Answer {
+                connected: true,
                 status: Some(status.as_u16()),
                 retry_after: header("retry-after"),
                 wish: header("webhook-delivery"),
@@ -448,16 +467,16 @@ async fn exchange(
             let attempt =
                 Attempt { status: answer.status, error: answer.error(), answer: beginning(&body), ..none };
             let trouble = Trouble::Answers(status.as_u16());
-            (attempt, answer.meaning(retries, work.clock.now()), answer.wants_no_more(), trouble)
+            (attempt, answer.meaning(target, retries, work.clock.now()), answer.wants_no_more(), trouble)
         }
         Err(fault) => {
-            let trouble = match fault {
-                net::Fault::NotSent(_) => Trouble::Unreachable,
-                net::Fault::Forbidden(_) => Trouble::Forbidden,
-                net::Fault::NoAnswer(_) => Trouble::NoAnswer,
+            let (connected, trouble) = match fault {
+                net::Fault::NotSent(_) => (false, Trouble::Unreachable),
+                net::Fault::Forbidden(_) => (false, Trouble::Forbidden),
+                net::Fault::NoAnswer(_) => (true, Trouble::NoAnswer),
             };
             let attempt = Attempt { error: Some(fault.to_string()), ..none };
-            (attempt, Answer::default().meaning(retries, 0), None, trouble)
+            (attempt, Answer { connected, ..Answer::default() }.meaning(target, retries, 0), None, trouble)
         }
     }
 }

@@ -43,7 +43,11 @@ struct LaneRule {
     lease: Millis,
 }
 
-const RULES: [LaneRule; 8] = [
+/// Origins that are sent to at once, each with up to 16 deliveries. While so many hang, others wait until one of
+/// them is done with, within 29 s; endpoints never do.
+const MAX_ORIGINS: usize = 64;
+
+const RULES: [LaneRule; 9] = [
     // Each task is about receipts that were accepted together.
     LaneRule { lane: Lane::Inbound, permits: 1, batch: 64, lease: 60 * SECOND },
     LaneRule { lane: Lane::Submit, permits: 16, batch: 1, lease: submit::LEASE },
@@ -53,8 +57,9 @@ const RULES: [LaneRule; 8] = [
     // Two reads of 30 s each.
     LaneRule { lane: Lane::Ask, permits: 8, batch: 1, lease: 90 * SECOND },
     LaneRule { lane: Lane::Clock, permits: 8, batch: 1, lease: 30 * SECOND },
-    // One for each endpoint there may be; places that jobs name share them.
+    // One for each endpoint there may be.
     LaneRule { lane: Lane::Outbound, permits: MAX_ENDPOINTS, batch: 1, lease: deliver::LEASE },
+    LaneRule { lane: Lane::Origin, permits: MAX_ORIGINS, batch: 1, lease: deliver::LEASE },
     LaneRule { lane: Lane::Slow, permits: 2, batch: 1, lease: 120 * SECOND },
 ];
 

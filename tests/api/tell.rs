@@ -4,6 +4,7 @@
 mod dead_letters;
 mod endpoints;
 mod etiquette;
+mod origins;
 mod receiver;
 mod troubles;
 

@@ -104,6 +104,21 @@ async fn a_test_ends_as_the_receiver_answered() {
 }
 
 #[tokio::test]
+async fn where_nobody_is_it_says_so_and_until_when() {
+    let until = "2999-11-21T10:00:00.000Z";
+    let mut waits = delivery("pending");
+    (waits["left_alone_until"], waits["next_attempt_at"]) = (json!(until), json!(until));
+    let page = json!({"data": [waits.clone()], "has_more": false, "next_cursor": null});
+    let server = Canned::in_turn(vec![(200, waits), (200, page)]).await;
+    let table = ["--output", "table", "--url", &server.url];
+    let shown = run(&[&["delivery", "show", "dlv_1"][..], &table].concat()).await.expect(0).out;
+    let line = shown.lines().find(|line| line.contains("left alone until")).unwrap();
+    assert!(line.ends_with(until), "{shown}");
+    let listed = run(&[&["delivery", "list"][..], &table].concat()).await.expect(0).out;
+    assert!(listed.contains("left alone for ") && !listed.contains("pending"), "{listed}");
+}
+
+#[tokio::test]
 async fn one_that_is_disabled_is_tested_before_it_is_enabled() {
     let since = json!("2026-11-21T09:00:00.000Z");
     let test = "POST /api/endpoints/ep_1/test?wait=20";

@@ -13,6 +13,7 @@ use crate::harness::{NOW, Store, cases, id};
 cases![
     a_delivery_reads_back_as_it_was_written,
     what_is_due_to_a_target_comes_the_longest_due_first,
+    what_is_due_to_an_origin_comes_the_first_attempts_first_and_without_some_addresses,
     a_list_is_filtered_and_goes_on_behind_a_cursor,
     what_waits_for_a_target_is_given_up_together,
     what_a_target_has_not_taken_is_found_in_order_and_begins_anew,
@@ -76,7 +77,7 @@ async fn what_is_due_to_a_target_comes_the_longest_due_first(store: Store) {
     all.push(new(7, target(2)));
     insert(&store, all).await;
     let due = async |now, most| {
-        let due = store.read(move |tx| delivery::list_due(tx, &target(1), now, most)).await;
+        let due = store.read(move |tx| delivery::list_due(tx, &target(1), &[], now, most)).await;
         due.into_iter().map(|d| d.event_number).collect::<Vec<_>>()
     };
     assert_eq!(due(NOW + 4, 9).await, [1, 2, 4]);
@@ -87,6 +88,29 @@ async fn what_is_due_to_a_target_comes_the_longest_due_first(store: Store) {
     assert_eq!(store.write(|tx| delivery::shift(tx, -9, NOW)).await, 6, "not what waits for nothing");
     assert_eq!((next(1).await, next(2).await), (Some(NOW - 8), Some(NOW - 2)));
     assert_eq!(store.write(|tx| delivery::shift(tx, 1, NOW - 7)).await, 2, "not what is written since");
+}
+
+async fn what_is_due_to_an_origin_comes_the_first_attempts_first_and_without_some_addresses(store: Store) {
+    let origin = || Target::Origin("https://a.example".to_owned());
+    let at = |n: u32, path: &str, attempt| Delivery {
+        url: Some(format!("https://a.example/{path}")),
+        attempt,
+        ..new(n, origin())
+    };
+    let mut all =
+        vec![at(0, "a", 2), at(1, "b", 1), at(2, "a", 0), at(3, "b", 0), at(4, "c", 0), at(9, "c", 0)];
+    all.push(Delivery { attempt: 0, ..new(5, target(1)) });
+    insert(&store, all).await;
+    let due = async |paths: &[&str], most| {
+        let except: Vec<String> = paths.iter().map(|path| format!("https://a.example/{path}")).collect();
+        let due = store.read(move |tx| delivery::list_due(tx, &origin(), &except, NOW + 4, most)).await;
+        due.into_iter().map(|d| d.event_number).collect::<Vec<_>>()
+    };
+    assert_eq!(due(&[], 9).await, [2, 3, 4, 0, 1]);
+    assert_eq!(due(&[], 3).await, [2, 3, 4]);
+    assert_eq!(due(&["a"], 9).await, [3, 4, 1]);
+    assert_eq!(due(&["a", "b"], 9).await, [4]);
+    assert_eq!(due(&["a", "b", "c"], 9).await, [0; 0]);
 }
 
 async fn a_list_is_filtered_and_goes_on_behind_a_cursor(store: Store) {

@@ -41,7 +41,7 @@ async fn running(store: &Store, state: State, kind: TaskKind) -> Claimed {
     store.insert_job(&job).await;
     store.add_task(&job.id, TaskKind::Deadline, job.deadline_at).await;
     store.add_task(&job.id, kind, NOW).await;
-    store.claim_one(kind.lane(), 1).await
+    store.claim_one(kind.lane(&job.id), 1).await
 }
 
 async fn begin(store: &Store, task: &Claimed) -> Begun {
@@ -60,7 +60,7 @@ async fn conclude(store: &Store, task: &Claimed, outcome: Outcome, input: Option
 
 /// Lets somebody else have the task.
 async fn lose(store: &Store, task: &Claimed) -> Claimed {
-    let lane = task.kind.lane();
+    let lane = task.kind.lane(&task.subject);
     store.write(move |tx| task::claim(tx, lane, 1, LEASE, LEASE * 2, 99)).await.remove(0)
 }
 

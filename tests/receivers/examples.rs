@@ -1,4 +1,4 @@
-//! Each example as its users run it: it hears how jobs end, takes each event once, and refuses what is
+//! Each example as its users run it, against the demo: it hears how jobs end, takes each event once, and refuses what is
 //! not signed.
 
 use std::time::Duration;
@@ -45,7 +45,7 @@ async fn fastapi_hears_how_jobs_end() {
 }
 
 async fn hears(mut command: Command) {
-    let reelhook = Reelhook::start().await;
+    let reelhook = Reelhook::demo().await;
     let port = free_port().expect("a port");
     let address = format!("http://127.0.0.1:{port}/api/webhooks/reelhook");
     let (endpoint, secret) =
@@ -123,7 +123,7 @@ async fn the_script_submits_waits_and_prints_links() {
     if !Runtime::Curl.is_here().await {
         return;
     }
-    let reelhook = Reelhook::start().await;
+    let reelhook = Reelhook::demo().await;
     let run = async |order: &str| {
         let script = root().join("examples/submit.sh");
         let done = Command::new("bash").arg(script).arg(order).env("REELHOOK_URL", reelhook.url()).output();

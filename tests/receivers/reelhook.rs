@@ -1,20 +1,31 @@
 //! The real binary on a store of its own, beside a sandbox, told by its settings that receivers on this
-//! machine may be called.
+//! machine may be called; or `reelhook demo`, as a newcomer starts it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use reelhook::cli::selftest::ground::Ground;
+use reelhook::cli::selftest::client::Client;
+use reelhook::cli::selftest::ground::{Ground, free_port};
 use reelhook::cli::selftest::server::Server;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::process::Process;
 
 /// Signs what a test sends in HeyGen's name.
 pub const HEYGEN_SECRET: &str = "whsec_of_the_tests";
 
 pub struct Reelhook {
-    ground: Ground,
-    _server: Server,
-    _directory: TempDir,
+    client: Arc<Client>,
+    _runs: Runs,
+}
+
+/// What goes when the test is over.
+#[allow(dead_code)]
+enum Runs {
+    Server(Server, Ground, TempDir),
+    Demo(Process),
 }
 
 impl Reelhook {
@@ -26,18 +37,29 @@ impl Reelhook {
         let settings = [("REELHOOK_ALLOW_PRIVATE", "127.0.0.0/8"), ("HEYGEN_WEBHOOK_SECRET", HEYGEN_SECRET)];
         let mut server = Server::spawn(&ground.setup, &settings).expect("the binary starts");
         server.ready().await.expect("it is ready");
-        let made = Self { ground, _server: server, _directory: directory };
+        let made =
+            Self { client: ground.setup.client.clone(), _runs: Runs::Server(server, ground, directory) };
         made.call("POST", "/api/webhooks", None).await;
         made
     }
 
+    /// Beside the play that it gives.
+    pub async fn demo() -> Self {
+        let port = free_port().expect("a port");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reelhook"));
+        let mut demo = Process::start(command.args(["demo", "--listen", &format!("127.0.0.1:{port}")]));
+        demo.says(&format!("server    http://127.0.0.1:{port}")).await;
+        demo.says("registered at HeyGen").await;
+        Self { client: Arc::new(Client::new(port)), _runs: Runs::Demo(demo) }
+    }
+
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ground.setup.client.port)
+        format!("http://127.0.0.1:{}", self.client.port)
     }
 
     /// What was answered, which must be a success.
     pub async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
-        let answer = self.ground.setup.client.insist(method, path, None, body).await;
+        let answer = self.client.insist(method, path, None, body).await;
         answer.unwrap_or_else(|refused| panic!("{refused}"))
     }
 

@@ -3,6 +3,7 @@
 use super::*;
 
 const NOW: Millis = 784_111_777_000;
+const ENDPOINT: Target = Target::Endpoint(String::new());
 
 fn event() -> Event {
     Event {
@@ -59,7 +60,8 @@ fn the_schedule_is_followed_and_then_it_is_given_up() {
 
 #[test]
 fn retry_after_is_never_undercut_and_never_longer_than_a_day() {
-    let after = |text| Answer { retry_after: Some(text), ..answer(503) }.meaning(&Retries::default(), NOW);
+    let after =
+        |text| Answer { retry_after: Some(text), ..answer(503) }.meaning(&ENDPOINT, &Retries::default(), NOW);
     let slow = |after| Meaning::Slow { after: Some(after) };
     assert_eq!(after("120"), slow(120_000));
     assert_eq!(after("86400"), slow(MAX_RETRY_AFTER));
@@ -78,7 +80,7 @@ fn retry_after_is_never_undercut_and_never_longer_than_a_day() {
 
 #[test]
 fn what_answers_mean() {
-    let meaning = |status: u16| answer(status).meaning(&Retries::default(), NOW).name();
+    let meaning = |status: u16| answer(status).meaning(&ENDPOINT, &Retries::default(), NOW).name();
     for (statuses, name) in [
         (&[200, 201, 204, 299][..], "taken"),
         (&[300, 301, 302, 307, 308, 304, 400, 401, 403, 404, 409, 422, 500, 501, 520], "failed"),
@@ -90,16 +92,34 @@ fn what_answers_mean() {
         }
     }
     assert_eq!(
-        Answer::default().meaning(&Retries::default(), NOW),
+        Answer::default().meaning(&ENDPOINT, &Retries::default(), NOW),
         Meaning::Slow { after: None },
         "nobody answered"
     );
+    // Of an origin, only that nobody is there says something of all.
+    let origin = Target::Origin("https://a".to_owned());
+    let there =
+        |answer: Answer| Answer { connected: true, ..answer }.meaning(&origin, &Retries::default(), NOW);
+    let wait = |status| Answer { retry_after: Some("60"), ..answer(status) };
+    for status in [429, 502, 503, 504, 500] {
+        assert_eq!(there(wait(status)), Meaning::Failed { after: Some(MINUTE) }, "{status}");
+    }
+    assert_eq!(there(Answer::default()), Meaning::Failed { after: None }, "it hangs");
+    assert_eq!([200, 410].map(|status| there(answer(status)).name()), ["taken", "refused"]);
+    assert_eq!(
+        Answer::default().meaning(&origin, &Retries::default(), NOW),
+        Meaning::Slow { after: None },
+        "nobody is there"
+    );
     let wishes = |wish, status| Answer { wish: Some(wish), ..answer(status) };
-    assert_eq!(wishes("abort-message", 500).meaning(&Retries::default(), NOW), Meaning::Never);
-    assert_eq!(wishes("abort-message", 200).meaning(&Retries::default(), NOW), Meaning::Taken);
+    assert_eq!(wishes("abort-message", 500).meaning(&ENDPOINT, &Retries::default(), NOW), Meaning::Never);
+    assert_eq!(wishes("abort-message", 200).meaning(&ENDPOINT, &Retries::default(), NOW), Meaning::Taken);
     assert_eq!(wishes("abort-message", 500).wants_no_more(), None);
     assert!(wishes("disable", 500).wants_no_more().is_some() && answer(410).wants_no_more().is_some());
-    assert_eq!(wishes("nonsense", 500).meaning(&Retries::default(), NOW), Meaning::Failed { after: None });
+    assert_eq!(
+        wishes("nonsense", 500).meaning(&ENDPOINT, &Retries::default(), NOW),
+        Meaning::Failed { after: None }
+    );
     assert_eq!(answer(200).error(), None);
     assert_eq!(answer(302).error().unwrap(), "answered 302; redirects are not followed");
 }
@@ -115,7 +135,7 @@ fn an_endpoint_has_waits_and_refusals_of_its_own() {
     }
     assert_eq!(dues, [Some(NOW + 2 * SECOND), Some(NOW + MAX_WAIT), None]);
     assert_eq!(delivery.state(), State::Dead);
-    let meaning = |status: u16| answer(status).meaning(&retries, NOW).name();
+    let meaning = |status: u16| answer(status).meaning(&ENDPOINT, &retries, NOW).name();
     assert_eq!(
         [400, 401, 422, 413, 503, 200].map(meaning),
         ["refused", "failed", "refused", "refused", "slow", "taken"]
@@ -163,6 +183,29 @@ fn the_body_is_what_was_stored() {
     );
     let bare = Event { id: "evt_2".to_owned(), event_type: "endpoint.test".to_owned(), ..Event::default() };
     assert!(body(&bare).ends_with("\"job_id\":null,\"job_sequence\":0,\"data\":null}"));
+}
+
+#[test]
+fn a_test_has_heygens_shape_where_heygens_are_sent() {
+    let told = Event {
+        event_type: "endpoint.test".to_owned(),
+        data: r#"{"id": "ep_1", "url": "https://a"}"#.to_owned(),
+        ..event()
+    };
+    assert_eq!(
+        serde_json::from_str::<Value>(&heygens_test(&told)).unwrap(),
+        json!({"event_type": "endpoint.test", "event_data": {
+            "event_id": "evt_1", "endpoint_id": "ep_1", "created_at": "1994-11-06T08:49:37.000Z"}})
+    );
+}
+
+#[test]
+fn what_is_left_alone_is_not_said_to_be_due() {
+    let delivery = delivery(Target::Endpoint("ep_1".to_owned()));
+    let next = |until: Option<Millis>| delivery.json(until)["next_attempt_at"].clone();
+    assert_eq!(next(None), json!(rfc3339(NOW)));
+    assert_eq!(next(Some(NOW - 1)), json!(rfc3339(NOW)));
+    assert_eq!(next(Some(NOW + 1)), json!(rfc3339(NOW + 1)));
 }
 
 #[test]

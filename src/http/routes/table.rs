@@ -268,7 +268,12 @@ pub const TABLE: &[Doc] = &[
         query: &TEST_WAIT,
         answer: (202, Some("Delivery")),
         also: &[(200, Some("Delivery"))],
-        ..doc("post", "/api/endpoints/{id}/test", "Send a test event, also to an endpoint that is disabled.")
+        ..doc(
+            "post",
+            "/api/endpoints/{id}/test",
+            "Send a test event, also to an endpoint that is disabled; with format heygen in HeyGen's shape, signed \
+             with the newest webhook secret.",
+        )
     },
     Doc {
         answer: (200, Some("Endpoint")),

@@ -2,16 +2,16 @@
 //! what was stored with the event, so an attempt differs from the one before only by its time,
 //! its number and its signatures.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
-use crate::domain::delivery::{Delivery, Retries, Target, body};
+use super::AT_ONCE;
+use crate::domain::delivery::{Delivery, Retries, Target, body, heygens_test};
 use crate::domain::endpoint::{Endpoint, Format};
-use crate::domain::event::Event;
-use crate::domain::receipt::Receipt;
+use crate::domain::event::{ENDPOINT_TEST, Event};
 use crate::domain::signature::{self, HEADERS as SIGNATURES};
 use crate::domain::signing::{SigningSecret, sign, timestamp};
 use crate::domain::time::Millis;
@@ -19,6 +19,10 @@ use crate::store::{Result, Tx, delivery, endpoint, event, inbox, job, webhook_se
 
 const USER_AGENT: &str =
     concat!("reelhook/", env!("CARGO_PKG_VERSION"), " (+https://www.standardwebhooks.com)");
+
+/// Deliveries that are being sent, or of which it is not on disk yet how it went; while one is being sent to an
+/// origin, with its address.
+pub(super) type UnderWay = HashMap<String, Option<String>>;
 
 pub(super) struct Parcel {
     pub delivery: Delivery,
@@ -46,7 +50,7 @@ pub(super) fn look(
     target: &Target,
     now: Millis,
     most: usize,
-    under_way: &HashSet<String>,
+    under_way: &UnderWay,
     configured: &[String],
 ) -> Result<Look> {
     let endpoint = target.endpoint_id().map(|id| endpoint::find(tx, id)).transpose()?.flatten();
@@ -58,14 +62,10 @@ pub(super) fn look(
     if closed {
         return Ok(Look { endpoint, parcels: vec![], closed });
     }
-    // Those under way are still due.
-    let all = i64::try_from(most + under_way.len()).unwrap_or(1);
-    let mut due = delivery::list_due(tx, target, now, all)?;
-    due.retain(|delivery| !under_way.contains(&delivery.id));
-    due.truncate(most);
+    let due = due(tx, target, now, most, under_way)?;
     let events = event::find_many(tx, &due.iter().map(|d| d.event_number).collect::<Vec<_>>())?;
     let raw = endpoint.as_ref().is_some_and(|e| e.details.format == Format::Heygen);
-    let receipts = if raw { receipts(tx, &events, now, configured)? } else { HashMap::new() };
+    let mut heygens = if raw { heygens(tx, &events, now, configured)? } else { HashMap::new() };
     let notify_secrets = if endpoint.is_none() { notify_secrets(tx, &due)? } else { HashMap::new() };
     let events: HashMap<i64, Event> = events.into_iter().map(|event| (event.number, event)).collect();
     let parcel = |delivery: Delivery| {
@@ -82,34 +82,89 @@ pub(super) fn look(
             retries: endpoint.as_ref().map_or_else(Retries::default, |e| e.details.retries.clone()),
         };
         let event = events.get(&delivery.event_number);
-        let receipt = event.and_then(|e| receipts.get(e.receipt_id.as_deref()?));
-        sender.parcel(delivery, event, receipt, now)
+        let heygens = heygens.remove(&delivery.event_number);
+        sender.parcel(delivery, event, heygens, now)
     };
     Ok(Look { parcels: due.into_iter().map(parcel).collect(), endpoint, closed })
 }
 
-/// By their ids, with the headers they came with. One that HeyGen's event log told of came with no
-/// signature; it is given the one HeyGen would have made, so that a receiver takes it like the rest.
-fn receipts(
+/// What is due and not under way, at most `most`, and to one address of an origin no more at once than
+/// `AT_ONCE`: what is due to others is found behind it, however much that is.
+fn due(
+    tx: &mut Tx,
+    target: &Target,
+    now: Millis,
+    most: usize,
+    under_way: &UnderWay,
+) -> Result<Vec<Delivery>> {
+    let mut at: HashMap<String, usize> = HashMap::new();
+    for url in under_way.values().flatten() {
+        *at.entry(url.clone()).or_default() += 1;
+    }
+    // Those under way are still due.
+    let page = most + under_way.len();
+    let mut found: Vec<Delivery> = vec![];
+    loop {
+        let full: Vec<String> =
+            at.iter().filter(|(_, n)| **n >= AT_ONCE).map(|(url, _)| url.clone()).collect();
+        let listed = delivery::list_due(tx, target, &full, now, i64::try_from(page).unwrap_or(1))?;
+        let is_all = listed.len() < page;
+        for delivery in listed {
+            if found.len() == most {
+                break;
+            }
+            if under_way.contains_key(&delivery.id) || found.iter().any(|other| other.id == delivery.id) {
+                continue;
+            }
+            if let Some(url) = &delivery.url {
+                let n = at.entry(url.clone()).or_default();
+                if *n >= AT_ONCE {
+                    continue;
+                }
+                *n += 1;
+            }
+            found.push(delivery);
+        }
+        // Else an address has become full: a page has room for all that is under way or found, and for more.
+        if is_all || found.len() == most {
+            return Ok(found);
+        }
+    }
+}
+
+/// Body and headers of HeyGen's.
+type Heygens = (Bytes, HeaderMap);
+
+/// Of events by their numbers: of receipts as they came, and of tests as HeyGen would send them. What came
+/// with no signature, as tests do and what HeyGen's event log told of, is given the one HeyGen would have made,
+/// so that a receiver takes it like the rest.
+fn heygens(
     tx: &mut Tx,
     events: &[Event],
     now: Millis,
     configured: &[String],
-) -> Result<HashMap<String, (Receipt, HeaderMap)>> {
+) -> Result<HashMap<i64, Heygens>> {
     let ids: Vec<&str> = events.iter().filter_map(|event| event.receipt_id.as_deref()).collect();
-    let found = inbox::find_many(tx, &ids)?;
+    let receipts = inbox::find_many(tx, &ids)?;
     let stored = webhook_secret::list_live(tx, now)?;
     let secret = stored.first().map(|live| &live.secret).or(configured.first());
-    let with_headers = found.into_iter().map(|receipt| {
-        let mut headers = headers_of(&receipt.headers);
+    let of = |event: &Event| {
+        let (body, mut headers) = match &event.receipt_id {
+            Some(id) => {
+                let receipt = receipts.iter().find(|receipt| receipt.id == *id)?;
+                (receipt.body.clone(), headers_of(&receipt.headers))
+            }
+            None if event.event_type == ENDPOINT_TEST => (heygens_test(event).into(), HeaderMap::new()),
+            None => return None,
+        };
         if let Some(secret) = secret
             && !SIGNATURES.iter().any(|name| headers.contains_key(*name))
         {
-            set(&mut headers, "signature", &signature::sign(secret, &receipt.body));
+            set(&mut headers, "signature", &signature::sign(secret, &body));
         }
-        (receipt.id.clone(), (receipt, headers))
-    });
-    Ok(with_headers.collect())
+        Some((event.number, (body.into(), headers)))
+    };
+    Ok(events.iter().filter_map(of).collect())
 }
 
 fn headers_of(json: &str) -> HeaderMap {
@@ -143,14 +198,11 @@ impl Sender<'_> {
         self,
         delivery: Delivery,
         event: Option<&Event>,
-        receipt: Option<&(Receipt, HeaderMap)>,
+        heygens: Option<Heygens>,
         now: Millis,
     ) -> Parcel {
-        let (body, mut headers): (Bytes, HeaderMap) = match (event, receipt) {
-            (_, Some((receipt, headers))) => (receipt.body.clone().into(), headers.clone()),
-            (Some(event), None) => (body(event).into(), HeaderMap::new()),
-            (None, None) => (Bytes::new(), HeaderMap::new()),
-        };
+        let ours = || (event.map_or_else(Bytes::new, |event| body(event).into()), HeaderMap::new());
+        let (body, mut headers) = heygens.unwrap_or_else(ours);
         let signed = sign(self.secrets, &delivery.event_id, now, &body);
         for (name, value, ours) in [
             ("content-type", "application/json", false),

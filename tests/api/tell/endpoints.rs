@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::receiver::{Receiver, Script, add};
 use super::{app, deliveries};
-use crate::app::{TestApp, cases, texts};
+use crate::app::{TestApp, cases, signed, texts};
 use crate::database::Fresh;
 
 cases! {
@@ -20,6 +20,7 @@ cases! {
     an_endpoint_that_will_hear_nothing_of_heygens_says_so,
     what_is_replayed_while_an_endpoint_is_disabled_waits_for_it,
     gone_disables_and_a_test_enables_and_nothing_is_lost,
+    a_receiver_written_for_heygen_takes_a_test_and_is_enabled,
     an_endpoint_that_fails_for_days_is_disabled,
 }
 
@@ -50,6 +51,23 @@ async fn what_is_wrong_with_an_endpoint_is_named(fresh: &Fresh) {
         wrong(json!({"url": url, "format": "heygen", "events": ["job.*"], "kinds": ["video"]})).await,
         ["/events", "/kinds"]
     );
+    // Nothing that is asked for may be something that is never sent.
+    for (events, pointers) in [
+        (json!(["heygen.*"]), &["/kinds"][..]),
+        (json!(["heygen.avatar_video.*", "endpoint.disabled"]), &["/kinds"]),
+        (json!(["job.failed", "heygen.*", "job.*", "group.finished"]), &["/events/1", "/events/3"]),
+        (json!(["*", "dead_letter.*"]), &["/events/1"]),
+    ] {
+        assert_eq!(wrong(json!({"url": url, "events": events, "kinds": ["video"]})).await, pointers);
+    }
+    assert_eq!(wrong(json!({"url": url, "events": ["heygen.*"], "labels": {"a": "b"}})).await, ["/labels"]);
+    let some = json!({"url": url, "events": ["*", "job.failed"], "kinds": ["video"], "labels": {"a": "b"}});
+    let some = app.post("/api/endpoints", &some).await.expect(201).json();
+    let path = format!("/api/endpoints/{}", some["id"].as_str().unwrap());
+    let change = json!({"events": ["heygen.*"]}).to_string();
+    assert_eq!(app.call("PATCH", &path, &[], change).await.expect(422).pointers(), ["/kinds", "/labels"]);
+    let change = json!({"events": ["heygen.*"], "kinds": [], "labels": {}}).to_string();
+    app.call("PATCH", &path, &[], change).await.expect(200);
     let week = 7 * 86_400;
     for (name, value, pointer) in [
         ("retry_after_s", json!([]), "/retry_after_s"),
@@ -287,6 +305,56 @@ async fn gone_disables_and_a_test_enables_and_nothing_is_lost(fresh: &Fresh) {
     told.dedup();
     assert_eq!(told, ["", &waits, &refused, &unheard], "the tests, and every job: nothing is lost");
     assert_eq!(deliveries(&app, &format!("job_id={unheard}")).await[0]["state"], "delivered");
+    app.leave_it();
+}
+
+async fn a_receiver_written_for_heygen_takes_a_test_and_is_enabled(fresh: &Fresh) {
+    let (mut app, receiver) = (app(fresh).await, Receiver::start().await);
+    let (id, secret) = add(&app, &receiver.url("/hook"), json!({"format": "heygen"})).await;
+    let path = format!("/api/endpoints/{id}");
+    let test = async |app: &mut TestApp| {
+        let sent = app.post(&format!("{path}/test"), &json!({})).await.expect(202).json();
+        app.settle().await;
+        app.get(&format!("/api/deliveries/{}", sent["id"].as_str().unwrap())).await.json()["state"].clone()
+    };
+    assert_eq!(test(&mut app).await, "delivered");
+    assert!(!receiver.heard("/hook")[0].headers.contains_key("signature"), "no webhook secret is known");
+
+    let heygens = app.register().await;
+    receiver.always("/hook", Script::Heygens(heygens.clone()));
+    assert_eq!(test(&mut app).await, "delivered");
+    let heard = receiver.heard("/hook").pop().unwrap();
+    let body = heard.json();
+    assert_eq!(
+        (&body["event_type"], &body["event_data"]["endpoint_id"]),
+        (&json!("endpoint.test"), &json!(id))
+    );
+    assert_eq!(body["event_data"]["event_id"], heard.header("webhook-id"));
+    assert_eq!(
+        (heard.signed_with(&secret), heard.header("reelhook-endpoint")),
+        (1, &*id),
+        "and ours beside it"
+    );
+
+    let send = async |app: &mut TestApp, video: &str| {
+        let body =
+            format!(r#"{{"event_type":"avatar_video.success","event_data":{{"video_id":"{video}"}}}}"#);
+        let signature = signed(&heygens, body.as_bytes());
+        app.webhook(&[("signature", &signature)], body).await.expect(200);
+        app.settle().await;
+    };
+    app.clock.advance(Duration::from_secs(1));
+    receiver.next("/hook", &[Script::Status(410)]);
+    send(&mut app, "gone").await;
+    assert!(!app.get(&path).await.json()["disabled_at"].is_null());
+    app.post(&format!("{path}/enable"), &json!({})).await.problem(409, "endpoint_untested");
+    assert_eq!(test(&mut app).await, "delivered");
+    app.post(&format!("{path}/enable"), &json!({})).await.expect(200);
+    send(&mut app, "heard").await;
+    assert_eq!(receiver.heard("/hook").pop().unwrap().json()["event_data"]["video_id"], "heard");
+    // One that knows another secret refuses it, as it would HeyGen's.
+    receiver.always("/hook", Script::Heygens("another".to_owned()));
+    assert_eq!(test(&mut app).await, "dead");
     app.leave_it();
 }
 

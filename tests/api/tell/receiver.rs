@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode, Uri};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::app::TestApp;
+use crate::app::{TestApp, signed as heygens};
 use crate::signed;
 
 /// What one path of it answers to the next call.
@@ -24,6 +24,8 @@ pub enum Script {
     /// A redirect to itself, on another path.
     Redirect,
     Body(u16, Bytes),
+    /// As a receiver written for HeyGen: what is not signed with this webhook secret as HeyGen signs is refused.
+    Heygens(String),
     /// No answer for ever.
     Hang,
 }
@@ -70,8 +72,17 @@ pub struct Receiver {
 
 impl Receiver {
     pub async fn start() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let base = format!("http://{}", listener.local_addr().expect("an address"));
+        Self::on("127.0.0.1").await
+    }
+
+    /// One that is at every address of this machine.
+    pub async fn everywhere() -> Self {
+        Self::on("0.0.0.0").await
+    }
+
+    async fn on(address: &str) -> Self {
+        let listener = tokio::net::TcpListener::bind((address, 0)).await.expect("a port");
+        let base = format!("http://127.0.0.1:{}", listener.local_addr().expect("an address").port());
         let receiver = Self { base, inner: Arc::default(), count: watch::Sender::new(0) };
         let router = Router::new().fallback(answer).with_state(receiver.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -112,7 +123,7 @@ async fn answer(State(receiver): State<Receiver>, uri: Uri, headers: HeaderMap, 
     let path = uri.path().to_owned();
     let script = {
         let mut inner = receiver.inner.lock().expect("no panic");
-        inner.heard.push(Heard { path: path.clone(), headers, body });
+        inner.heard.push(Heard { path: path.clone(), headers: headers.clone(), body: body.clone() });
         let next = inner.next.get_mut(&path).and_then(VecDeque::pop_front);
         next.or_else(|| inner.always.get(&path).cloned())
     };
@@ -126,6 +137,10 @@ async fn answer(State(receiver): State<Receiver>, uri: Uri, headers: HeaderMap, 
             (StatusCode::TEMPORARY_REDIRECT, [("location", receiver.url("/moved"))]).into_response()
         }
         Some(Script::Body(code, body)) => (status(code), body).into_response(),
+        Some(Script::Heygens(secret)) => {
+            let claimed = headers.get("signature").and_then(|value| value.to_str().ok());
+            status(if claimed == Some(&*heygens(&secret, &body)) { 200 } else { 401 }).into_response()
+        }
         Some(Script::Hang) => std::future::pending().await,
     }
 }
