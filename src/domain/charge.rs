@@ -11,7 +11,7 @@ use super::time::Millis;
 /// So many calls of a job are kept one by one, the latest; those before are counted.
 pub const MOST_CALLS: usize = 20;
 
-/// Whether HeyGen has taken a job, which is what it charges for.
+/// Whether HeyGen has taken a job, which is what it charges for (docs/heygen.md, Account).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Charge {
     None,

@@ -198,8 +198,7 @@ impl Limit {
             Some((has, _)) if has >= least => return None,
             Some(_) => (
                 "least_credits",
-                "the balance is below --least-credits; add credit at HeyGen: it is looked up every minute, and \
-                 submission goes on by itself",
+                "the balance is below --least-credits, and is looked up every minute; add credit at HeyGen",
             ),
             None => (
                 "balance_not_seen",
