@@ -9,11 +9,14 @@ use super::problem::Result;
 use super::{Http, hook, upstream};
 use crate::domain::dead_letter::Filter;
 use crate::domain::event_log::{EVERY, Position};
+use crate::domain::job::State as JobState;
 use crate::domain::receipt::Verdict;
 use crate::domain::task::Lane;
 use crate::domain::time::{DAY, MINUTE, rfc3339};
 use crate::heygen::webhooks::{self, Endpoint};
-use crate::store::{self, Tx, dead_letter, endpoint, inbox, setting, task, upstream_limit, webhook_secret};
+use crate::store::{
+    self, Tx, dead_letter, endpoint, inbox, job, setting, task, upstream_limit, webhook_secret,
+};
 
 /// A gap in HeyGen's event log is told for this long.
 const GAP_SHOWN: i64 = 7 * DAY;
@@ -43,6 +46,7 @@ fn fail(name: &'static str, detail: impl Into<String>, fix: impl Into<String>) -
 pub async fn get(State(http): State<Http>) -> Result<Response> {
     let mut checks = vec![store_answers(&http).await?, proxy(&http)];
     checks.extend([heygen_key(&http).await, submission(&http).await?]);
+    checks.push(unknown(&http).await?);
     checks.push(public_address(&http).await);
     checks.push(heygen_endpoint(&http).await?);
     checks.push(secret(&http));
@@ -67,6 +71,22 @@ async fn store_answers(http: &Http) -> Result<Check> {
 /// Whether it works is seen by those that call HeyGen.
 fn proxy(http: &Http) -> Check {
     ok("proxy", http.settings.proxies.to_string())
+}
+
+/// Jobs of which nobody knows whether HeyGen took them; of those that may not be sent again a person decides.
+async fn unknown(http: &Http) -> Result<Check> {
+    const NAME: &str = "unknown outcomes";
+    let open = http.db.read(job::count_open).await?;
+    let count = open.into_iter().find(|(state, _)| *state == JobState::Unknown).map_or(0, |(_, n)| n);
+    Ok(match count {
+        0 => ok(NAME, "none"),
+        n => warn(
+            NAME,
+            format!("{n} job(s) were sent, and no answer says whether HeyGen took them"),
+            "most are found out without you; `reelhook job list --state unknown` has them, and what each waits for is \
+             in its note",
+        ),
+    })
 }
 
 async fn dead_letters(http: &Http) -> Result<Check> {

@@ -9,6 +9,7 @@ cases! {
     an_endpoint_that_lacks_ends_is_warned_of,
     an_endpoint_whose_secret_is_not_known_here_is_warned_of,
     what_is_said_of_503_is_true_with_accept_unsigned,
+    jobs_of_unknown_outcome_are_warned_of,
     a_proxy_is_named_and_its_password_is_not,
 }
 
@@ -64,6 +65,20 @@ async fn what_is_said_of_503_is_true_with_accept_unsigned(fresh: &Fresh) {
     let elsewhere = [("signature", &*hex), ("x-forwarded-for", "203.0.113.7")];
     app.webhook(&elsewhere, "{}").await.problem(503, "no_webhook_secret");
     app.app().runner.settle().await.expect("the hint is applied");
+}
+
+async fn jobs_of_unknown_outcome_are_warned_of(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    app.register().await;
+    assert_eq!(check(&app, "unknown outcomes").await["status"], "ok");
+    let id = app.submit("ai_clipping", "clips #reset_after").await;
+    app.settle().await;
+    assert_eq!(app.state(&id).await, "unknown");
+    let warned = check(&app, "unknown outcomes").await;
+    assert_eq!(warned["status"], "warn");
+    assert!(warned["fix"].as_str().unwrap().contains("--state unknown"), "{warned}");
+    app.advance_s(2 * 86_400).await;
+    assert_eq!(check(&app, "unknown outcomes").await["status"], "ok");
 }
 
 async fn a_proxy_is_named_and_its_password_is_not(fresh: &Fresh) {

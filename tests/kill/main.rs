@@ -3,8 +3,8 @@
 //! prints one line that a program can read.
 //!
 //! Kills happen at named fail points or after a seeded number of things the sandbox saw, never after
-//! a time; restarts wait for readiness. `INJECTIONS` (20), `KILLS` (12) and `SEED` choose how many and
-//! which; `scripts/kill` runs the long form. With more than 20, dead nodes' leases are waited for, too.
+//! a time; restarts wait for readiness. `INJECTIONS` (20), `KILLS` (20) and `SEED` choose how many and
+//! which; `scripts/kill` runs the long form. Where INJECTIONS is set, what takes minutes is done, too.
 
 #[path = "../support/addresses.rs"]
 mod addresses;
