@@ -47,7 +47,9 @@ impl Reelhook {
     pub async fn demo() -> Self {
         let port = free_port().expect("a port");
         let mut command = Command::new(env!("CARGO_BIN_EXE_reelhook"));
-        let mut demo = Process::start(command.args(["demo", "--listen", &format!("127.0.0.1:{port}")]));
+        let command = command.args(["demo", "--listen", &format!("127.0.0.1:{port}")]);
+        // What the tests are told by variables is no setting of reelhook.
+        let mut demo = Process::start(command.env_clear());
         demo.says(&format!("server    http://127.0.0.1:{port}")).await;
         demo.says("registered at HeyGen").await;
         Self { client: Arc::new(Client::new(port)), _runs: Runs::Demo(demo) }
