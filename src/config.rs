@@ -148,7 +148,8 @@ pub static SETTINGS: [Setting; 28] = [
             "streams",
             "1..100000",
             "Most readers of live streams at one node at once; the next is answered 503. Each holds a connection, \
-             for which the process must be allowed an open file, takes some 50 KiB, and looks into the event log whenever something happens.",
+             for which the process must be allowed an open file, takes some 50 KiB, and looks into the event \
+             log whenever something happens.",
         )
     },
     setting(

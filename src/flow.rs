@@ -268,8 +268,8 @@ pub fn begin_send(
 /// What one receipt was understood to say, before it is known of which job.
 pub struct Hearing {
     pub receipt_id: String,
-    /// The version of the reader that understood it.
-    pub reader: i64,
+    /// The version of `heygen/wire` that understood it.
+    pub wire_version: i64,
     pub event_type: Option<String>,
     /// Our own job, named by the echoed callback id or by the address the receipt came to.
     pub job_id: Option<String>,
@@ -335,7 +335,7 @@ pub fn observe_many(tx: &mut Tx, batch: &[Heard], stamp: &Stamp) -> Result<Appli
         let mut note = Note {
             applied_at: Some(stamp.now),
             event_type: hearing.event_type.clone(),
-            reader: Some(hearing.reader),
+            wire_version: Some(hearing.wire_version),
             ..Note::default()
         };
         if let Some(why) = &hearing.unusable {

@@ -54,7 +54,7 @@ fn carried(observation: &Observation) -> Value {
     }
 }
 
-/// What the reader of this version makes of the corpus. Where the lines' expectations change, a receipt read
+/// What this version makes of the corpus. Where the lines' expectations change, a receipt read
 /// before means something else now: raise `wire::VERSION`. Where lines are only added, the sum alone changes.
 const READS: (i64, &str) = (1, "cb8ce60634a15900");
 

@@ -90,7 +90,7 @@ fn page(out: &Output, r: &Value) -> String {
         ("job", field(r, "job_id")),
         ("waits for a job with", field(r, "parked_under")),
         ("taken to mean", field(r, "taken_to_mean")),
-        ("read by", r["reader"].as_i64().map_or(String::new(), |version| format!("reader {version}"))),
+        ("wire version", field(r, "wire_version")),
         ("what it did", or(&field(r, "meaning"), "nothing yet: it is still to be applied")),
     ]);
     text += &section(out, "Signature");

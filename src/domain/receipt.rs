@@ -70,7 +70,7 @@ pub struct Note {
     /// What it did, or why it did nothing.
     pub meaning: Option<String>,
     /// The version of `heygen/wire` that read it.
-    pub reader: Option<i64>,
+    pub wire_version: Option<i64>,
 }
 
 impl Receipt {

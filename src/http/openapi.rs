@@ -487,7 +487,7 @@ fn receipt() -> Value {
         "sha256": {"type": "string", "description": "Of the bytes of the body, in hex."}, "event_type": maybe("string"),
         "job_id": maybe("string"), "parked_under": maybe("string"), "applied_at": maybe_time(),
         "meaning": maybe("string"),
-        "reader": {"type": ["integer", "null"], "description": "The version of the reader of HeyGen's shapes that understood it."},
+        "wire_version": {"type": ["integer", "null"], "description": "The version of reelhook's understanding of HeyGen's shapes that found the meaning."},
     })
 }
 

@@ -121,6 +121,6 @@ fn receipt_json(r: &Receipt) -> Value {
         "parked_under": r.note.parked_under,
         "applied_at": r.note.applied_at.map(rfc3339),
         "meaning": r.note.meaning,
-        "reader": r.note.reader,
+        "wire_version": r.note.wire_version,
     })
 }

@@ -13,7 +13,7 @@ use crate::params;
 
 const FROM: &str = "SELECT i.id, i.received_at, i.verdict, i.job_address, i.signed_by, i.path, i.remote, \
                     i.headers, i.body, n.applied_at, n.event_type, n.job_id, n.parked_under, n.parked_also, \
-                    n.meaning, n.reader FROM inbox i LEFT JOIN receipt_note n ON n.receipt_id = i.id";
+                    n.meaning, n.wire_version FROM inbox i LEFT JOIN receipt_note n ON n.receipt_id = i.id";
 const MAX_ROWS: usize = 64;
 
 /// Stores the receipts that are new and one `apply` task for all of them. Whether each was new.
@@ -137,10 +137,10 @@ pub fn annotate(tx: &mut Tx, notes: &[(&str, &Note)]) -> Result<()> {
     for chunk in chunks(notes, MAX_ROWS) {
         let sql = format!(
             "INSERT INTO receipt_note (receipt_id, applied_at, event_type, job_id, parked_under, parked_also, \
-             meaning, reader) VALUES {} ON CONFLICT (receipt_id) DO UPDATE SET applied_at = excluded.applied_at, \
+             meaning, wire_version) VALUES {} ON CONFLICT (receipt_id) DO UPDATE SET applied_at = excluded.applied_at, \
              event_type = excluded.event_type, job_id = excluded.job_id, \
              parked_under = excluded.parked_under, parked_also = excluded.parked_also, \
-             meaning = excluded.meaning, reader = excluded.reader",
+             meaning = excluded.meaning, wire_version = excluded.wire_version",
             value_rows(chunk.len(), 8)
         );
         let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 8);
@@ -153,7 +153,7 @@ pub fn annotate(tx: &mut Tx, notes: &[(&str, &Note)]) -> Result<()> {
                 &note.parked_under,
                 &note.parked_also,
                 &note.meaning,
-                note.reader
+                note.wire_version
             ]);
         }
         tx.execute(&sql, &values)?;
@@ -235,7 +235,7 @@ fn read(mut row: Row) -> Result<Receipt> {
             parked_under: row.opt_text(12)?,
             parked_also: row.opt_text(13)?,
             meaning: row.opt_text(14)?,
-            reader: row.opt_int(15)?,
+            wire_version: row.opt_int(15)?,
         },
         id,
     })

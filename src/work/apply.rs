@@ -118,7 +118,7 @@ fn to_adopt(heard: &Heard) -> Option<Stranger> {
 fn blank(receipt_id: String) -> Hearing {
     Hearing {
         receipt_id,
-        reader: wire::VERSION,
+        wire_version: wire::VERSION,
         event_type: None,
         job_id: None,
         upstream_ids: vec![],

@@ -36,8 +36,8 @@ use crate::store::{self, Tx, delivery, endpoint, task};
 const AT_ONCE: usize = 8;
 /// To all addresses of an origin: one that hangs leaves room for the others.
 const AT_ONCE_AT_ORIGIN: usize = 2 * AT_ONCE;
-/// Deliveries of one target of which it is not on disk yet what came of them, those being sent included: after a crash, so many
-/// may be sent again.
+/// Deliveries of one target of which it is not on disk yet what came of them, those being sent included: after a
+/// crash, so many may be sent again.
 const UNRECORDED: usize = 32;
 /// The whole exchange.
 const TIMEOUT: Duration = Duration::from_secs(15);

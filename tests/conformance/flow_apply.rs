@@ -72,7 +72,7 @@ fn hearing(heard: &Heard) -> Hearing {
     let (says, upstream_id) = (heard.says.clone(), heard.upstream_id.clone());
     Hearing {
         receipt_id: heard.receipt.clone(),
-        reader: 1,
+        wire_version: 1,
         event_type: Some("avatar_video.success".to_owned()),
         job_id: heard.job_id.clone(),
         upstream_ids: heard.upstream_id.iter().cloned().collect(),

@@ -154,7 +154,7 @@ async fn a_note_is_recorded(store: Store) {
         parked_under: Some("session".to_owned()),
         parked_also: Some("video".to_owned()),
         meaning: Some("moved".to_owned()),
-        reader: Some(7),
+        wire_version: Some(7),
     };
     let written = note.clone();
     store.write(move |tx| inbox::annotate(tx, &[(&id("rcp_", 1), &written)])).await;

@@ -17,6 +17,5 @@ pub use heard::{Heard, Unusable, hear, hear_value};
 pub use loose::created_at;
 pub use page::{Page, read_page};
 
-/// Of this reader. Rises when it takes a body to say something else than before; a receipt keeps the version that
-/// read it.
+/// Rises when a body is taken to say something else than before; a receipt keeps the version that understood it.
 pub const VERSION: i64 = 1;
