@@ -57,8 +57,8 @@ macro_rules! problems {
 }
 
 problems! {
-    NotJson "not_json" 400 false "The body is no JSON object"
-        "Send one JSON object with `Content-Type: application/json`.",
+    NotJson "not_json" 400 false "The body cannot be read as a JSON object"
+        "Send one JSON object, no name in it twice, with `Content-Type: application/json`.",
     InvalidRequest "invalid_request" 422 false "The request is not right"
         "Correct what is named, field by field in `errors`; nothing was done.",
     InvalidParameter "invalid_parameter" 400 false "A parameter is not right"
