@@ -21,7 +21,8 @@ const promises = {
   B12: "Receivers are treated as they ask: 410, Retry-After in seconds, as a date, absurd; redirects inside; a body of 1 GiB; 2xx after 16 s",
   B13: "A poisonous message harms nobody beside it",
   B14: "Dead letters are replayed safely: pressed twice, killed, stopped and begun again, beside live traffic",
-  B16: "A full disk is survived: refused in so many words, and on again when there is room",
+  B16: "A full disk is survived, one with no room for a file, too: refused in so many words, and on again when there is room",
+  "B16 refused writes": "Nothing can be written, amid work, for the file system turned read-only or a quota is used up: refused in so many words, still read, and on again by itself",
   B17: "Clocks may lie: wrong from the start, on two nodes by ten minutes, and set again and again by up to twelve hours",
   "B17 days": "Clocks may lie: set again and again by up to two days",
   "B17 2038": "Clocks may lie: set again and again to before and after the moment in 2038 at which 32 bits of seconds with a sign are full",
@@ -78,8 +79,8 @@ A row again, by the beginning of its name (those at random are \`survives_hard_k
 | --- | --- | --- | --- | --- | --- | --- |
 ${table.join("\n")}
 ${missing.length ? `\nNot run here: ${missing.join(", ")}.\n` : ""}
-Not tried by any row: a pooler, which is refused or lends whole sessions (B18); quotas, and a file
-system that turns read-only (B16); DNS and TLS that fail (B10); rolling upgrades, as nothing is released yet (B21);
+Not tried by any row: a pooler, which is refused or lends whole sessions (B18); DNS and TLS that fail (B10); rolling
+upgrades, as nothing is released yet (B21);
 eight hours asleep or an hour away by the clock (B23, B26); kinds without an idempotency key under kills, which the
 simulation and \`tests/api/kinds.rs\` have. B01 and B03 divide their number among all points.
 

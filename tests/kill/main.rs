@@ -76,6 +76,11 @@ mod on_one_engine {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn b16_refused_writes_are_survived() {
+        crate::disk::refused_writes_are_survived().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn b18_postgres_may_go_away() {
         crate::nodes::postgres_may_go_away().await;
     }
