@@ -41,7 +41,7 @@ const promises = {
   B27: "Nothing inside is reached from an address somebody chose: URLs of endpoints and jobs, redirects, names, names that change; straight and through a proxy",
   B33: "Bodies that change shape never end a job on a guess",
   B34: "One idempotency key has one effect, a hundred at once, over nodes and restarts",
-  B35: "The SQLite file is never locked or broken",
+  B35: "The SQLite file is never locked or broken: hundreds of writers, beside them backups by another program and commands that read, a second server, hard kills",
 };
 
 const said = readFileSync(process.argv[2], "utf8");
