@@ -132,7 +132,7 @@ problems! {
     TooManyStreams "too_many_streams" 503 true "As many streams are open as may be"
         "The setting `streams` says how many may be open at a node at once. Close one, or try again after the seconds in `Retry-After`; GET /api/events needs none.",
     StoreDown "store_unavailable" 503 true "The database is not available"
-        "Nothing was stored. Try again after the seconds in `Retry-After`; check disk space and the database.",
+        "Nothing was stored. Try again after the seconds in `Retry-After`; check the database, and whether its disk is read-only, full or beyond a quota. reelhook goes on by itself.",
     DiskFull "disk_full" 503 true "The disk of the database is full"
         "Nothing was stored, and nothing stored before is lost. Make room on that disk; reelhook goes on by itself. Try again after the seconds in `Retry-After`.",
     NoSecret "no_webhook_secret" 503 true "No webhook secret is known yet"
