@@ -15,6 +15,7 @@ mod door;
 mod ground;
 mod guard;
 mod kills;
+mod kinds;
 mod live;
 mod nodes;
 mod oracle;
