@@ -27,6 +27,7 @@ mod server;
 #[path = "../support/signed.rs"]
 mod signed;
 mod told;
+mod unheard;
 
 /// Stamps out the promises, once per engine.
 macro_rules! promises {
@@ -48,6 +49,9 @@ promises! {
     crate::outcomes::each_acted_on_once as b05_each_outcome_is_acted_on_once,
     crate::outcomes::order_does_not_matter as b06_order_does_not_matter,
     crate::outcomes::missing_webhooks_are_healed as b08_missing_webhooks_are_healed,
+    crate::unheard::a_window_is_healed as b08_all_webhooks_of_a_window_are_healed,
+    crate::unheard::a_disabled_endpoint_is_healed as b08_a_disabled_endpoint_is_healed,
+    crate::unheard::asking_for_many_is_cheap as b08_asking_for_many_is_cheap,
     crate::outcomes::a_gap_is_healed as b09_a_gap_is_healed,
     crate::outcomes::upstream_trouble_is_ridden_out as b10_upstream_trouble_is_ridden_out,
     crate::door::forged_events_never_act as b07_forged_events_never_act,
