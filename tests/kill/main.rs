@@ -20,6 +20,7 @@ mod live;
 mod nodes;
 mod oracle;
 mod outcomes;
+mod poison;
 mod postgres;
 mod receivers;
 mod replays;
@@ -59,6 +60,8 @@ promises! {
     crate::receivers::bad_ones_hurt_nobody as b11_bad_receivers_hurt_nobody,
     crate::receivers::etiquette_is_kept as b12_etiquette_is_kept,
     crate::door::poison_harms_nobody as b13_poison_harms_nobody,
+    crate::poison::is_given_up_once as b13_poison_is_given_up_once,
+    crate::poison::slows_nobody as b13_poison_slows_nobody,
     crate::replays::replays_are_safe as b14_replays_are_safe,
     crate::live::streams_have_no_holes as b23_streams_have_no_holes,
     crate::door::rotation_loses_nothing as b25_rotation_loses_nothing,
