@@ -8,6 +8,8 @@ const promises = {
   "B01-B03 at random": "Killed hard under load, at random: no job, no webhook lost, none paid twice",
   B01: "A submit you saw accepted is never forgotten: killed between any two steps of it",
   "B02 kills": "Never paid twice: the same kills, with answers lost and 504 after accept",
+  "B02 without a key": "Of kinds whose calls HeyGen is not known to know again, none is sent twice: confirmed by what HeyGen tells, or `unknown`, listed, in `doctor`, with what a person can do, until the deadline says what may have been charged; killed between any two steps",
+  "B02 without a key, at random": "The same, killed at random",
   B03: "An acknowledged webhook is never lost: killed around the commit and the answer",
   "told, killed at random": "Every end is told to the application: killed at random",
   "told, killed while telling": "Every end is told, and no two different ones: killed before and after the receiver was called",

@@ -102,7 +102,7 @@ problems! {
     NothingToRetry "nothing_to_retry" 409 false "No job of the group is left to retry"
         "Jobs that failed or expired are retried once with their group; what became of that is in the new group, which names this one in `retry_of`.",
     SecondCharge "second_charge" 409 false "HeyGen may have charged for this job already"
-        "Its outcome is unknown, so another try may be paid twice. Send `{\"accept_second_charge\": true}` to accept that.",
+        "Its outcome is unknown, so another try may be paid twice. To accept that, send `{\"accept_second_charge\": true}`, or give `job retry` the flag --accept-second-charge.",
     EndpointConflict "webhook_endpoint_conflict" 409 false "HeyGen has this webhook endpoint with a secret we do not know"
         "HeyGen tells a secret only once. `reelhook webhook rotate ENDPOINT_ID` gets a new one, or remove it first.",
     EndpointUntested "endpoint_untested" 409 false "The endpoint was disabled and has taken no test event since"

@@ -132,7 +132,7 @@ pub async fn poison_harms_nobody(engine: Engine) {
     server.kill().await;
 }
 
-fn poison() -> Vec<Vec<u8>> {
+pub fn poison() -> Vec<Vec<u8>> {
     let nested = |open: &str, close: &str, depth: usize| [open.repeat(depth), close.repeat(depth)].concat();
     let wide: String = (0..40_000).map(|n| format!("\"k{n}\":{n},")).collect();
     vec![

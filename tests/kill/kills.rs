@@ -10,6 +10,7 @@ use reelhook::heygen::sandbox::{Fault, Options};
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::ground::{Engine, Ground, injections};
+use crate::kinds::{self, Others};
 use crate::oracle;
 use crate::server;
 use crate::told::Told;
@@ -28,7 +29,7 @@ pub async fn at_random(engine: Engine) {
     let mut server = ground.serve().await;
     server.register(&ground.client).await;
     ground.application.register(&ground.client).await;
-    let callers = callers(&ground);
+    let load = (callers(&ground), kinds::callers(&ground));
     for nth in 0..kills {
         let after = dice.random_range(1..60);
         for _ in 0..after {
@@ -39,11 +40,12 @@ pub async fn at_random(engine: Engine) {
         server.kill().await;
         server = ground.serve().await;
         if nth % 50 == 49 {
-            println!("{engine:?}: {} kills, {} jobs acknowledged", nth + 1, callers.acknowledged());
+            println!("{engine:?}: {} kills, {} jobs acknowledged", nth + 1, load.0.acknowledged());
         }
     }
-    let (jobs, verdict) = end(&ground, callers).await;
+    let (jobs, others, verdict) = end(&ground, load).await;
     let told = ground.application.compare(&jobs).await;
+    others.report(&ground, "B02 without a key, at random", kills).await;
     server.kill().await;
     report(&ground, "B01-B03 at random", kills, jobs.len(), &verdict);
     report_told(&ground, "told, killed at random", kills, jobs.len(), &told);
@@ -59,7 +61,7 @@ pub async fn at_fail_points(engine: Engine) {
     server.register(&ground.client).await;
     ground.application.register(&ground.client).await;
     server.kill().await;
-    let callers = callers(&ground);
+    let load = (callers(&ground), kinds::callers(&ground));
     for point in Point::ALL {
         for _ in 0..each {
             let at = format!("{}:{}", point.name(), dice.random_range(1..8));
@@ -68,15 +70,16 @@ pub async fn at_fail_points(engine: Engine) {
         println!("{engine:?}: {each} kills at {}: {}", point.name(), point.about());
     }
     let server = ground.serve().await;
-    let (jobs, verdict) = end(&ground, callers).await;
+    let (jobs, others, verdict) = end(&ground, load).await;
     let told = ground.application.compare(&jobs).await;
     let jobs = jobs.len();
-    server.kill().await;
     let points = |names: &[&str]| {
         let of_row = Point::ALL.iter().filter(|p| names.iter().any(|name| p.name().starts_with(name)));
         of_row.count() * each
     };
     let submit = points(&["submit.", "send.", "run."]);
+    others.report(&ground, "B02 without a key", submit).await;
+    server.kill().await;
     report(&ground, "B01", submit, jobs, &verdict);
     report(&ground, "B02 kills", submit, jobs, &verdict);
     report(&ground, "B03", points(&["hook.", "apply."]), jobs, &verdict);
@@ -99,11 +102,13 @@ pub fn callers(ground: &Ground) -> Callers {
     Callers::start(&ground.client.0, CALLERS)
 }
 
-/// The load ends, and what came of it all.
-async fn end(ground: &Ground, callers: Callers) -> (Vec<String>, Verdict) {
-    let jobs = callers.end().await.unwrap();
-    let verdict = oracle::compare(ground, &jobs).await;
-    (jobs, verdict)
+/// The load ends, and what came of it all: the jobs that were to end, and those of other kinds.
+async fn end(ground: &Ground, (callers, of_kinds): (Callers, Callers)) -> (Vec<String>, Others, Verdict) {
+    let (mut jobs, others) = (callers.end().await.unwrap(), of_kinds.end().await.unwrap());
+    let others = kinds::settled(ground, &others).await;
+    jobs.extend_from_slice(&others.jobs);
+    let verdict = oracle::compare_by(ground, &jobs, |ledger| others.known(ledger)).await;
+    (jobs, others, verdict)
 }
 
 fn report(ground: &Ground, row: &str, kills: usize, jobs: usize, verdict: &Verdict) {

@@ -15,11 +15,13 @@ mod door;
 mod ground;
 mod guard;
 mod kills;
+mod kinds;
 mod live;
 mod network;
 mod nodes;
 mod oracle;
 mod outcomes;
+mod poison;
 mod postgres;
 mod receivers;
 mod relay;
@@ -28,6 +30,7 @@ mod server;
 #[path = "../support/signed.rs"]
 mod signed;
 mod told;
+mod unheard;
 
 /// Stamps out the promises, once per engine.
 macro_rules! promises {
@@ -49,6 +52,9 @@ promises! {
     crate::outcomes::each_acted_on_once as b05_each_outcome_is_acted_on_once,
     crate::outcomes::order_does_not_matter as b06_order_does_not_matter,
     crate::outcomes::missing_webhooks_are_healed as b08_missing_webhooks_are_healed,
+    crate::unheard::a_window_is_healed as b08_all_webhooks_of_a_window_are_healed,
+    crate::unheard::a_disabled_endpoint_is_healed as b08_a_disabled_endpoint_is_healed,
+    crate::unheard::asking_for_many_is_cheap as b08_asking_for_many_is_cheap,
     crate::outcomes::a_gap_is_healed as b09_a_gap_is_healed,
     crate::outcomes::upstream_trouble_is_ridden_out as b10_upstream_trouble_is_ridden_out,
     crate::door::forged_events_never_act as b07_forged_events_never_act,
@@ -56,6 +62,8 @@ promises! {
     crate::receivers::bad_ones_hurt_nobody as b11_bad_receivers_hurt_nobody,
     crate::receivers::etiquette_is_kept as b12_etiquette_is_kept,
     crate::door::poison_harms_nobody as b13_poison_harms_nobody,
+    crate::poison::is_given_up_once as b13_poison_is_given_up_once,
+    crate::poison::slows_nobody as b13_poison_slows_nobody,
     crate::replays::replays_are_safe as b14_replays_are_safe,
     crate::live::streams_have_no_holes as b23_streams_have_no_holes,
     crate::door::rotation_loses_nothing as b25_rotation_loses_nothing,

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use reelhook::cli::selftest::client::Refused;
 pub use reelhook::cli::selftest::oracle::digest;
 use reelhook::cli::selftest::oracle::{self, Verdict};
+use reelhook::heygen::sandbox::Entry;
 
 use crate::ground::{Ground, PATIENCE};
 use crate::server::Client;
@@ -24,7 +25,16 @@ pub fn zeros(v: &Verdict) -> [(&'static str, usize); 7] {
 
 /// Waits for every job's end over the API, then compares the sets.
 pub async fn compare(ground: &Ground, jobs: &[String]) -> Verdict {
-    let ledger = || Ok::<_, Refused>(ground.ledger());
+    compare_by(ground, jobs, |ledger| ledger).await
+}
+
+/// The same, with the ledger as it is to be read.
+pub async fn compare_by(
+    ground: &Ground,
+    jobs: &[String],
+    read: impl FnOnce(Vec<Entry>) -> Vec<Entry>,
+) -> Verdict {
+    let ledger = || Ok::<_, Refused>(read(ground.ledger()));
     oracle::compare(&ground.client, jobs, PATIENCE, ledger).await.unwrap().0
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::ground::{Engine, Ground, SECRET, event, has_ended, injections, is_long, success};
 
 /// Jobs under way at once where many are looked at together.
-const OPEN_JOBS: usize = 100;
+pub const OPEN_JOBS: usize = 100;
 
 /// How often upstream is looked at while it is down, before it is back.
 const LOOKS: usize = 3;
@@ -120,7 +120,7 @@ pub async fn missing_webhooks_are_healed(engine: Engine) {
         let ground = Ground::new(engine, |options| options.faults = vec![(Fault::Lost, share)]).await;
         let server = ground.serve().await;
         server.register(&ground.client).await;
-        let jobs = submit_many(&ground, OPEN_JOBS, "p").await;
+        let jobs = submit_many(&ground, "many", OPEN_JOBS, "p").await;
         let (stuck, lags) = ends(&ground, &jobs).await;
         let figures = [
             ("lost_share", share),
@@ -144,7 +144,7 @@ pub async fn a_gap_is_healed(engine: Engine) {
     .await;
     let mut news = ground.sandbox.listen();
     let server = ground.serve_with(&LATE_POLLS).await;
-    let jobs = submit_many(&ground, OPEN_JOBS, "p").await;
+    let jobs = submit_many(&ground, "many", OPEN_JOBS, "p").await;
     let known = join_all(jobs.iter().map(|job| known_upstream(&ground, job))).await;
     // In order: after hours nobody's lease is left.
     server.terminate().await;
@@ -177,7 +177,7 @@ pub async fn a_gap_is_healed(engine: Engine) {
 }
 
 /// Polls that heal nothing as long as a row lasts.
-const LATE_POLLS: [(&str, &str); 1] = [("REELHOOK_FIRST_POLL", "3600")];
+pub const LATE_POLLS: [(&str, &str); 1] = [("REELHOOK_FIRST_POLL", "3600")];
 
 /// What keeps a caller waiting: for two minutes, or for 31 s.
 const HANGS: [Fault; 4] = [Fault::HangBefore, Fault::Hang, Fault::Stall, Fault::Slow];
@@ -213,7 +213,7 @@ pub async fn upstream_trouble_is_ridden_out(engine: Engine) {
     let troubled = watch.elapsed().as_secs_f64();
     ground.sandbox.set_offline(true);
     let mut news = ground.sandbox.listen();
-    let down = submit_many(&ground, 20, "p").await;
+    let down = submit_many(&ground, "down", 20, "p").await;
     while ground.client.insist("GET", "/api/upstream", None, None).await["waiting"]["reason"] != "heygen_down"
     {
         let _ = news.recv().await;
@@ -266,16 +266,16 @@ fn is_ridden_out(fault: Fault) -> bool {
         && !for_good.contains(&fault)
 }
 
-async fn submit_many(ground: &Ground, count: usize, words: &str) -> Vec<String> {
+pub async fn submit_many(ground: &Ground, name: &str, count: usize, words: &str) -> Vec<String> {
     let mut jobs = vec![];
     for nth in 0..count {
-        jobs.push(ground.submit(&format!("many-{count}-{nth}"), words).await);
+        jobs.push(ground.submit(&format!("{name}-{nth}"), words).await);
     }
     jobs
 }
 
 /// Waits until HeyGen's id of the job is on our disk.
-async fn known_upstream(ground: &Ground, id: &str) -> String {
+pub async fn known_upstream(ground: &Ground, id: &str) -> String {
     loop {
         let job = ground.client.insist("GET", &format!("/api/jobs/{id}?wait=1"), None, None).await;
         if let Some(upstream) = job["upstream_id"].as_str() {
@@ -286,7 +286,7 @@ async fn known_upstream(ground: &Ground, id: &str) -> String {
 
 /// How many jobs did not end, and how long after upstream's end each of the others was known, in
 /// seconds.
-async fn ends(ground: &Ground, jobs: &[String]) -> (usize, Vec<f64>) {
+pub async fn ends(ground: &Ground, jobs: &[String]) -> (usize, Vec<f64>) {
     let ended: Vec<Value> = join_all(jobs.iter().map(|job| ground.end_of(job))).await;
     let mut done = std::collections::HashMap::new();
     for entry in ground.ledger() {

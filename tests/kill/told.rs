@@ -159,7 +159,7 @@ impl Application {
     /// Waits until the end of each of these jobs was told, then says how.
     pub async fn compare(&self, jobs: &[String]) -> Told {
         // What is missing after that is counted as lost.
-        self.wait_for(|inner| inner.ends.len() >= jobs.len()).await;
+        self.wait_for(|inner| jobs.iter().all(|id| inner.ends.contains_key(id))).await;
         let inner = self.inner.lock().unwrap();
         let lost = jobs.iter().filter(|id| !inner.ends.contains_key(*id)).count();
         let different = inner.ends.values().map(|told| told.len() - 1).sum();

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::client::{Client, Refused};
@@ -14,6 +14,9 @@ use crate::domain::job_json::has_ended;
 /// Jobs one caller may have under way. HeyGen's slots grow one by one, and a queue that only grows
 /// would still be there at the end.
 const UNDER_WAY: usize = 40;
+
+/// The body of a caller's n-th submit, from 1, and the key it is known by.
+pub type Submit = fn(usize, &str) -> Value;
 
 pub struct Callers {
     told: Arc<Told>,
@@ -29,10 +32,17 @@ struct Told {
 
 impl Callers {
     pub fn start(client: &Arc<Client>, count: usize) -> Self {
+        Self::of(client, count, "caller", videos)
+    }
+
+    /// Callers whose keys begin with this name, and who submit something else.
+    pub fn of(client: &Arc<Client>, count: usize, name: &str, submit: Submit) -> Self {
         let told = Arc::new(Told::default());
-        let running = (0..count)
-            .map(|caller| tokio::spawn(submit_until_stopped(client.clone(), told.clone(), caller)))
-            .collect();
+        let one = |caller| {
+            let name = format!("{name}-{caller}");
+            tokio::spawn(submit_until_stopped(client.clone(), told.clone(), name, submit))
+        };
+        let running = (0..count).map(one).collect();
         Self { told, running }
     }
 
@@ -51,8 +61,24 @@ impl Callers {
     }
 }
 
+fn videos(nth: usize, key: &str) -> Value {
+    match nth % 3 {
+        0 => json!({"kind": "video_agent", "request": {"prompt": "p"}, "callback_id": key}),
+        _ => json!({
+            "kind": "video",
+            "request": {"type": "avatar", "avatar_id": "a", "script": "s"},
+            "callback_id": key,
+        }),
+    }
+}
+
 /// Each job is insisted on with its own key.
-async fn submit_until_stopped(client: Arc<Client>, told: Arc<Told>, caller: usize) -> Result<(), Refused> {
+async fn submit_until_stopped(
+    client: Arc<Client>,
+    told: Arc<Told>,
+    caller: String,
+    submit: Submit,
+) -> Result<(), Refused> {
     let (mut nth, mut under_way) = (0, VecDeque::new());
     while !told.stopped.load(Ordering::Relaxed) {
         if under_way.len() == UNDER_WAY
@@ -61,22 +87,15 @@ async fn submit_until_stopped(client: Arc<Client>, told: Arc<Told>, caller: usiz
             let job = client.insist("GET", &format!("/api/jobs/{oldest}?wait=1"), None, None).await;
             // One that waits for a dead node's lease to end must not hold up the others.
             under_way.rotate_left(1);
-            // One that is gone is found missing at the end.
-            if job.as_ref().map_or(true, has_ended) {
+            // One that is gone is found missing at the end; one of unknown outcome may wait for a person.
+            if job.as_ref().map_or(true, |job| has_ended(job) || job["state"] == "unknown") {
                 under_way.pop_back();
             }
             continue;
         }
         nth += 1;
-        let key = format!("caller-{caller}-{nth}");
-        let body = match nth % 3 {
-            0 => json!({"kind": "video_agent", "request": {"prompt": "p"}, "callback_id": key}),
-            _ => json!({
-                "kind": "video",
-                "request": {"type": "avatar", "avatar_id": "a", "script": "s"},
-                "callback_id": key,
-            }),
-        };
+        let key = format!("{caller}-{nth}");
+        let body = submit(nth, &key);
         let job = client.insist("POST", "/api/jobs", Some(&key), Some(&body)).await?;
         let id = job["id"].as_str().unwrap_or_default().to_owned();
         under_way.push_back(id.clone());

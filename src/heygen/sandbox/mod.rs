@@ -160,6 +160,16 @@ impl Sandbox {
         self.world().offline = offline;
     }
 
+    /// While silent, every webhook that is sent is lost on the way for good.
+    pub fn set_silent(&self, silent: bool) {
+        self.world().silent = silent;
+    }
+
+    /// What happens from now on is not sent to this endpoint. False where there is none.
+    pub fn disable_endpoint(&self, id: &str) -> bool {
+        self.world().endpoint_mut(id).map(|endpoint| endpoint.enabled = false).is_ok()
+    }
+
     /// What becomes of every call to this path, or `METHOD path`, from now on, until it is `None` again.
     pub fn twist(&self, path: &str, twist: Option<Twist>) {
         let mut world = self.world();

@@ -23,6 +23,7 @@ pub struct World {
     pub balance: f64,
     pub revoked: bool,
     pub offline: bool,
+    pub silent: bool,
     /// Trouble with whole routes, by path, or by method and path.
     pub twists: HashMap<String, Twist>,
     /// Faults for the next new jobs, one list each.
@@ -49,6 +50,7 @@ impl World {
             balance,
             revoked: false,
             offline: false,
+            silent: false,
             twists: HashMap::new(),
             script: VecDeque::new(),
             jobs: BTreeMap::new(),
