@@ -1,2 +1,2 @@
--- "Reader" is whoever reads a stream; what understood a receipt is a version of heygen/wire.
-ALTER TABLE receipt_note RENAME COLUMN reader TO wire_version;
+-- The version of heygen/wire that a receipt was understood by. `reader` was its first name, and is not used any more.
+ALTER TABLE receipt_note ADD COLUMN wire_version BIGINT;

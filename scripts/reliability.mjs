@@ -30,10 +30,16 @@ const promises = {
   "B13 given up": "A delivery that is never taken, by who fails or never answers, is one dead letter after the tries its endpoint was given, and nobody else waits for it",
   "B13 beside": "Others go on as fast beside poison at the door and a receiver that fails",
   B14: "Dead letters are replayed safely: pressed twice, killed, stopped and begun again, beside live traffic",
-  B16: "A full disk is survived: refused in so many words, and on again when there is room",
+  B16: "A full disk is survived, one with no room for a file, too: refused in so many words, and on again when there is room",
+  "B16 refused writes": "Nothing can be written, amid work, for the file system turned read-only or a quota is used up: refused in so many words, still read, and on again by itself",
   B17: "Clocks may lie: wrong from the start, on two nodes by ten minutes, and set again and again by up to twelve hours",
+  "B17 days": "Clocks may lie: set again and again by up to two days",
+  "B17 2038": "Clocks may lie: set again and again to before and after the moment in 2038 at which 32 bits of seconds with a sign are full",
+  "B17 2106": "The same in 2106, when 32 bits without a sign are full",
   "B17 simulated": "Clocks may lie: jumps ahead of an hour and a day, starts an hour behind or ahead, in the simulation",
   B18: "PostgreSQL restarts, in order and hard, drops connections, and is read only for a while, under three nodes",
+  "B18 standby": "PostgreSQL is killed under load and its synchronous standby promoted; two of three nodes follow an address that is switched, one knows both",
+  "B18 network": "The way to PostgreSQL is long (0.2 s a round trip; in the short form 0.02 s), loses packets (one in twenty, as TCP shows it: late), stands still and is cut, under three nodes",
   B19: "Somebody else's transaction that never ends does not choke three nodes",
   B20: "Nodes may die: one of three killed in turn",
   B21: "Deploys lose nothing: SIGTERM under load",
@@ -44,7 +50,7 @@ const promises = {
   B27: "Nothing inside is reached from an address somebody chose: URLs of endpoints and jobs, redirects, names, names that change; straight and through a proxy",
   B33: "Bodies that change shape never end a job on a guess",
   B34: "One idempotency key has one effect, a hundred at once, over nodes and restarts",
-  B35: "The SQLite file is never locked or broken",
+  B35: "The SQLite file is never locked or broken: hundreds of writers, beside them backups by another program and commands that read, a second server, hard kills",
 };
 
 const said = readFileSync(process.argv[2], "utf8");
@@ -82,11 +88,10 @@ A row again, by the beginning of its name (those at random are \`survives_hard_k
 | --- | --- | --- | --- | --- | --- | --- |
 ${table.join("\n")}
 ${missing.length ? `\nNot run here: ${missing.join(", ")}.\n` : ""}
-Not tried by any row: a standby that is promoted, a pooler, packets that are late or lost (B18); quotas, and a file
-system that turns read-only (B16); certificates that are not to be trusted (B10); rolling upgrades, as nothing is released yet (B21); eight hours
-asleep or an hour away by the clock (B08, B23, B26); payloads that panic a handler, as none is known (B13); of the kinds
-without an idempotency key and of those that are known by one elsewhere, two each are in the load that is killed, the
-rest in \`tests/api/kinds.rs\`. B01 and B03 divide their number among all points.
+Not tried by any row: a pooler, which is refused or lends whole sessions (B18); certificates that are not to be trusted
+(B10); rolling upgrades, as nothing is released yet (B21); eight hours asleep or an hour away by the clock (B08, B23,
+B26); payloads that panic a handler, as none is known (B13); of the kinds without an idempotency key all are in the load
+that is killed, of the others four, the rest in \`tests/api/kinds.rs\`. B01 and B03 divide their number among all points.
 
 Inside one process, on a clock that is set by the test:
 

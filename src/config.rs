@@ -77,7 +77,8 @@ pub static SETTINGS: [Setting; 28] = [
         ..setting(
             "database",
             "FILE|postgres://…",
-            "A SQLite file of our own, or a PostgreSQL database that several nodes may share.",
+            "A SQLite file of our own, never on a network file system, or a PostgreSQL database that several \
+             nodes may share.",
         )
     },
     setting(

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::output::to_stderr;
 use super::{CliError, Result};
+use crate::domain::json as strict;
 use crate::domain::signing::is_secret;
 
 /// More is no request of ours.
@@ -62,5 +63,5 @@ pub fn object(given: &str, flag: &str) -> Result<Map<String, Value>> {
 
 pub fn json(given: &str, flag: &str) -> Result<Value> {
     let bytes = bytes(given, flag)?;
-    serde_json::from_slice(&bytes).map_err(|e| CliError::usage(format!("--{flag} is not JSON: {e}")))
+    strict::read(&bytes).map_err(|e| CliError::usage(format!("--{flag} cannot be read as JSON: {e}")))
 }

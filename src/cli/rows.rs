@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use serde_json::{Map, Value, json};
 
 use super::{CliError, Result, read};
+use crate::domain::json as strict;
 
 /// The server takes no longer group.
 const MAX_BYTES: u64 = 16 << 20;
@@ -62,9 +63,11 @@ fn parse(bytes: &[u8]) -> std::result::Result<Sheet, String> {
 fn json_lines(text: &str) -> std::result::Result<Sheet, String> {
     let mut sheet = Sheet { rows: vec![], lines: vec![] };
     for (line, text) in (1..).zip(text.lines()).filter(|(_, text)| !text.trim().is_empty()) {
-        let row: Map<String, Value> =
-            serde_json::from_str(text).map_err(|e| format!("line {line} is not one JSON object: {e}"))?;
-        sheet.rows.push(Value::Object(row));
+        match strict::read(text.as_bytes()) {
+            Ok(row @ Value::Object(_)) => sheet.rows.push(row),
+            Ok(_) => return Err(format!("line {line} is not one JSON object")),
+            Err(e) => return Err(format!("line {line} is not one JSON object: {e}")),
+        }
         sheet.lines.push(line);
     }
     Ok(sheet)
@@ -184,6 +187,7 @@ mod tests {
             ("[{\"a\": 1}]", "one object a line"),
             ("{\"a\": 1}\n\n[1]\n", "line 3 is not one JSON object"),
             ("{\"a\": 1}\nb,c\n", "line 2 is not one JSON object"),
+            ("{\"a\": 1, \"a\": 2}\n", "line 1 is not one JSON object: `a` stands twice"),
         ] {
             let why = wrong(text.as_bytes());
             assert!(why.contains(told), "{text:?}: {why}");

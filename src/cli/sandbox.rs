@@ -70,7 +70,7 @@ pub async fn run(args: Args) -> Result<Exit> {
         "HeyGen sandbox at http://{at}\n\
         \u{20} start reelhook with  --heygen-url http://{at} --heygen-api-key any\n\
         \u{20} what it did          curl http://{at}/sandbox/ledger\n\
-        \u{20} a fault for one job  put #lost, #fail, #double, ... into its title, prompt or script"
+        \u{20} a fault for one job  put #lost, #fail, #double, ... into its title, name, prompt or script"
     ));
     let working = sandbox.clone();
     tokio::spawn(async move { working.run().await });
@@ -112,7 +112,7 @@ fn faults_help() -> String {
     let line = |f: &Fault| format!("  {:<18} {}", f.word(), wrapped(f.about(), 79, 21));
     let lines: Vec<String> = Fault::ALL.iter().map(line).collect();
     format!(
-        "Faults, by chance with --fault or as #word in a job's title, prompt or script:\n{}",
+        "Faults, by chance with --fault or as #word in a job's title, name, prompt or script:\n{}",
         lines.join("\n")
     )
 }

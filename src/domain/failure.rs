@@ -37,7 +37,7 @@ impl Class {
             Self::TopUp => "Add credit at HeyGen, or take a plan that allows it; then retry.",
             Self::Wait => "Wait until its cause is gone, then try again; nothing is wrong with the request.",
             Self::AskHeygen => {
-                "Look for the job in your HeyGen account, and ask HeyGen's support with `upstream_id`, `request_id` and `code`."
+                "Look for the job in your HeyGen account; what HeyGen's support will ask for is in `upstream_id` and in this `failure`."
             }
         }
     }
@@ -48,7 +48,7 @@ impl Class {
             Self::Retry => "Nothing more with this job: another try may be charged, so it is left to you.",
             Self::FixInput => "Nothing more with this job: the same request would fail again.",
             Self::TopUp => {
-                "While the account lacks credit, submission is paused and jobs wait; this one is not sent again."
+                "Nothing more with this job; where the account lacks credit, no other is sent until it has some."
             }
             Self::Wait => "Nothing more with this job; jobs not yet sent wait by themselves.",
             Self::AskHeygen => "Nothing more with this job; what is known of it is kept.",

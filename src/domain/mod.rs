@@ -14,6 +14,7 @@ pub mod history;
 pub mod ids;
 pub mod job;
 pub mod job_json;
+pub mod json;
 pub mod limit;
 pub mod outage;
 pub mod pause;

@@ -87,7 +87,7 @@ const TABLE: &[Row] = &[
     row(
         Class::TopUp,
         Proves::Refused,
-        "The video could not be made: it needs a larger plan.",
+        LATER,
         &["plan_upgrade_required", "400599", "resource_limit_reached", "resource_limit_exceeded"],
         &["upgrade your plan"],
     ),

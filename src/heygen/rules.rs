@@ -55,11 +55,23 @@ pub enum Shape {
 }
 
 const ANY_TEXT: Shape = Text(1, usize::MAX);
+/// May be empty, too.
+const TEXT: Shape = Text(0, usize::MAX);
 /// The asset union of v3 (docs/heygen.md, Creating).
 const FILE: Shape = Asset(&["url", "asset_id", "base64"]);
 const LINK: Shape = Asset(&["url", "asset_id"]);
 const MODE: Rule = May("mode", OneOf(&["speed", "precision"]));
-const DYNAMIC_DURATION: Rule = May("enable_dynamic_duration", Switch);
+
+/// What translations and lipsyncs have in common.
+const DUBBED: &[Rule] = &[
+    MODE,
+    May("fps_mode", OneOf(&["vfr", "cfr", "passthrough"])),
+    May("enable_caption", Switch),
+    May("enable_dynamic_duration", Switch),
+    May("disable_music_track", Switch),
+    May("enable_speech_enhancement", Switch),
+    May("enable_watermark", Switch),
+];
 
 const VIDEO: &[Rule] = &[Needs(
     "type",
@@ -71,12 +83,23 @@ const VIDEO: &[Rule] = &[Needs(
     ]),
 )];
 
-/// What videos of an avatar and of an image have in common.
-const SPOKEN: &[Rule] = &[
-    One(&[("script", Text(1, 5_000)), ("audio_url", Web), ("audio_asset_id", ANY_TEXT)]),
+const SCRIPT: Shape = Text(1, 5_000);
+
+/// What videos of an avatar, of an image and of scenes have in common.
+const FRAME: &[Rule] = &[
+    May("title", TEXT),
     May("aspect_ratio", OneOf(&["16:9", "9:16", "4:5", "5:4", "1:1", "auto"])),
     May("resolution", OneOf(&["4k", "1080p", "720p"])),
+    May("caption", Object(&[May("file_format", OneOf(&["srt"])), May("style", TEXT)])),
+    May("watermark", Object(&[Needs("image", FILE)])),
+];
+
+/// How an avatar or an image looks and sounds.
+const STYLE: &[Rule] = &[
+    May("voice_id", TEXT),
     May("fit", OneOf(&["contain", "cover"])),
+    May("remove_background", Switch),
+    May("motion_prompt", TEXT),
     May(
         "background",
         Object(&[Needs("type", OneOf(&["color", "image"])), May("url", Web), May("asset_id", ANY_TEXT)]),
@@ -91,24 +114,37 @@ const SPOKEN: &[Rule] = &[
             May("volume", Number(0.0, 1.0)),
         ]),
     ),
-    May("watermark", Object(&[Needs("image", FILE)])),
 ];
 
-const AVATAR_VIDEO: &[Rule] =
-    &[Needs("avatar_id", ANY_TEXT), Also(SPOKEN), May("engine", Object(&[Needs("type", Type(ENGINES))]))];
+const SPOKEN: &[Rule] =
+    &[One(&[("script", SCRIPT), ("audio_url", Web), ("audio_asset_id", ANY_TEXT)]), Also(FRAME), Also(STYLE)];
+
+const ENGINE: Rule = May("engine", Object(&[Needs("type", Type(ENGINES))]));
+
+const AVATAR_VIDEO: &[Rule] = &[Needs("avatar_id", ANY_TEXT), Also(SPOKEN), ENGINE];
 
 const ENGINES: &[(&str, &[Rule])] =
     &[("avatar_iii", &[]), ("avatar_iv", &[]), ("avatar_v", &[May("reference_look_id", ANY_TEXT)])];
 
 const IMAGE_VIDEO: &[Rule] = &[Needs("image", FILE), Also(SPOKEN)];
 
-const STUDIO: &[Rule] = &[Needs("scenes", List(1, 50, &Object(&[Needs("type", Type(SCENES))])))];
+const STUDIO: &[Rule] = &[Needs("scenes", List(1, 50, &Object(&[Needs("type", Type(SCENES))]))), Also(FRAME)];
 
-/// What an `input` holds, and how `duration` and `narration` go together, is not documented.
+/// How `duration` and `narration` go together is not documented.
 const SCENES: &[(&str, &[Rule])] = &[
-    ("avatar_video", &[Needs("input", Object(&[]))]),
+    ("avatar_video", &[Needs("input", Object(INPUT))]),
     ("image", &[Needs("source", FILE)]),
-    ("video", &[Needs("source", FILE), May("playback", Object(&[]))]),
+    ("video", &[Needs("source", FILE), May("playback", Object(&[May("mute", Switch)]))]),
+];
+
+/// Whether one without a voice is taken is not documented, so none is asked for.
+const INPUT: &[Rule] = &[
+    One(&[("avatar_id", ANY_TEXT), ("image", FILE)]),
+    May("script", SCRIPT),
+    May("audio_url", Web),
+    May("audio_asset_id", ANY_TEXT),
+    Also(STYLE),
+    ENGINE,
 ];
 
 const CINEMATIC: &[Rule] = &[
@@ -143,22 +179,22 @@ const TEMPLATE: &[Rule] = &[
 const TRANSLATION: &[Rule] = &[
     Needs("video", LINK),
     Needs("output_languages", List(1, usize::MAX, &ANY_TEXT)),
-    MODE,
     May("srt_role", OneOf(&["input", "output"])),
-    May("fps_mode", OneOf(&["vfr", "cfr", "passthrough"])),
-    DYNAMIC_DURATION,
+    May("translate_audio_only", Switch),
+    Also(DUBBED),
 ];
 
 const PROOFREAD: &[Rule] = &[
     Needs("video", LINK),
     Needs("output_languages", List(1, usize::MAX, &ANY_TEXT)),
     Needs("title", ANY_TEXT),
+    MODE,
 ];
 
 /// How `captions` is written is not documented, so it is let through.
 const PROOFREAD_VIDEO: &[Rule] = &[May("translate_audio_only", Switch)];
 
-const LIPSYNC: &[Rule] = &[Needs("video", LINK), Needs("audio", LINK), MODE, DYNAMIC_DURATION];
+const LIPSYNC: &[Rule] = &[Needs("video", LINK), Needs("audio", LINK), Also(DUBBED)];
 
 const AI_CLIPPING: &[Rule] = &[
     Needs("video", FILE),
@@ -384,6 +420,7 @@ fn count(sort: &str, files: &[Value]) -> usize {
 fn wanted(shape: &Shape) -> String {
     match shape {
         Any => "any value".to_owned(),
+        Text(0, usize::MAX) => "a text".to_owned(),
         Text(_, usize::MAX) => "a text that is not blank".to_owned(),
         Text(0, most) => format!("a text of 0 to {most} characters"),
         Text(least, most) => format!("a text of {least} to {most} characters, not blank"),

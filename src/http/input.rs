@@ -12,6 +12,7 @@ use super::problem::{FieldError, Kind, Problem, Result, field, unknown};
 use super::serve;
 use crate::domain::guard::MAX_URL_CHARS;
 use crate::domain::job::{Kind as JobKind, Priority};
+use crate::domain::json as strict;
 use crate::domain::signing;
 use crate::domain::template::escaped;
 use crate::domain::time::{DAY, MINUTE, Millis, parse_rfc3339};
@@ -54,7 +55,7 @@ pub fn object(bytes: &[u8], may_be_empty: bool) -> Result<Map<String, Value>> {
     if may_be_empty && bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(Map::new());
     }
-    match serde_json::from_slice::<Value>(bytes) {
+    match strict::read(bytes) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(Problem::saying(Kind::NotJson, "it must be one JSON object")),
         Err(e) => Err(Problem::saying(Kind::NotJson, e.to_string())),

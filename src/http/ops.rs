@@ -23,11 +23,11 @@ pub async fn livez() -> &'static str {
     "ok\n"
 }
 
-/// Ready when the store answers and has room. Where it had none it is tried, so that a server nobody
+/// Ready when the store answers and can be written. Where it could not it is tried, so that a server nobody
 /// sends anything to is ready again.
 pub async fn readyz(State(http): State<Http>) -> Result<&'static str> {
     http.db.read(upstream_limit::get).await?;
-    if http.db.is_disk_full() {
+    if http.db.takes_nothing() {
         let as_it_is =
             |tx: &mut Tx| upstream_limit::lock(tx).and_then(|limit| upstream_limit::put(tx, &limit));
         http.db.write(as_it_is).await?;

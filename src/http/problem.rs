@@ -57,8 +57,8 @@ macro_rules! problems {
 }
 
 problems! {
-    NotJson "not_json" 400 false "The body is no JSON object"
-        "Send one JSON object with `Content-Type: application/json`.",
+    NotJson "not_json" 400 false "The body cannot be read as a JSON object"
+        "Send one JSON object, no name in it twice, with `Content-Type: application/json`.",
     InvalidRequest "invalid_request" 422 false "The request is not right"
         "Correct what is named, field by field in `errors`; nothing was done.",
     InvalidParameter "invalid_parameter" 400 false "A parameter is not right"
@@ -102,7 +102,7 @@ problems! {
     NothingToRetry "nothing_to_retry" 409 false "No job of the group is left to retry"
         "Jobs that failed or expired are retried once with their group; what became of that is in the new group, which names this one in `retry_of`.",
     SecondCharge "second_charge" 409 false "HeyGen may have charged for this job already"
-        "Its outcome is unknown, so another try may be paid twice. Send `{\"accept_second_charge\": true}` to accept that.",
+        "Its outcome is unknown, so another try may be paid twice. To accept that, send `{\"accept_second_charge\": true}`, or give `job retry` the flag --accept-second-charge.",
     EndpointConflict "webhook_endpoint_conflict" 409 false "HeyGen has this webhook endpoint with a secret we do not know"
         "HeyGen tells a secret only once. `reelhook webhook rotate ENDPOINT_ID` gets a new one, or remove it first.",
     EndpointUntested "endpoint_untested" 409 false "The endpoint was disabled and has taken no test event since"
@@ -132,7 +132,7 @@ problems! {
     TooManyStreams "too_many_streams" 503 true "As many streams are open as may be"
         "The setting `streams` says how many may be open at a node at once. Close one, or try again after the seconds in `Retry-After`; GET /api/events needs none.",
     StoreDown "store_unavailable" 503 true "The database is not available"
-        "Nothing was stored. Try again after the seconds in `Retry-After`; check disk space and the database.",
+        "Nothing was stored. Try again after the seconds in `Retry-After`; check the database, and whether its disk is read-only, full or beyond a quota. reelhook goes on by itself.",
     DiskFull "disk_full" 503 true "The disk of the database is full"
         "Nothing was stored, and nothing stored before is lost. Make room on that disk; reelhook goes on by itself. Try again after the seconds in `Retry-After`.",
     NoSecret "no_webhook_secret" 503 true "No webhook secret is known yet"

@@ -74,7 +74,11 @@ impl Query {
     }
 
     pub fn switch(&mut self, name: &'static str) -> bool {
-        let on = self.read(name, |t| t.parse::<bool>().map_err(|_| "must be true or false".to_owned()));
+        let on = self.read(name, |t| match t {
+            "true" | "1" => Ok(true),
+            "false" | "0" => Ok(false),
+            _ => Err("must be true or false".to_owned()),
+        });
         on.unwrap_or(false)
     }
 

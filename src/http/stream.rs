@@ -104,6 +104,7 @@ async fn answer(http: &Http, asked: Asked, job_id: Option<String>, link: Option<
         form,
         job_id,
         link,
+        is_poll: asked.is_poll,
         log,
         position: start.position,
         text: String::new(),
@@ -171,9 +172,11 @@ struct Feed {
     form: Form,
     job_id: Option<String>,
     link: Option<Link>,
-    /// The number of the last event that was looked at.
+    /// It ends where others become live.
+    is_poll: bool,
     /// The name of the log.
     log: String,
+    /// The number of the last event that was looked at.
     position: i64,
     /// What is to be told and was not taken yet.
     text: String,
@@ -289,6 +292,7 @@ impl Feed {
         if !self.is_live {
             self.is_live = true;
             self.tell(&json!({"type": "live", "position": self.position}));
+            self.is_over = self.is_poll;
         }
         if let Some(job) = job.filter(|job| job.state.is_terminal()) {
             self.is_over = true;

@@ -35,7 +35,7 @@ impl Bell {
 pub struct Db {
     engine: Arc<Engine>,
     pub bell: Bell,
-    disk_full: Arc<AtomicBool>,
+    takes_nothing: Arc<AtomicBool>,
 }
 
 enum Engine {
@@ -51,7 +51,7 @@ impl Db {
             Address::Sqlite(path) => Engine::Sqlite(sqlite::open(path, bell.clone(), now)?),
             Address::Postgres(url) => Engine::Postgres(postgres::open(url, bell.clone(), now)?),
         };
-        Ok(Self { engine: Arc::new(engine), bell, disk_full: Arc::default() })
+        Ok(Self { engine: Arc::new(engine), bell, takes_nothing: Arc::default() })
     }
 
     /// Whether nobody else was at the store when this handle was opened: what is leased then was
@@ -64,9 +64,9 @@ impl Db {
         }
     }
 
-    /// Whether the last that was to be written found the disk full.
-    pub fn is_disk_full(&self) -> bool {
-        self.disk_full.load(Ordering::Relaxed)
+    /// Whether the last that was to be written could not be: the disk is full, the store away or read-only.
+    pub fn takes_nothing(&self) -> bool {
+        self.takes_nothing.load(Ordering::Relaxed)
     }
 
     pub fn engine(&self) -> &'static str {
@@ -108,9 +108,9 @@ impl Db {
         work: impl Fn(&mut Tx) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        let disk_full = self.disk_full.clone();
+        let takes_nothing = self.takes_nothing.clone();
         let job: Box<dyn Work> =
-            Box::new(Closure { work, result: None, has_written: false, disk_full, reply });
+            Box::new(Closure { work, result: None, has_written: false, takes_nothing, reply });
         match &*self.engine {
             Engine::Sqlite(engine) => engine.submit(access, job)?,
             Engine::Postgres(engine) => engine.submit(access, job)?,
@@ -138,7 +138,7 @@ struct Closure<T, F> {
     work: F,
     result: Option<T>,
     has_written: bool,
-    disk_full: Arc<AtomicBool>,
+    takes_nothing: Arc<AtomicBool>,
     reply: oneshot::Sender<Result<T>>,
 }
 
@@ -157,11 +157,11 @@ impl<T: Send, F: Fn(&mut Tx) -> Result<T> + Send> Work for Closure<T, F> {
     }
 
     fn answer(self: Box<Self>, commit: Result<()>) {
-        let Self { result, reply, disk_full, has_written, .. } = *self;
+        let Self { result, reply, takes_nothing, has_written, .. } = *self;
         match &commit {
-            Err(Error::DiskFull(_)) => disk_full.store(true, Ordering::Relaxed),
+            Err(Error::DiskFull(_) | Error::Unavailable(_)) => takes_nothing.store(true, Ordering::Relaxed),
             // A commit of nothing needs no room.
-            Ok(()) if has_written => disk_full.store(false, Ordering::Relaxed),
+            Ok(()) if has_written => takes_nothing.store(false, Ordering::Relaxed),
             _ => {}
         }
         // Nobody may be waiting any more; the commit stands all the same.

@@ -10,6 +10,7 @@ pub mod delivery;
 pub mod endpoint;
 mod error;
 pub mod event;
+pub mod file_system;
 pub mod group;
 pub mod idempotency;
 pub mod inbox;

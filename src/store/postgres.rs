@@ -190,7 +190,9 @@ impl Connection {
             .with_no_client_auth();
         let mut client = config.connect(MakeRustlsConnect::new(tls)).map_err(|e| sort(&e))?;
         client
-            .batch_execute(&format!("SET statement_timeout = {STATEMENT_TIMEOUT_MS}"))
+            .batch_execute(&format!(
+                "SET statement_timeout = {STATEMENT_TIMEOUT_MS}; SET client_min_messages = warning"
+            ))
             .map_err(|e| sort(&e))?;
         Ok(Self { client, statements: HashMap::new() })
     }

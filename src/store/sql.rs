@@ -1,11 +1,25 @@
 //! Text of statements that depends on how many values there are. Values never enter the text.
 
+use std::fmt::Write;
+
 use super::row::Param;
+
+/// Bytes that a placeholder takes with its comma, brackets counted.
+const MOST_PER_VALUE: usize = 8;
 
 /// `?n, ?n+1, …`: `count` placeholders from number `first`.
 pub(super) fn in_list(first: usize, count: usize) -> String {
-    let all: Vec<String> = (first..first + count).map(|n| format!("?{n}")).collect();
-    all.join(", ")
+    let mut text = String::with_capacity(count * MOST_PER_VALUE);
+    push_list(&mut text, first, count);
+    text
+}
+
+/// Written in place: a batch of receipts asks for thousands of these.
+fn push_list(text: &mut String, first: usize, count: usize) {
+    for n in first..first + count {
+        let comma = if n == first { "" } else { ", " };
+        let _ = write!(text, "{comma}?{n}");
+    }
 }
 
 /// The values, with the last repeated up to a power of two: few statements serve lists of any length.
@@ -19,8 +33,13 @@ pub(super) fn padded<'a>(values: &[&'a str]) -> Vec<Param<'a>> {
 
 /// `(?1, ?2), (?3, ?4), …`: rows of placeholders for an insert.
 pub(super) fn value_rows(rows: usize, columns: usize) -> String {
-    let all: Vec<String> = (0..rows).map(|r| format!("({})", in_list(r * columns + 1, columns))).collect();
-    all.join(", ")
+    let mut text = String::with_capacity(rows * columns * MOST_PER_VALUE);
+    for row in 0..rows {
+        text.push_str(if row == 0 { "(" } else { ", (" });
+        push_list(&mut text, row * columns + 1, columns);
+        text.push(')');
+    }
+    text
 }
 
 /// Splits into chunks whose lengths are powers of two up to `most`, for the same reason.

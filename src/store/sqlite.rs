@@ -15,8 +15,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
 
 use super::db::{Access, Bell, Tx, Work};
 use super::error::{Error, Result};
-use super::migrate;
 use super::row::{Param, Row, Value, storable};
+use super::{file_system, migrate};
 use crate::clock::Stopwatch;
 
 /// Closures that may wait for the writer; beyond it callers are told `Busy`.
@@ -48,6 +48,7 @@ pub(super) struct Sqlite {
 }
 
 pub(super) fn open(path: &Path, bell: Bell, now: i64) -> Result<Sqlite> {
+    file_system::refuse_network(path)?;
     let lock = lock(path)?;
     let mut writer = connect(path, false)?;
     migrate::run(&mut Tx::sqlite(SqliteTx(&writer)), now)?;

@@ -92,6 +92,7 @@ async fn every_mistake_is_named_by_its_place(fresh: &Fresh) {
         (studio(json!([])), "/request/scenes"),
         (studio(json!([{"type": "banana"}])), "/request/scenes/0/type"),
         (studio(json!([scene(), {"type": "avatar_video"}])), "/request/scenes/1/input"),
+        (studio(json!([{"type": "avatar_video", "input": {}}])), "/request/scenes/0/input/avatar_id"),
         (studio(json!([{"type": "video", "source": {"url": "x"}}])), "/request/scenes/0/source/url"),
         (layers(json!(["mask", "banana"])), "/request/layers/1"),
         (film(vec![json!({"url": "https://x/a.mp4"}); 4]), "/request/references"),
@@ -199,6 +200,10 @@ async fn what_is_not_json_is_400(fresh: &Fresh) {
         answer.problem(400, "not_json");
     }
     app.call("POST", "/api/jobs", &[], &b"{\"kind\":\"\xff\"}"[..]).await.problem(400, "not_json");
+    let twice = r#"{"kind": "video_agent", "request": {"prompt": "p", "prompt": "q"}}"#;
+    let answer = app.call("POST", "/api/jobs", &[], twice).await;
+    assert!(answer.json()["detail"].as_str().unwrap().starts_with("`prompt` stands twice"), "{answer:?}");
+    answer.problem(400, "not_json");
     let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
     app.call("POST", "/api/jobs", &[], deep).await.problem(400, "not_json");
     let deep = format!(

@@ -20,6 +20,7 @@ use crate::database::Fresh;
 cases! {
     a_stream_begins_with_how_things_stand_and_goes_on,
     lines_of_json_say_the_same,
+    a_poll_ends_with_what_is_there,
     who_comes_back_misses_nothing,
     a_stream_begins_where_it_is_asked_to,
     a_position_that_is_not_there_is_told_as_a_gap,
@@ -175,6 +176,24 @@ async fn lines_of_json_say_the_same(fresh: &Fresh) {
         let listed = page["data"].as_array().unwrap().iter().filter(|e| !e["job_id"].is_null());
         assert_eq!(listed.collect::<Vec<_>>(), all[1..].iter().collect::<Vec<_>>(), "the events of the list");
     }
+}
+
+async fn a_poll_ends_with_what_is_there(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    app.register().await;
+    let id = app.submit("video", "one").await;
+    app.settle().await;
+    for (path, types) in [
+        ("/api/stream?since=all&poll=true".to_owned(), &["job.queued", "job.processing"][..]),
+        ("/api/stream?poll=true".to_owned(), &[]),
+        (format!("/api/jobs/{id}/stream?since=all&poll=1"), &["job.queued", "job.processing"]),
+    ] {
+        let mut stream = Stream::open(&app, &path, &[LINES]).await;
+        stream.expect("snapshot").await;
+        assert_eq!(texts(&json!(stream.until_live().await), "type"), types, "{path}");
+        assert_eq!(stream.next().await, None, "{path}: it ends");
+    }
+    app.get("/api/stream?poll=yes").await.problem(400, "invalid_parameter");
 }
 
 async fn who_comes_back_misses_nothing(fresh: &Fresh) {

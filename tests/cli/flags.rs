@@ -66,7 +66,7 @@ async fn a_mistake_is_one_problem_object_and_exit_code_2() {
         (&["--label", "=x"], "NAME=VALUE"),
         (&["--label", "a=1", "--label", "a=2"], "twice"),
         (&["--deadline", "tomorrow"], "2h"),
-        (&["--metadata", "{broken"], "not JSON"),
+        (&["--metadata", "{broken"], "read as JSON"),
         (&["--timeout", "5m"], "--wait"),
         (&["--file", "{}"], "cannot be used"),
         (&["--url", "ftp://x"], "http://"),

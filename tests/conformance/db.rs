@@ -10,7 +10,7 @@ cases![
     a_failing_closure_takes_nobody_with_it,
     a_panicking_closure_is_a_bug_and_the_engine_lives_on,
     a_swallowed_fault_is_not_committed,
-    a_full_disk_is_told_of_until_something_could_be_written,
+    what_takes_nothing_is_told_of_until_something_could_be_written,
     what_met_a_full_disk_together_is_told_the_truth,
     a_broken_constraint_undoes_what_came_before_it,
     a_read_cannot_write,
@@ -95,6 +95,18 @@ async fn a_swallowed_fault_is_not_committed(store: Store) {
     assert_eq!(names(&store).await, 0);
 }
 
+/// As on a file system that turned read-only, and a primary that was demoted.
+fn read_only(engine: &str, tx: &mut Tx) -> reelhook::store::Result<()> {
+    let (on, off) = match engine {
+        "sqlite" => ("PRAGMA query_only = 1", "PRAGMA query_only = 0"),
+        _ => ("SET TRANSACTION READ ONLY", "ROLLBACK"),
+    };
+    tx.query(on, &[])?;
+    let put = setting::put(tx, "refused", "x");
+    tx.query(off, &[])?;
+    put
+}
+
 /// As much as there is and no more, or the answer of a server that has no more.
 fn without_room(engine: &str, tx: &mut Tx) -> reelhook::store::Result<()> {
     let limit = match engine {
@@ -105,17 +117,22 @@ fn without_room(engine: &str, tx: &mut Tx) -> reelhook::store::Result<()> {
     setting::put(tx, "large", &"x".repeat(1_000_000))
 }
 
-async fn a_full_disk_is_told_of_until_something_could_be_written(store: Store) {
-    assert!(!store.db.is_disk_full());
+async fn what_takes_nothing_is_told_of_until_something_could_be_written(store: Store) {
+    assert!(!store.db.takes_nothing());
     let engine = store.db.engine();
     let told = store.db.write(move |tx| without_room(engine, tx)).await;
     assert!(matches!(&told, Err(e @ Error::DiskFull(_)) if e.may_pass()), "{told:?}");
-    assert!(store.db.is_disk_full());
+    assert!(store.db.takes_nothing());
     store.write(|_| Ok(())).await;
     store.read(|tx| setting::find(tx, "large")).await;
-    assert!(store.db.is_disk_full(), "neither needs room");
+    assert!(store.db.takes_nothing(), "neither needs room");
     put(&store, "small").await;
-    assert!(!store.db.is_disk_full());
+    assert!(!store.db.takes_nothing());
+    let told = store.db.write(move |tx| read_only(engine, tx)).await;
+    assert!(matches!(&told, Err(e @ Error::Unavailable(_)) if e.may_pass()), "{told:?}");
+    assert!(store.db.takes_nothing());
+    put(&store, "small").await;
+    assert!(!store.db.takes_nothing());
 }
 
 /// SQLite ends the transaction of them all when one meets a full disk.

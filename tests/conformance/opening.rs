@@ -1,7 +1,7 @@
 //! Opening: one owner of a file, no older program on a newer schema, and what several nodes share.
 
 use reelhook::store::db::Address;
-use reelhook::store::{Db, Error, setting};
+use reelhook::store::{Db, Error, file_system, setting};
 
 use crate::database::{fresh_postgres, fresh_postgres_database, fresh_sqlite};
 use crate::harness::{NOW, soon};
@@ -73,6 +73,15 @@ fn leaving(address: &Address) {
 
 mod sqlite {
     use super::*;
+
+    /// That one of a network is refused has its test beside the code: none can be mounted here.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_the_file_is_on_is_known() {
+        let at = tempfile::tempdir().expect("a directory");
+        assert!(file_system::kind(at.path()).is_some_and(|kind| !kind.is_empty()));
+        assert_eq!(file_system::kind(&at.path().join("no/such/place")), None);
+    }
 
     #[test]
     fn what_was_written_is_there_again_and_a_newer_schema_is_refused() {

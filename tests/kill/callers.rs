@@ -1,11 +1,12 @@
 //! What callers are promised: that a deploy loses nothing of theirs, that one key has one effect, and
 //! that the file under it all is never locked or broken by us.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use reelhook::clock::Stopwatch;
 use reelhook::heygen::sandbox::Tally;
 use reelhook::net::Fault;
@@ -135,7 +136,8 @@ async fn post(client: &Client, key: &str, prompt: &str) -> (u16, Bytes) {
     (answer.status.as_u16(), answer.body)
 }
 
-/// B35, which is SQLite's: hundreds of writers, a second server on the file, and hard kills.
+/// B35, which is SQLite's: hundreds of writers, and beside them backups and reads from the command line; a second
+/// server on the file, and hard kills.
 pub async fn the_file_is_never_locked_or_broken(engine: Engine) {
     if engine == Engine::Postgres {
         return;
@@ -163,12 +165,23 @@ pub async fn the_file_is_never_locked_or_broken(engine: Engine) {
             })
         })
         .collect();
-    let (mut broken, mut second_served) = (0, 0);
+    let (mut broken, mut second_served, mut unread, mut missing) = (0, 0, 0, 0);
     for nth in 0..kills {
         // Somewhere in the middle of the writing: when so many more were taken in.
         let wanted = (nth + 1) * WRITERS * rounds / (kills + 2);
         while jobs.lock().unwrap().len() < wanted {
             ground.client.insist("GET", "/api/jobs?limit=1", None, None).await;
+        }
+        let taken = jobs.lock().unwrap().clone();
+        let backup = std::path::Path::new(&ground.database).with_file_name(format!("backup-{nth}.db"));
+        let (copied, read) = join(backed_up(&ground.database, &backup), read_by_hand(&ground)).await;
+        unread += read;
+        match copied {
+            Ok(kept) => missing += taken.iter().filter(|job| !kept.contains(*job)).count(),
+            Err(why) => {
+                println!("B35: no backup: {why}");
+                unread += 1;
+            }
         }
         match ground.second().await.0 {
             Ok(_) => second_served += 1,
@@ -195,9 +208,52 @@ pub async fn the_file_is_never_locked_or_broken(engine: Engine) {
         ("second_servers", second_served),
         ("broken", broken),
         ("lost_jobs", lost),
+        ("reads_and_backups_refused", unread),
+        ("missing_in_backups", missing),
     ];
-    ground.report("B35", kills, &zero, &[("writers", WRITERS as f64), ("jobs", jobs.len() as f64)]);
+    let figures = [
+        ("writers", WRITERS as f64),
+        ("jobs", jobs.len() as f64),
+        ("reads_by_command", (kills * COMMANDS.len() * READS_OF_EACH) as f64),
+        ("backups", kills as f64),
+    ];
+    ground.report("B35", kills, &zero, &figures);
     server.kill().await;
+}
+
+/// What an operator looks at, at the same time.
+const COMMANDS: [&[&str]; 4] =
+    [&["job", "list", "--limit", "100"], &["event", "list"], &["receipt", "list"], &["upstream", "show"]];
+const READS_OF_EACH: usize = 2;
+
+/// How many of the commands did not succeed.
+async fn read_by_hand(ground: &Ground) -> usize {
+    let all = COMMANDS.into_iter().cycle().take(COMMANDS.len() * READS_OF_EACH);
+    let read = join_all(all.map(|command| {
+        let url = format!("http://127.0.0.1:{}", ground.client.port);
+        let mut process = tokio::process::Command::new(ground.setup().program);
+        process.args(command).arg("--json").env_clear().env("REELHOOK_URL", url);
+        async move { process.current_dir(ground.setup().directory).output().await.unwrap() }
+    }))
+    .await;
+    let refused = read.iter().filter(|read| !read.status.success());
+    refused.inspect(|read| println!("B35: {}", String::from_utf8_lossy(&read.stderr))).count()
+}
+
+/// A copy made by another program while the server writes, as `sqlite3 FILE "VACUUM INTO 'COPY'"` does, read back. The
+/// jobs in it.
+async fn backed_up(file: &str, copy: &std::path::Path) -> Result<HashSet<String>, String> {
+    let (file, copy) = (file.to_owned(), copy.display().to_string());
+    let made = move || -> rusqlite::Result<HashSet<String>> {
+        rusqlite::Connection::open(&file)?.execute("VACUUM INTO ?1", [&copy])?;
+        if !is_whole(&copy) {
+            return Ok(HashSet::new());
+        }
+        let copy = rusqlite::Connection::open(&copy)?;
+        let mut jobs = copy.prepare("SELECT id FROM job")?;
+        jobs.query_map([], |row| row.get(0))?.collect()
+    };
+    tokio::task::spawn_blocking(made).await.unwrap().map_err(|e| e.to_string())
 }
 
 fn is_whole(file: &str) -> bool {

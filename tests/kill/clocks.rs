@@ -11,6 +11,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use reelhook::clock::Clock;
 use reelhook::domain::time::{Millis, SECOND, parse_rfc3339};
+use reelhook::heygen::sandbox::{Fault, Options};
 use tokio::process::Command;
 
 use crate::ground::{Engine, Ground, injections};
@@ -18,12 +19,25 @@ use crate::kills::{callers, troubled};
 use crate::oracle;
 use crate::server::{Client, Server, Setup};
 
-/// What a wall clock is set to be off by, in seconds. A job's own deadline is farther away than that.
-const OFF_S: [i64; 7] = [0, 300, -300, 3_600, -3_600, 6 * 3_600, -6 * 3_600];
 /// The first of two nodes is ahead and the other behind by this.
 const SKEW_S: i64 = 300;
 /// A node that is farther from PostgreSQL's time is not trusted.
 const NEAR: Millis = 2 * SECOND;
+/// The longest there is, in seconds: no clock here is ever set past a job's own deadline.
+const DEADLINE_S: &str = "2592000";
+const DAY_S: i64 = 86_400;
+
+/// What is wrong with wall clocks.
+struct Lie {
+    row: &'static str,
+    /// What they show at the start, in seconds since 1970, if that is another time than now.
+    shown_s: Option<i64>,
+    /// What they are set to be off by from there, in seconds.
+    off_s: &'static [i64],
+    times: usize,
+    /// What else goes wrong.
+    trouble: fn(&mut Options),
+}
 
 /// B17: nothing is lost, late or paid twice because a clock was wrong, or was set.
 pub async fn clocks_may_lie(engine: Engine) {
@@ -32,25 +46,48 @@ pub async fn clocks_may_lie(engine: Engine) {
         let _ = writeln!(std::io::stderr(), "NOT TESTED: B17 needs `faketime`, which scripts/test installs");
         return;
     };
-    let ground = Ground::new(engine, troubled).await;
-    let mut nodes = vec![Node::start(&ground, ground.client.clone(), &library, SKEW_S).await];
+    let few = injections().div_ceil(4);
+    let hours = [0, 300, -300, 3_600, -3_600, 6 * 3_600, -6 * 3_600].as_slice();
+    let days = [0, DAY_S, -DAY_S].as_slice();
+    let around = [0, 60, -60, DAY_S, -DAY_S].as_slice();
+    let lie = |row, shown_s, off_s, times, trouble| Lie { row, shown_s, off_s, times, trouble };
+    let (signed, unsigned) = (i64::from(i32::MAX), i64::from(u32::MAX));
+    for lie in [
+        lie("B17", None, hours, injections(), troubled),
+        lie("B17 days", None, days, few, no_answer_lost),
+        lie("B17 2038", Some(signed), around, few, no_answer_lost),
+        lie("B17 2106", Some(unsigned), around, few, no_answer_lost),
+    ] {
+        believed(engine, &library, &lie).await;
+    }
+}
+
+/// A call whose answer was lost is not repeated when a day seems to have passed: HeyGen may have forgotten its key.
+fn no_answer_lost(options: &mut Options) {
+    options.faults = vec![(Fault::Lost, 0.1), (Fault::Double, 0.1), (Fault::Fail, 0.1)];
+}
+
+async fn believed(engine: Engine, library: &str, lie: &Lie) {
+    let ground = Ground::new(engine, lie.trouble).await;
+    let base = lie.shown_s.map_or(0, |shown| shown - Clock::real().now() / SECOND);
+    let mut nodes = vec![Node::start(&ground, ground.client.clone(), library, base + SKEW_S).await];
     if engine == Engine::Postgres {
-        nodes.push(Node::start(&ground, Client::new(), &library, -SKEW_S).await);
+        nodes.push(Node::start(&ground, Client::new(), library, base - SKEW_S).await);
     }
     nodes[0].server.register(&ground.client).await;
     let mut jobs = vec![];
     let mut off = vec![];
     for (node, skew) in nodes.iter().zip([SKEW_S, -SKEW_S]) {
-        let own = if engine == Engine::Sqlite { skew * 1_000 } else { 0 };
+        let own = if engine == Engine::Sqlite { (base + skew) * SECOND } else { 0 };
         off.push(usize::from((node.shows(&ground, &mut jobs).await - own).abs() > NEAR));
     }
     let (mut dice, mut seen) = (StdRng::seed_from_u64(ground.seed), ground.sandbox.listen());
     let callers = callers(&ground);
-    for nth in 0..injections() {
+    for nth in 0..lie.times {
         for _ in 0..dice.random_range(1..60) {
             let _ = seen.recv().await;
         }
-        nodes[nth % nodes.len()].set(*OFF_S.choose(&mut dice).expect("some"));
+        nodes[nth % nodes.len()].set(base + lie.off_s.choose(&mut dice).expect("some"));
     }
     jobs.extend(callers.end().await.unwrap());
     let verdict = oracle::compare(&ground, &jobs).await;
@@ -60,7 +97,7 @@ pub async fn clocks_may_lie(engine: Engine) {
         ("jobs", jobs.len() as f64),
         ("acknowledged_receipts", verdict.receipts as f64),
     ];
-    ground.report("B17", injections(), &zero.concat(), &figures);
+    ground.report(lie.row, lie.times, &zero.concat(), &figures);
     for node in nodes {
         node.server.kill().await;
     }
@@ -85,6 +122,7 @@ impl Node {
             ("FAKETIME_NO_CACHE", "1"),
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
             ("NO_FAKE_STAT", "1"),
+            ("REELHOOK_DEADLINE", DEADLINE_S),
         ];
         Self { server: ground.serve_as(setup, &variables).await, client, clock }
     }

@@ -1,5 +1,6 @@
 //! A disk that fills up under load and gets room again, on a small file system of the server's own, so
-//! that no other program feels it.
+//! that no other program feels it; and one that turns read-only, or is beyond a quota, and is well again, by a
+//! library between the program and the system: none turns read-only, and back, under who has files open.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use reelhook::clock::Stopwatch;
@@ -52,27 +54,83 @@ pub async fn a_full_disk_is_survived() {
     acked.push(success("job_of_nobody", "v_no_files"));
     let took_it = ground.client.hook(acked[0].clone(), SECRET).await == 200;
     files.into_iter().for_each(|file| fs::remove_file(file).unwrap());
-    let load = Arc::new(Load::default());
+    let zero = [("stopped_by_no_room_for_a_file", usize::from(!took_it))];
+    let before = Before { jobs, acked, zero: &zero };
+    let mend = || fs::remove_file(&ballast).unwrap();
+    amid_work(&ground, ("B16", "disk_full"), before, |_| fill(&ballast), mend).await;
+    server.kill().await;
+}
+
+/// B16, on SQLite: nothing can be written any more, amid work, because the file system turned read-only or a quota
+/// is used up; and then it can.
+pub async fn refused_writes_are_survived() {
+    const READ_ONLY: &str = "30";
+    const QUOTA: &str = "122";
+    let ground = Ground::new(Engine::Sqlite, |_| {}).await;
+    let setup = ground.setup();
+    let (library, refuses) = (setup.directory.join("refused_writes.so"), setup.directory.join("refuses"));
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kill/refused_writes.c");
+    let made =
+        Command::new("cc").args(["-shared", "-fPIC", "-O1", source, "-o"]).arg(&library).status().await;
+    if !made.is_ok_and(|status| status.success()) {
+        let _ = writeln!(std::io::stderr(), "NOT TESTED: B16 needs Linux and `cc`, for {source}");
+        return;
+    }
+    let (library, at) = (library.display().to_string(), refuses.display().to_string());
+    let server = ground.serve_with(&[("LD_PRELOAD", &library), ("REFUSES", &at)]).await;
+    server.register(&ground.client).await;
+    let spoil = |nth: usize| {
+        // In one step: it is read at any time.
+        let next = refuses.with_extension("next");
+        fs::write(&next, [READ_ONLY, QUOTA][nth % 2]).unwrap();
+        fs::rename(next, &refuses).unwrap();
+    };
+    let mend = || fs::remove_file(&refuses).unwrap();
+    let row = ("B16 refused writes", "store_unavailable");
+    amid_work(&ground, row, Before::default(), spoil, mend).await;
+    server.kill().await;
+}
+
+/// What was done before the load begins: what was acknowledged, and what of it went wrong.
+#[derive(Default)]
+struct Before<'a> {
+    jobs: Vec<String>,
+    acked: Vec<Bytes>,
+    zero: &'a [(&'a str, usize)],
+}
+
+/// Again and again nothing can be written, and then it can: a row, and the code with which it is refused.
+async fn amid_work(
+    ground: &Ground,
+    (row, code): (&str, &'static str),
+    before: Before<'_>,
+    spoil: impl Fn(usize),
+    mend: impl Fn(),
+) {
+    let Before { mut jobs, mut acked, zero } = before;
+    let load = Arc::new(Load::new(code));
     let callers: Vec<_> = (0..3)
         .map(|caller| tokio::spawn(load.clone().run(ground.client.clone(), format!("b16-{caller}"))))
         .collect();
     let (mut dice, mut seen) = (StdRng::seed_from_u64(ground.seed), ground.sandbox.listen());
-    let (mut slowest, mut silent) = (0_f64, 0);
+    let (mut slowest, mut silent, mut unreadable) = (0_f64, 0, 0);
     for nth in 0..injections() {
         for _ in 0..dice.random_range(1..40) {
             let _ = seen.recv().await;
         }
         let refused = load.refused.notified();
-        fill(&ballast);
+        spoil(nth);
         refused.await;
-        silent += usize::from(!says_so(&ground.client).await);
+        silent += usize::from(!load.says_so(&ground.client).await);
+        let list = ground.client.call("GET", "/api/jobs", None, None).await;
+        unreadable += usize::from(!list.is_ok_and(|(status, _)| status == 200));
         for hook in 0..5 {
             let body = success(&format!("job_of_nobody_{nth}"), &format!("v_{hook}"));
             if ground.client.hook(body.clone(), SECRET).await == 200 {
                 acked.push(body);
             }
         }
-        fs::remove_file(&ballast).unwrap();
+        mend();
         let watch = Stopwatch::start();
         jobs.push(ground.submit(&format!("b16-after-{nth}"), "p").await);
         ground.client.insist("GET", "/readyz", None, None).await;
@@ -83,19 +141,16 @@ pub async fn a_full_disk_is_survived() {
         jobs.extend(caller.await.unwrap());
     }
     let watch = Stopwatch::start();
-    let verdict = oracle::compare(&ground, &jobs).await;
+    let verdict = oracle::compare(ground, &jobs).await;
     let drained = watch.elapsed().as_secs_f64();
     let kept = oracle::kept(&ground.client).await;
     let lost = acked.iter().filter(|body| !kept.contains(&oracle::digest(body))).count();
     let count = |n: &AtomicUsize| n.load(Ordering::Relaxed);
-    let zero = [
-        &oracle::zeros(&verdict)[..],
-        &[
-            ("acked_and_lost", lost),
-            ("refused_without_words", count(&load.wordless)),
-            ("readyz_silent", silent),
-            ("stopped_by_no_room_for_a_file", usize::from(!took_it)),
-        ],
+    let ours = [
+        ("acked_and_lost", lost),
+        ("refused_without_words", count(&load.wordless)),
+        ("readyz_silent", silent),
+        ("unreadable", unreadable),
     ];
     let figures = [
         ("jobs", jobs.len() as f64),
@@ -103,8 +158,7 @@ pub async fn a_full_disk_is_survived() {
         ("recovery_s_max", slowest),
         ("drain_s", drained),
     ];
-    ground.report("B16", injections(), &zero.concat(), &figures);
-    server.kill().await;
+    ground.report(row, injections(), &[&oracle::zeros(&verdict)[..], &ours, zero].concat(), &figures);
 }
 
 /// What starts the program where only it sees what `mount` mounts, and stays the same process; none where
@@ -140,19 +194,10 @@ fn use_up_files(ballast: &Path) -> Vec<PathBuf> {
     made
 }
 
-/// Whether `/readyz` says that the disk is full.
-async fn says_so(client: &Client) -> bool {
-    for _ in 0..SMALL_WRITES {
-        if let Ok((503, answer)) = client.call("GET", "/readyz", None, None).await {
-            return answer["code"] == "disk_full";
-        }
-    }
-    false
-}
-
 /// Callers, and how they were refused.
-#[derive(Default)]
 struct Load {
+    /// How they must be.
+    code: &'static str,
     stopped: AtomicBool,
     /// Told of each refusal that names the disk.
     refused: Notify,
@@ -161,6 +206,26 @@ struct Load {
 }
 
 impl Load {
+    fn new(code: &'static str) -> Self {
+        Self {
+            code,
+            stopped: AtomicBool::default(),
+            refused: Notify::default(),
+            named: AtomicUsize::default(),
+            wordless: AtomicUsize::default(),
+        }
+    }
+
+    /// Whether `/readyz` says it, too.
+    async fn says_so(&self, client: &Client) -> bool {
+        for _ in 0..SMALL_WRITES {
+            if let Ok((503, answer)) = client.call("GET", "/readyz", None, None).await {
+                return answer["code"] == self.code;
+            }
+        }
+        false
+    }
+
     /// One job after another, each insisted on with its own key. Their ids.
     async fn run(self: Arc<Self>, client: Client, name: String) -> Vec<String> {
         let mut jobs = vec![];
@@ -178,7 +243,7 @@ impl Load {
                 continue;
             }
             let in_words = answer.status == 503
-                && said["code"] == "disk_full"
+                && said["code"] == self.code
                 && said["hint"].as_str().is_some_and(|hint| hint.contains("disk"))
                 && answer.headers.contains_key("retry-after");
             if in_words {

@@ -17,12 +17,14 @@ mod guard;
 mod kills;
 mod kinds;
 mod live;
+mod network;
 mod nodes;
 mod oracle;
 mod outcomes;
 mod poison;
 mod postgres;
 mod receivers;
+mod relay;
 mod replays;
 mod server;
 #[path = "../support/signed.rs"]
@@ -85,8 +87,23 @@ mod on_one_engine {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn b16_refused_writes_are_survived() {
+        crate::disk::refused_writes_are_survived().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn b18_postgres_may_go_away() {
         crate::nodes::postgres_may_go_away().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn b18_a_standby_takes_over() {
+        crate::network::a_standby_takes_over().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn b18_the_network_is_bad() {
+        crate::network::the_network_is_bad().await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

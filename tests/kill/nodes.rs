@@ -15,24 +15,30 @@ use crate::oracle;
 use crate::postgres::{Ours, Session};
 use crate::server::{Client, Server, Setup};
 
-const NODES: usize = 3;
+pub const NODES: usize = 3;
 /// What all nodes together may have outstanding; no more is taken by the sandbox, either.
-const SLOTS: usize = 60;
+pub const SLOTS: usize = 60;
 /// How long a node may be gone before others take over what it was sending.
 const LEASE_S: f64 = 150.0;
 
 /// The nodes, reached by the ground's own client through a balancer.
-struct Nodes<'a> {
+pub struct Nodes<'a> {
     ground: &'a Ground,
+    /// How each of them reaches the database.
+    databases: Vec<String>,
     clients: Vec<Client>,
     servers: Vec<Option<Server>>,
 }
 
 impl<'a> Nodes<'a> {
-    async fn start(ground: &'a Ground) -> Self {
+    pub async fn start(ground: &'a Ground) -> Self {
+        Self::start_on(ground, vec![ground.database.clone(); NODES]).await
+    }
+
+    pub async fn start_on(ground: &'a Ground, databases: Vec<String>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", ground.client.port)).await.unwrap();
-        let mut nodes = Self { ground, clients: vec![], servers: vec![] };
-        for at in 0..NODES {
+        let mut nodes = Self { ground, databases, clients: vec![], servers: vec![] };
+        for at in 0..nodes.databases.len() {
             nodes.clients.push(Client::new());
             nodes.servers.push(None);
             nodes.launch(at).await;
@@ -44,7 +50,8 @@ impl<'a> Nodes<'a> {
     }
 
     async fn launch(&mut self, at: usize) {
-        let setup = Setup { client: self.clients[at].0.clone(), ..self.ground.setup() };
+        let (client, database) = (self.clients[at].0.clone(), self.databases[at].clone());
+        let setup = Setup { client, database, ..self.ground.setup() };
         let balancer = format!("http://127.0.0.1:{}", self.ground.client.port);
         let variables = [("REELHOOK_SLOTS", &*SLOTS.to_string()), ("REELHOOK_PUBLIC_URL", &balancer)];
         self.servers[at] = Some(self.ground.serve_as(setup, &variables).await);
@@ -56,8 +63,8 @@ impl<'a> Nodes<'a> {
         }
     }
 
-    async fn kill_all(&mut self) {
-        for at in 0..NODES {
+    pub async fn kill_all(&mut self) {
+        for at in 0..self.servers.len() {
             self.kill(at).await;
         }
     }
@@ -182,13 +189,14 @@ async fn stale_finish(nodes: &Nodes<'_>) -> (String, bool) {
 /// under load and beside many who hold one and do nothing.
 pub async fn postgres_may_go_away() {
     const IDLE: usize = 100;
-    let ours = Ours::start().await;
-    let ground = Ground::on(Some(ours.address.clone()), |_| {}).await;
+    let ours = Ours::start(0).await;
+    let address = &ours.addresses[0];
+    let ground = Ground::on(Some(address.clone()), |_| {}).await;
     let mut nodes = Nodes::start(&ground).await;
     let (mut dice, mut seen) = (StdRng::seed_from_u64(ground.seed), ground.sandbox.listen());
     let callers = callers(&ground);
     let (mut slowest, mut restarts, mut dropped, mut read_only, mut refused) = (0_f64, 0, 0, 0_u32, 0_u32);
-    let (mut jobs, mut idle) = (vec![], Session::many(&ours.address, IDLE).await);
+    let (mut jobs, mut idle) = (vec![], Session::many(address, IDLE).await);
     for nth in 0..injections() {
         for _ in 0..dice.random_range(1..60) {
             let _ = seen.recv().await;
@@ -197,16 +205,16 @@ pub async fn postgres_may_go_away() {
             let share = dice.random_range(1..=100_i64);
             let all = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
                        WHERE application_name = 'reelhook' AND pid % 100 < ";
-            dropped += Session::open(&ours.address).await.number(format!("{all}{share}")).await;
+            dropped += Session::open(address).await.number(format!("{all}{share}")).await;
         } else if nth % 6 == 4 {
-            let (job, was_refused) = submitted_read_only(&ground, &ours.address, nth).await;
+            let (job, was_refused) = submitted_read_only(&ground, address, nth).await;
             (read_only, refused) = (read_only + 1, refused + u32::from(was_refused));
             jobs.push(job);
         } else {
             Session::leave(idle).await;
             ours.restart(["fast", "immediate"][nth / 6 % 2]).await;
             restarts += 1;
-            idle = Session::many(&ours.address, IDLE).await;
+            idle = Session::many(address, IDLE).await;
         }
         let watch = Stopwatch::start();
         let job = ground.submit(&format!("b18-{nth}"), "p").await;
@@ -290,13 +298,13 @@ pub async fn a_long_transaction_does_not_choke() {
 }
 
 /// So many jobs, from first submit to last end. Their ids, and how many a second.
-async fn work(ground: &Ground, name: &str, count: usize) -> (Vec<String>, f64) {
+pub async fn work(ground: &Ground, name: &str, count: usize) -> (Vec<String>, f64) {
     const CALLERS: usize = 20;
     let watch = Stopwatch::start();
     let all = join_all((0..CALLERS).map(async |caller| {
         let mut jobs = vec![];
         for nth in (caller..count).step_by(CALLERS) {
-            let id = ground.submit(&format!("b19-{name}-{nth}"), "p").await;
+            let id = ground.submit(&format!("{name}-{nth}"), "p").await;
             ground.end_of(&id).await;
             jobs.push(id);
         }

@@ -25,7 +25,7 @@ pub struct Reelhook {
 #[allow(dead_code)]
 enum Runs {
     Server(Server, Ground, TempDir),
-    Demo(Process),
+    Demo(Process, TempDir),
 }
 
 impl Reelhook {
@@ -46,13 +46,16 @@ impl Reelhook {
     /// Beside the play that it gives.
     pub async fn demo() -> Self {
         let port = free_port().expect("a port");
+        // Killed, it cannot clear a directory of its own away.
+        let directory = tempfile::tempdir().expect("a directory");
         let mut command = Command::new(env!("CARGO_BIN_EXE_reelhook"));
-        let command = command.args(["demo", "--listen", &format!("127.0.0.1:{port}")]);
+        let command =
+            command.args(["demo", "--listen", &format!("127.0.0.1:{port}"), "--dir"]).arg(directory.path());
         // What the tests are told by variables is no setting of reelhook.
         let mut demo = Process::start(command.env_clear());
         demo.says(&format!("server    http://127.0.0.1:{port}")).await;
         demo.says("registered at HeyGen").await;
-        Self { client: Arc::new(Client::new(port)), _runs: Runs::Demo(demo) }
+        Self { client: Arc::new(Client::new(port)), _runs: Runs::Demo(demo, directory) }
     }
 
     pub fn url(&self) -> String {

@@ -10,7 +10,7 @@ use super::machine;
 use crate::cli::output::Output;
 use crate::cli::{CliError, Exit, Result};
 use crate::clock::Clock;
-use crate::store::{Error, scratch};
+use crate::store::{Error, file_system, scratch};
 
 pub struct Place {
     directory: TempDir,
@@ -72,7 +72,7 @@ impl Place {
             None => "SQLite, WAL, synchronous FULL".to_owned(),
         };
         // Where a PostgreSQL server keeps its data is its own affair.
-        let files = match machine::file_system(&self.path).filter(|_| self.own.is_none()) {
+        let files = match file_system::kind(&self.path).filter(|_| self.own.is_none()) {
             Some(kind) if kind == "tmpfs" => "tmpfs, which is memory; --dir chooses a disk".to_owned(),
             kind => kind.unwrap_or_default(),
         };

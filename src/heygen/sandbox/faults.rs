@@ -135,7 +135,10 @@ impl<'de> serde::Deserialize<'de> for Fault {
     }
 }
 
-/// The faults asked for by `#word` tags in any `title`, `prompt` or `script` of a create body.
+/// Where `#word` tags are looked for: what people write into a create body. Each kind has one of them.
+const TAGGED: [&str; 5] = ["title", "name", "voice_name", "prompt", "script"];
+
+/// The faults asked for by tags in any of these fields.
 pub fn tagged(body: &Value) -> Vec<Fault> {
     let mut found = Vec::new();
     collect_tags(body, &mut found);
@@ -148,7 +151,7 @@ fn collect_tags(value: &Value, found: &mut Vec<Fault>) {
         Value::Object(fields) => {
             for (name, field) in fields {
                 match field {
-                    Value::String(text) if matches!(name.as_str(), "title" | "prompt" | "script") => {
+                    Value::String(text) if TAGGED.contains(&name.as_str()) => {
                         found.extend(tags(text));
                     }
                     _ => collect_tags(field, found),
@@ -188,15 +191,16 @@ mod tests {
     }
 
     #[test]
-    fn tags_are_found_at_any_depth_and_only_in_the_three_fields() {
+    fn tags_are_found_at_any_depth_and_only_in_what_people_write() {
         let body = serde_json::json!({
             "title": "Launch #fail, #late. #marketing",
             "callback_id": "#stuck",
+            "voice_name": "Ann #lost",
             "scenes": [{"input": {"script": "Hello #double"}}],
         });
         let mut found = tagged(&body);
         found.sort();
-        assert_eq!(found, [Fault::Fail, Fault::Late, Fault::Double]);
+        assert_eq!(found, [Fault::Fail, Fault::Lost, Fault::Late, Fault::Double]);
     }
 
     #[test]

@@ -88,9 +88,12 @@ const FORMAT: (&str, &str) = (
     "format",
     "`sse` or `ndjson`: server-sent events, or the same as one JSON document a line, which `Accept: application/x-ndjson` asks for, too.",
 );
-const STREAM: [(&str, &str); 5] = [
+const POLL: (&str, &str) =
+    ("poll", "`true`: end with `live`, once everything was told that is there, and do not wait for more.");
+const STREAM: [(&str, &str); 6] = [
     SINCE,
     FORMAT,
+    POLL,
     (
         "events",
         "Only these, with commas: types such as job.completed, families such as job.* and heygen.*, or `*` for all but HeyGen's own; that is the default.",
@@ -98,7 +101,7 @@ const STREAM: [(&str, &str); 5] = [
     ("kinds", "Only events of jobs of these kinds, with commas."),
     ("labels", "Only events of jobs with all of these labels, as NAME:VALUE with commas."),
 ];
-const JOB_STREAM: [(&str, &str); 2] = [SINCE, FORMAT];
+const JOB_STREAM: [(&str, &str); 3] = [SINCE, FORMAT, POLL];
 const TEST_WAIT: [(&str, &str); 1] = [("wait", "Seconds to wait for the receiver's answer, 0 to 60.")];
 
 /// Everything under `/api` and beside it, but for the webhook door, whose addresses are in `hook`.

@@ -39,6 +39,8 @@ pub struct Asked {
     pub is_back: bool,
     pub filter: Filter,
     pub form: Form,
+    /// To be told what is there, and no more.
+    pub is_poll: bool,
 }
 
 /// `of_job`: the stream of one job, whose events need no choosing by kind and label.
@@ -50,6 +52,7 @@ pub fn read(raw: Option<&str>, headers: &HeaderMap, of_job: bool, now: Millis) -
         "ndjson" => Ok(Form::Lines),
         _ => Err("must be sse or ndjson".to_owned()),
     });
+    let is_poll = query.switch("poll");
     let mut filter = Filter { events: EndpointFormat::Standard.usual_events(), ..Filter::default() };
     if !of_job {
         let events = query.read("events", |text| listed(text, pattern));
@@ -75,6 +78,7 @@ pub fn read(raw: Option<&str>, headers: &HeaderMap, of_job: bool, now: Millis) -
         since: last.or(since).unwrap_or(Since::Now),
         filter,
         form: form.unwrap_or(if accepts_lines { Form::Lines } else { Form::Sse }),
+        is_poll,
     })
 }
 
@@ -163,6 +167,7 @@ mod tests {
             "since=log.1",
             "since=0123456789abcdef0.1",
             "format=xml",
+            "poll=yes",
             "x=1",
         ] {
             assert!(ask(wrong, &[]).is_err(), "{wrong}");

@@ -282,7 +282,8 @@ async fn every_documented_limit_from_both_sides() {
     let stored = json!({ "type": "avatar", "avatar_id": "a", "audio_asset_id": "x" });
     let image = json!({ "type": "image", "image": { "type": "asset_id", "asset_id": "i" }, "script": "x" });
     let film = json!({ "type": "cinematic_avatar", "prompt": "p", "avatar_id": ["a"] });
-    let scene = json!({ "type": "avatar_video", "input": { "type": "avatar" } });
+    let scene = json!({ "type": "avatar_video", "input": { "type": "avatar", "avatar_id": "a" } });
+    let spoken = |script: Value| json!([{ "type": "avatar_video", "input": { "image": { "asset_id": "i" }, "script": script } }]);
     let studio = json!({ "type": "studio", "scenes": [scene] });
     let scene_of = |word: &str, field: &str, value: Value| json!([{ "type": word, field: value }]);
     let file = json!({ "asset_id": "f" });
@@ -318,6 +319,10 @@ async fn every_documented_limit_from_both_sides() {
         (Kind::Video, &studio, "scenes", json!([scene]), json!([{}])),
         (Kind::Video, &studio, "scenes", json!([scene]), json!([{ "type": "banana" }])),
         (Kind::Video, &studio, "scenes", json!([scene]), json!([scene, { "type": "avatar_video" }])),
+        (Kind::Video, &studio, "scenes", json!([scene]), json!([{ "type": "avatar_video", "input": {} }])),
+        (Kind::Video, &studio, "scenes", spoken(text(5_000)), spoken(text(5_001))),
+        (Kind::Video, &studio, "resolution", json!("4k"), json!("8k")),
+        (Kind::Video, &avatar, "caption", json!({ "file_format": "srt" }), json!(true)),
         (
             Kind::Video,
             &studio,
