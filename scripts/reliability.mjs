@@ -17,11 +17,18 @@ const promises = {
   B06: "Order does not matter: success, failure, caption, progress in every order",
   B07: "Forged webhooks never act, and all are counted: altered, unsigned, cut, signed with a guess, with another endpoint's secret, with a removed one",
   B08: "A missing webhook is healed by polls",
+  "B08 window": "All webhooks of a window are lost, and healed by polls: those before and after it come; the window is as long as it takes to lose half of a hundred, not an hour",
+  "B08 disabled": "HeyGen has disabled our endpoint: polls find what it would have told, or the event log alone on the next start; `doctor` tells, and webhooks come again after what it advises",
+  "B08 together": "Asking for a hundred open videos of which nothing is told costs little",
   B09: "A gap is healed from HeyGen's event log alone: no webhook comes, and no poll is due for an hour",
   B10: "Trouble of HeyGen's is ridden out: 429 with and without Retry-After, 500, 502 in HTML, 503, 504 after it was taken, an error in a 200, resets before and after, half an answer; calls that hang for two minutes before and after they were taken, or amid the answer. Then it is down for all: one look per 10 s, and all jobs end within 60 s of its return",
+  "B10 name": "HeyGen's name cannot be looked up: nothing is sent, jobs wait and say why, at most one call in 10 s, and all end within 60 s of its return",
+  "B10 TLS": "What answers at HeyGen's address speaks no TLS: the same, until the server is started with an address that is right",
   B11: "A bad receiver hurts no other: one answers after 29 s, one never, one a byte a second, beside 97 that are well",
   B12: "Receivers are treated as they ask: 410, Retry-After in seconds, as a date, absurd; redirects inside; a body of 1 GiB; 2xx after 16 s",
   B13: "A poisonous message harms nobody beside it",
+  "B13 given up": "A delivery that is never taken, by who fails or never answers, is one dead letter after the tries its endpoint was given, and nobody else waits for it",
+  "B13 beside": "Others go on as fast beside poison at the door and a receiver that fails",
   B14: "Dead letters are replayed safely: pressed twice, killed, stopped and begun again, beside live traffic",
   B16: "A full disk is survived, one with no room for a file, too: refused in so many words, and on again when there is room",
   "B16 refused writes": "Nothing can be written, amid work, for the file system turned read-only or a quota is used up: refused in so many words, still read, and on again by itself",
@@ -81,10 +88,10 @@ A row again, by the beginning of its name (those at random are \`survives_hard_k
 | --- | --- | --- | --- | --- | --- | --- |
 ${table.join("\n")}
 ${missing.length ? `\nNot run here: ${missing.join(", ")}.\n` : ""}
-Not tried by any row: a pooler, which is refused or lends whole sessions (B18); DNS and TLS that fail (B10); rolling
-upgrades, as nothing is released yet (B21);
-eight hours asleep or an hour away by the clock (B23, B26); kinds without an idempotency key under kills, which the
-simulation and \`tests/api/kinds.rs\` have. B01 and B03 divide their number among all points.
+Not tried by any row: a pooler, which is refused or lends whole sessions (B18); certificates that are not to be trusted
+(B10); rolling upgrades, as nothing is released yet (B21); eight hours asleep or an hour away by the clock (B08, B23,
+B26); payloads that panic a handler, as none is known (B13); of the kinds without an idempotency key all are in the load
+that is killed, of the others four, the rest in \`tests/api/kinds.rs\`. B01 and B03 divide their number among all points.
 
 Inside one process, on a clock that is set by the test:
 

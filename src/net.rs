@@ -207,9 +207,20 @@ fn sort(e: &hyper_util::client::legacy::Error) -> Fault {
     let why = std::error::Error::source(e).map_or_else(|| causes(e), causes);
     match () {
         () if names::is_forbidden(e) => Fault::Forbidden(why),
+        // Its own words say nothing to who does not know TLS.
+        () if e.is_connect() && is_by::<rustls::Error>(e) => {
+            Fault::NotSent(format!("no TLS connection: {why}"))
+        }
         () if e.is_connect() => Fault::NotSent(why),
         () => Fault::NoAnswer(why),
     }
+}
+
+/// Whether this sort of error is among its causes.
+fn is_by<C: std::error::Error + 'static>(e: &(dyn std::error::Error + 'static)) -> bool {
+    // An I/O error passes over what it was made of.
+    let inner = e.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    e.is::<C>() || inner.is_some_and(|inner| is_by::<C>(inner)) || e.source().is_some_and(is_by::<C>)
 }
 
 /// An error with its causes, each said once.
@@ -257,4 +268,24 @@ pub fn headers<'a>(pairs: impl IntoIterator<Item = (&'static str, &'a str)>) -> 
         .into_iter()
         .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::from_str(value).ok()?)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_speaks_no_tls_is_told_apart() {
+        let (port, _) = names::tests::host("HTTP/1.1 400 Bad Request\r\n\r\n".to_owned()).await;
+        let call = Call {
+            method: Method::GET,
+            url: format!("https://127.0.0.1:{port}/"),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            timeout: Duration::from_secs(60),
+            max_body_bytes: 1,
+        };
+        let fault = Client::new(Clock::real(), false).call(call).await.unwrap_err();
+        assert!(matches!(&fault, Fault::NotSent(why) if why.starts_with("no TLS connection: ")), "{fault}");
+    }
 }

@@ -87,8 +87,7 @@ struct Forbidden(String);
 
 /// Whether that is what a call failed by.
 pub fn is_forbidden(e: &(dyn std::error::Error + 'static)) -> bool {
-    let inner = e.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    inner.is_some_and(|inner| inner.is::<Forbidden>()) || e.source().is_some_and(is_forbidden)
+    super::is_by::<Forbidden>(e)
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ mod server;
 mod signed;
 mod told;
 mod unheard;
+mod unreachable;
 
 /// Stamps out the promises, once per engine.
 macro_rules! promises {
@@ -57,6 +58,8 @@ promises! {
     crate::unheard::asking_for_many_is_cheap as b08_asking_for_many_is_cheap,
     crate::outcomes::a_gap_is_healed as b09_a_gap_is_healed,
     crate::outcomes::upstream_trouble_is_ridden_out as b10_upstream_trouble_is_ridden_out,
+    crate::unreachable::a_lost_name_is_ridden_out as b10_a_lost_name_is_ridden_out,
+    crate::unreachable::broken_tls_is_ridden_out as b10_broken_tls_is_ridden_out,
     crate::door::forged_events_never_act as b07_forged_events_never_act,
     crate::clocks::clocks_may_lie as b17_clocks_may_lie,
     crate::receivers::bad_ones_hurt_nobody as b11_bad_receivers_hurt_nobody,
