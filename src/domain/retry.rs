@@ -46,6 +46,22 @@ pub fn poll_pause(age: Millis, least: Millis, jitter: f64) -> Millis {
     scaled((age / 10).clamp(least, (10 * MINUTE).max(least)), jitter)
 }
 
+/// Jobs that can be asked for in one call are asked for at whole multiples of this, or of a shorter least pause,
+/// so that they come due together however far apart they were sent.
+const BEAT: Millis = 15 * SECOND;
+
+/// The beat that is nearest to `at`.
+pub fn nearest_beat(at: Millis, least: Millis) -> Millis {
+    let beat = BEAT.min(least).max(1);
+    (at + beat / 2).div_euclid(beat) * beat
+}
+
+/// `at`, or the first beat after it.
+pub fn next_beat(at: Millis, least: Millis) -> Millis {
+    let beat = BEAT.min(least).max(1);
+    (at + beat - 1).div_euclid(beat) * beat
+}
+
 pub(super) fn scaled(pause: Millis, jitter: f64) -> Millis {
     // Pauses are far below 2^52 ms, where f64 is exact.
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
@@ -64,6 +80,16 @@ mod tests {
         assert_eq!(submit_backoff(1, 1.0), 2_000);
         assert_eq!(submit_backoff(99, 1.0), 60_000);
         assert_eq!(backoff(i64::MIN, 1.0), 1_000);
+    }
+
+    #[test]
+    fn beats_are_as_far_apart_as_polls_at_most() {
+        let nearest = [0, 7, 8, 22, 23].map(|s| nearest_beat(s * SECOND, MINUTE) / SECOND);
+        assert_eq!(nearest, [0, 0, 15, 15, 30]);
+        let next = [0, 1, 15_000, 15_001].map(|at| next_beat(at, MINUTE));
+        assert_eq!(next, [0, 15_000, 15_000, 30_000]);
+        assert_eq!((nearest_beat(1_400, SECOND), next_beat(1_400, SECOND)), (1_000, 2_000));
+        assert_eq!((nearest_beat(7, 0), next_beat(7, 0)), (7, 7));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Asks upstream how jobs stand: up to a hundred in one call where it has a route for that. Such an
 //! answer is believed only where it says that a job goes on; everything else is asked singly, in the
-//! lane `ask`. Intervals widen with age; the deadline ends them.
+//! lane `ask`. What can be asked for together is asked for at whole multiples of a pause, so that it comes due
+//! together. Intervals widen with age; the deadline ends them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,7 +9,7 @@ use super::{End, Lesson, Work};
 use crate::domain::job::{FoundBy, Job, Kind, Observation, Says};
 use crate::domain::limit::Answer;
 use crate::domain::pause::Reason;
-use crate::domain::retry::poll_pause;
+use crate::domain::retry::{nearest_beat, next_beat, poll_pause};
 use crate::domain::step::{Input, LAST_LOOK, next_ask};
 use crate::domain::task::{Claimed, Lane, Outcome};
 use crate::domain::time::{MINUTE, Millis, SECOND};
@@ -47,6 +48,10 @@ pub(super) async fn run_many(work: &Work, tasks: Vec<Claimed>) -> store::Result<
             Some(job) if job.state.is_terminal() || kinds::route(job.kind).statuses.is_none() => {
                 ends.push(alone(task));
             }
+            Some(job) if task.due_at < beat_of(&job, &task) => {
+                let until = beat_of(&job, &task);
+                ends.push(End::of(task, Outcome::Snooze { until, lane: None }));
+            }
             Some(job) => together.entry(job.kind).or_default().push((task, job)),
         }
     }
@@ -55,6 +60,11 @@ pub(super) async fn run_many(work: &Work, tasks: Vec<Claimed>) -> store::Result<
         ends.extend(answered);
     }
     work.conclude_many(ends).await
+}
+
+/// When a job is asked for that others can be asked for with.
+fn beat_of(job: &Job, task: &Claimed) -> Millis {
+    next_beat(task.due_at, job.details.least_poll_ms)
 }
 
 fn is_asked_for(job: &Job) -> bool {
@@ -192,6 +202,10 @@ fn lesson_of(work: &Work, job: &Job, seen: &Observation) -> Option<Lesson> {
 
 fn again(work: &Work, task: Claimed, job: &Job, now: Millis) -> End {
     let since = job.details.accepted_at.unwrap_or(job.created_at);
-    let pause = poll_pause(now.saturating_sub(since), job.details.least_poll_ms, work.jitter());
+    let least = job.details.least_poll_ms;
+    let mut pause = poll_pause(now.saturating_sub(since), least, work.jitter());
+    if kinds::route(job.kind).statuses.is_some() {
+        pause = nearest_beat(now.saturating_add(pause), least) - now;
+    }
     End::of(task, Outcome::Snooze { until: next_ask(job, pause, now), lane: None })
 }

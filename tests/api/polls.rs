@@ -10,6 +10,7 @@ use crate::database::Fresh;
 cases! {
     a_thousand_jobs_are_asked_for_in_ten_calls,
     one_job_alone_is_asked_for_singly,
+    what_was_sent_apart_comes_due_together,
     what_the_answer_leaves_out_is_asked_for_singly,
     a_broken_entry_harms_no_other,
     without_the_route_everything_is_asked_for_singly,
@@ -86,6 +87,24 @@ async fn one_job_alone_is_asked_for_singly(fresh: &Fresh) {
     submit(&app, "video", 1, "alone #lost").await;
     app.advance_s(60).await;
     assert_eq!((app.calls(STATUSES), singles(&app, 0).len()), (0, 1));
+}
+
+async fn what_was_sent_apart_comes_due_together(fresh: &Fresh) {
+    let mut app = polling(fresh, &[]).await;
+    for _ in 0..10 {
+        submit(&app, "video", 1, "goes on #stuck").await;
+        app.advance_s(1).await;
+    }
+    // The first is expected after a minute, the last ten seconds later.
+    app.advance_s(65).await;
+    assert_eq!(
+        (app.calls(STATUSES), singles(&app, 0).len()),
+        (1, 1),
+        "the first was due at a beat of its own"
+    );
+    app.advance_s(30).await;
+    assert_eq!((app.calls(STATUSES), singles(&app, 0).len()), (3, 1));
+    app.leave_it();
 }
 
 async fn what_the_answer_leaves_out_is_asked_for_singly(fresh: &Fresh) {
