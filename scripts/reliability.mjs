@@ -91,12 +91,13 @@ ${missing.length ? `\nNot run here: ${missing.join(", ")}.\n` : ""}
 Every row that compares jobs compares that each end was published once, too; that it also reached an application,
 those do that say \`lost_notifications\`.
 
-Not tried by any row: a pooler, which is refused or lends whole sessions (B18); certificates that are not to be trusted
-(B10); rolling upgrades, as nothing is released yet (B21); eight hours asleep or an hour away by the clock (B08, B23,
-B26); a true webhook played again after a year, which is known for as long as
-its receipt is kept (B07); an idempotency key that has expired (B34), which \`tests/api\` has; a transaction held for
-longer than the load beside it takes (B19); payloads that panic a handler, as none is known (B13); of the kinds without an idempotency key all are in the load
-that is killed, of the others four, the rest in \`tests/api/kinds.rs\`. B01 and B03 divide their number among all points.
+Not tried by any row: a pooler, which is refused or lends whole sessions (B18); certificates that are not to be
+trusted (B10); rolling upgrades, as nothing is released yet (B21); eight hours asleep or an hour away by the clock
+(B08, B23, B26); a true webhook played again after a year, which is known for as long as its receipt is kept (B07); an
+idempotency key that has expired (B34), which \`tests/api\` has; a transaction held for longer than the load beside it
+takes (B19); payloads that panic a handler, as none is known (B13); of the kinds without an idempotency key all are in
+the load that is killed, of the others four, the rest in \`tests/api/kinds.rs\`. B01 and B03 divide their number among
+all points.
 
 Inside one process, on a clock that is set by the test:
 
