@@ -33,7 +33,7 @@ const promises = {
   B16: "A full disk is survived, one with no room for a file, too: refused in so many words, and on again when there is room",
   "B16 refused writes": "Nothing can be written, amid work, for the file system turned read-only or a quota is used up: refused in so many words, still read, and on again by itself",
   B17: "Clocks may lie: wrong from the start, on two nodes by ten minutes, and set again and again by up to twelve hours",
-  "B17 days": "Clocks may lie: set again and again by up to two days",
+  "B17 days": "Clocks may lie: set again and again by up to two days. Here, in 2038 and in 2106 no answer to a submit is lost: when a day seems to have passed it is not sent again, and a person decides",
   "B17 2038": "Clocks may lie: set again and again to before and after the moment in 2038 at which 32 bits of seconds with a sign are full",
   "B17 2106": "The same in 2106, when 32 bits without a sign are full",
   "B17 simulated": "Clocks may lie: jumps ahead of an hour and a day, starts an hour behind or ahead, in the simulation",
@@ -88,10 +88,16 @@ A row again, by the beginning of its name (those at random are \`survives_hard_k
 | --- | --- | --- | --- | --- | --- | --- |
 ${table.join("\n")}
 ${missing.length ? `\nNot run here: ${missing.join(", ")}.\n` : ""}
-Not tried by any row: a pooler, which is refused or lends whole sessions (B18); certificates that are not to be trusted
-(B10); rolling upgrades, as nothing is released yet (B21); eight hours asleep or an hour away by the clock (B08, B23,
-B26); payloads that panic a handler, as none is known (B13); of the kinds without an idempotency key all are in the load
-that is killed, of the others four, the rest in \`tests/api/kinds.rs\`. B01 and B03 divide their number among all points.
+Every row that compares jobs compares that each end was published once, too; that it also reached an application,
+those do that say \`lost_notifications\`.
+
+Not tried by any row: a pooler, which is refused or lends whole sessions (B18); certificates that are not to be
+trusted (B10); rolling upgrades, as nothing is released yet (B21); eight hours asleep or an hour away by the clock
+(B08, B23, B26); a true webhook played again after a year, which is known for as long as its receipt is kept (B07); an
+idempotency key that has expired (B34), which \`tests/api\` has; a transaction held for longer than the load beside it
+takes (B19); payloads that panic a handler, as none is known (B13); of the kinds without an idempotency key all are in
+the load that is killed, of the others four, the rest in \`tests/api/kinds.rs\`. B01 and B03 divide their number among
+all points.
 
 Inside one process, on a clock that is set by the test:
 

@@ -73,7 +73,32 @@ fn json_lines(text: &str) -> std::result::Result<Sheet, String> {
     Ok(sheet)
 }
 
+/// The reader takes a quote that is never closed for one that ends with the file, and every row behind it for a
+/// part of one cell.
+fn check_quotes(text: &str) -> std::result::Result<(), String> {
+    let (mut line, mut opened, mut is_start) = (1, None, true);
+    let mut rest = text.strip_prefix('\u{feff}').unwrap_or(text).chars().peekable();
+    while let Some(c) = rest.next() {
+        line += u64::from(c == '\n');
+        match (opened, c) {
+            (None, '"') if is_start => opened = Some(line),
+            (Some(_), '"') if rest.next_if_eq(&'"').is_none() => {
+                if rest.peek().is_some_and(|next| !matches!(next, ',' | '\r' | '\n')) {
+                    return Err(format!("line {line} has a quote amid a quoted cell; write it twice: \"\""));
+                }
+                opened = None;
+            }
+            _ => {}
+        }
+        is_start = opened.is_none() && matches!(c, ',' | '\r' | '\n');
+    }
+    opened.map_or(Ok(()), |line| {
+        Err(format!("the quote that a cell of line {line} begins with is never closed"))
+    })
+}
+
 fn csv(text: &str) -> std::result::Result<Sheet, String> {
+    check_quotes(text)?;
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let columns = columns(reader.headers().map_err(|e| e.to_string())?)?;
     let mut sheet = Sheet { rows: vec![], lines: vec![] };
@@ -153,6 +178,22 @@ mod tests {
 
     fn wrong(bytes: &[u8]) -> String {
         parse(bytes).err().unwrap_or_else(|| panic!("{bytes:?} is taken"))
+    }
+
+    #[test]
+    fn a_quote_that_stands_wrong_is_told_and_no_row_is_lost_in_it() {
+        for (text, said) in [
+            ("id,s\n1,\"Hello Ann\n2,Hello Bob\n3,Cyd\n", "a cell of line 2 begins with is never closed"),
+            ("id,s\n1,a\n2,\"b", "a cell of line 3 begins with is never closed"),
+            ("id,s\n1,\"Hello \"Ann\" x\"\n", "line 2 has a quote amid a quoted cell"),
+            ("id,s\n1,\"two\nlines\" x\n", "line 3 has a quote amid a quoted cell"),
+            ("\u{feff}\"id,s\n1,a\n", "a cell of line 1 begins with is never closed"),
+        ] {
+            assert!(wrong(text.as_bytes()).contains(said), "{text}: {}", wrong(text.as_bytes()));
+        }
+        let text = "\u{feff}\"id\",s\r\n1,\"a \"\"b\"\", c\r\nd\"\r\n\"\",\"\"\"\"\r\n3,5\" wide\r\n";
+        let cells: Vec<Value> = rows(text).0.iter().map(|row| row["s"].clone()).collect();
+        assert_eq!(cells, ["a \"b\", c\r\nd", "\"", "5\" wide"]);
     }
 
     #[test]

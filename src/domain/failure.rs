@@ -32,12 +32,12 @@ impl Class {
     /// For whoever runs the application.
     pub fn advice(self) -> &'static str {
         match self {
-            Self::Retry => "Try again: `reelhook job retry ID` makes a new job from this one.",
-            Self::FixInput => "Change the request as `message` says, and submit it as a new job.",
+            Self::Retry => "Try again; `reelhook job retry ID` makes a new job from one that failed.",
+            Self::FixInput => "Change the request as `message` says, and send it anew.",
             Self::TopUp => "Add credit at HeyGen, or take a plan that allows it; then retry.",
             Self::Wait => "Wait until its cause is gone, then try again; nothing is wrong with the request.",
             Self::AskHeygen => {
-                "Look for the job in your HeyGen account; what HeyGen's support will ask for is in `upstream_id` and in this `failure`."
+                "Look it up in your HeyGen account; what HeyGen's support will ask for stands here and in the job's `upstream_id`."
             }
         }
     }

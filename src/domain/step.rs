@@ -471,8 +471,8 @@ fn deadline(job: &Job, now: Millis) -> Step {
         State::Submitting | State::Unknown => {
             let since = job.details.unknown_since.or(job.details.sent_at).unwrap_or(job.created_at);
             let why = format!(
-                "Sent to HeyGen with the key {}, and neither an answer, a webhook, its event log nor its lists \
-                 ever confirmed it in {} s. It may have been charged.",
+                "Sent to HeyGen with the key {}; no answer came, and nothing HeyGen told since confirmed it in {} s. \
+                 It may have been charged.",
                 job.upstream_key(),
                 now.saturating_sub(since) / SECOND
             );

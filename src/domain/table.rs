@@ -100,6 +100,9 @@ pub fn markdown() -> String {
             let now = if input == Input::Deadline { DEFAULT_DEADLINE } else { NOW };
             let mut job = typical(state);
             job.details.not_before = (input == Input::Begin).then_some(NOW);
+            // One that HeyGen had taken; of one that it refused nothing can be asked.
+            job.upstream_id =
+                job.upstream_id.or_else(|| (state == State::Failed).then(|| "vid_1".to_owned()));
             let _ = write!(page, " {} |", cell(&job, step(&job, input.clone(), now)));
         }
         page.push('\n');

@@ -300,7 +300,7 @@ pub fn markdown() -> String {
         "\n## What HeyGen's failures mean\n\n\
          `failure` of a failed job has HeyGen's own `code` and `message`, and what reelhook makes of them:\n\
          `class`, `advice` for you, `for_user`, a sentence your user may be shown, and `reelhook_does`. A problem\n\
-         document about something HeyGen refused has `code`, `message` and `class` in `upstream`. What is in no\n\
+         document about something HeyGen refused has `code`, `message`, `class` and `advice` in `upstream`. What is in no\n\
          table is `ask_heygen`.\n\n\
          | class | what to do | what reelhook does by itself with a job that failed |\n| --- | --- | --- |\n",
     );

@@ -239,7 +239,7 @@ pub fn unfit(kind: Kind, request: &Map<String, Value>) -> Vec<Mistake> {
     let mut found: Vec<Mistake> =
         ours.into_iter().filter(|(name, _)| given(name)).map(|(name, why)| Mistake::at(name, why)).collect();
     for name in path_fields(&route) {
-        if request.get(name).and_then(Value::as_str).is_none_or(str::is_empty) {
+        if request.get(name).and_then(Value::as_str).is_none_or(|id| id.trim().is_empty()) {
             found.push(Mistake::at(name, "is required: it is a part of the address HeyGen is asked at"));
         }
     }

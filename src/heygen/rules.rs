@@ -9,7 +9,7 @@ use url::Url;
 
 use crate::domain::job::Kind;
 
-use Rule::{Also, May, Needs, One};
+use Rule::{Also, May, Needs, One, OneAtMost};
 use Shape::{Any, Asset, Even, List, Media, Number, Object, OneOf, Switch, Text, Type, Web};
 
 type Fields = Map<String, Value>;
@@ -23,6 +23,8 @@ pub enum Rule {
     May(&'static str, Shape),
     /// Exactly one of these fields is there, and it is like this.
     One(&'static [(&'static str, Shape)]),
+    /// The same, or none of them.
+    OneAtMost(&'static [(&'static str, Shape)]),
     /// These, too.
     Also(&'static [Rule]),
 }
@@ -116,8 +118,9 @@ const STYLE: &[Rule] = &[
     ),
 ];
 
-const SPOKEN: &[Rule] =
-    &[One(&[("script", SCRIPT), ("audio_url", Web), ("audio_asset_id", ANY_TEXT)]), Also(FRAME), Also(STYLE)];
+const SOUND: &[(&str, Shape)] = &[("script", SCRIPT), ("audio_url", Web), ("audio_asset_id", ANY_TEXT)];
+
+const SPOKEN: &[Rule] = &[One(SOUND), Also(FRAME), Also(STYLE)];
 
 const ENGINE: Rule = May("engine", Object(&[Needs("type", Type(ENGINES))]));
 
@@ -138,14 +141,8 @@ const SCENES: &[(&str, &[Rule])] = &[
 ];
 
 /// Whether one without a voice is taken is not documented, so none is asked for.
-const INPUT: &[Rule] = &[
-    One(&[("avatar_id", ANY_TEXT), ("image", FILE)]),
-    May("script", SCRIPT),
-    May("audio_url", Web),
-    May("audio_asset_id", ANY_TEXT),
-    Also(STYLE),
-    ENGINE,
-];
+const INPUT: &[Rule] =
+    &[One(&[("avatar_id", ANY_TEXT), ("image", FILE)]), OneAtMost(SOUND), Also(STYLE), ENGINE];
 
 const CINEMATIC: &[Rule] = &[
     Needs("prompt", Text(1, 10_000)),
@@ -283,17 +280,18 @@ fn look(rules: &[Rule], fields: &Fields, place: &str, found: &mut Vec<Mistake>) 
                 None if matches!(rule, May(..)) => continue,
                 None => (*name, format!("is required: {}", wanted(shape))),
             },
-            One(members) => {
+            One(members) | OneAtMost(members) => {
                 let mut count = 0;
                 for (name, shape) in *members {
                     let Some(value) = given(name) else { continue };
                     count += 1;
                     fit(shape, value, &format!("{place}/{name}"), found);
                 }
-                if count == 1 {
+                let least = usize::from(matches!(rule, One(_)));
+                if (least..=1).contains(&count) {
                     continue;
                 }
-                (members[0].0, format!("exactly one of {} is needed; {count} are given", names(members)))
+                (members[0].0, format!("{} {} is needed; {count} are given", one_of(rule), names(members)))
             }
         };
         found.push(Mistake { pointer: format!("{place}/{}", wrong.0), message: wrong.1 });
@@ -449,6 +447,10 @@ fn wanted(shape: &Shape) -> String {
     }
 }
 
+fn one_of(rule: &Rule) -> &'static str {
+    if matches!(rule, One(_)) { "exactly one of" } else { "at most one of" }
+}
+
 /// `a, b and c`.
 fn names(members: &[(&str, Shape)]) -> String {
     let names: Vec<&str> = members.iter().map(|(name, _)| *name).collect();
@@ -471,8 +473,8 @@ fn lines(rules: &[Rule], indent: &str, page: &mut String) {
         let (name, shape, needed) = match rule {
             Needs(name, shape) => (name, shape, ", required"),
             May(name, shape) => (name, shape, ""),
-            One(members) => {
-                page.push_str(&format!("{indent}- exactly one of {}:\n", names(members)));
+            One(members) | OneAtMost(members) => {
+                page.push_str(&format!("{indent}- {} {}:\n", one_of(rule), names(members)));
                 for (name, shape) in *members {
                     page.push_str(&format!("{deeper}- `{name}`: {}\n", wanted(shape)));
                 }

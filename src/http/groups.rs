@@ -159,10 +159,10 @@ async fn wait_for_end(http: &Http, id: &str, wait: Duration) -> Result<(Group, C
     find(http, id).await
 }
 
-/// The answer for a group that ends within `wait`.
-pub async fn ended(http: &Http, id: &str, wait: Duration) -> Result<Option<Response>> {
+/// Whether a group has ended within `wait`, and how it stands.
+pub async fn shown_after(http: &Http, id: &str, wait: Duration) -> Result<(bool, Response)> {
     let found = wait_for_end(http, id, wait).await?;
-    Ok(found.0.finished_at.map(|_| show(&found)))
+    Ok((found.0.finished_at.is_some(), show(&found)))
 }
 
 /// Cancels what was not sent yet, in steps; a call that broke off is simply made again.

@@ -134,15 +134,14 @@ pub async fn answer(http: &Http, made: Submitted, wait: Option<Duration>) -> Res
     let is_group = ids::has_shape(ids::GROUP, &id);
     let path = format!("/api/{}/{id}", if is_group { "groups" } else { "jobs" });
     if let Some(wait) = wait {
-        let ended = if is_group {
-            groups::ended(http, &id, wait).await?
+        let (has_ended, response) = if is_group {
+            groups::shown_after(http, &id, wait).await?
         } else {
             let found = wait_for_end(http, &id, wait).await?;
-            if found.state.is_terminal() { Some(show(http, &found).await?) } else { None }
+            (found.state.is_terminal(), show(http, &found).await?)
         };
-        if let Some(response) = ended {
-            return Ok(with_location(StatusCode::OK, &path, response));
-        }
+        let status = if has_ended { StatusCode::OK } else { StatusCode::ACCEPTED };
+        return Ok(with_location(status, &path, response));
     }
     // The stored text, byte for byte: what a repeated key gets is what was answered first.
     let response = ([(header::CONTENT_TYPE, "application/json")], answer).into_response();

@@ -383,17 +383,16 @@ fn failure() -> Map<String, Value> {
         "message": {"type": "string", "description": "HeyGen's own words."},
         "request_id": {"type": "string", "description": "HeyGen's id of the request it refused; its support asks for it."},
         "class": {"enum": classes},
+        "advice": {"type": "string", "description": "What you can do."},
     });
     all.as_object().cloned().unwrap_or_default()
 }
 
 fn job_failure() -> Value {
     let mut all = failure();
-    for (name, description) in [
-        ("for_user", "A sentence your user may be shown."),
-        ("advice", "What you can do."),
-        ("reelhook_does", "What happens by itself."),
-    ] {
+    for (name, description) in
+        [("for_user", "A sentence your user may be shown."), ("reelhook_does", "What happens by itself.")]
+    {
         all.insert(name.to_owned(), json!({"type": "string", "description": description}));
     }
     json!({"type": ["object", "null"], "required": ["message"], "properties": all})

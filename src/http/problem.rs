@@ -226,12 +226,13 @@ impl Problem {
     }
 }
 
-/// What HeyGen said to a call made for this request. No job failed, so what is said of one that did
-/// is left out.
+/// What HeyGen said to a call made for this request, and what helps. No job failed, so what is said of one that
+/// did is left out.
 fn upstream_json(said: &Failure) -> Value {
     let mut shown = json!(said);
     if let Some(shown) = shown.as_object_mut() {
         shown.remove("for_user");
+        shown.insert("advice".to_owned(), json!(said.class.advice()));
     }
     shown
 }

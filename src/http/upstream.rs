@@ -140,5 +140,7 @@ pub fn waits_for(job: &Job, limit: &Limit, now: Millis) -> Option<Wait> {
     }
     let what = "it is not to be sent before then";
     let put_off = job.details.not_before.map(|at| Wait { reason: "not_before", what, until: Some(at) });
-    put_off.or_else(|| limit.wait(now))
+    let what = "HeyGen did not take it the last time, as its note says; it is sent again by itself";
+    let not_taken = || (job.details.refusals > 0).then_some(Wait { reason: "not_taken", what, until: None });
+    put_off.or_else(|| limit.wait(now)).or_else(not_taken)
 }

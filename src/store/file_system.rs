@@ -1,7 +1,8 @@
 //! What a directory is on. SQLite's log is memory that its processes share, and a lock or a flush of a
 //! network file system is another machine's word, so none of them is taken for a database.
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
 use super::error::{Error, Result};
 
@@ -23,17 +24,36 @@ const OF_A_NETWORK: [&str; 14] = [
     "fuse.rclone",
 ];
 
-/// The kind of file system, where Linux tells it.
-pub fn kind(directory: &Path) -> Option<String> {
-    let directory = directory.canonicalize().ok()?;
-    of_mount(&std::fs::read_to_string("/proc/self/mountinfo").ok()?, &directory)
+/// The kind of file system a file or directory is on, where Linux tells it.
+pub fn kind(path: &Path) -> Option<String> {
+    let path = path.canonicalize().ok()?;
+    of_mount(&std::fs::read_to_string("/proc/self/mountinfo").ok()?, &path)
 }
 
-/// A file that is or will be on a network file system is no place for a database.
+/// The path without links, so that one file has one name, one lock and one log beside it; the file is made where
+/// there is none. One whose directory is not there keeps its path.
+pub(super) fn real(file: &Path) -> Result<PathBuf> {
+    let Ok(path) = file.canonicalize().or_else(|_| {
+        // Of a new file, or where a link leads that nobody has written to.
+        File::options().create(true).truncate(false).write(true).open(file)?;
+        file.canonicalize()
+    }) else {
+        return Ok(file.to_owned());
+    };
+    #[cfg(unix)]
+    if std::fs::metadata(&path).is_ok_and(|file| std::os::unix::fs::MetadataExt::nlink(&file) > 1) {
+        return Err(Error::Unfit(format!(
+            "{} has a second name (a hard link), under which another could open it unseen; copy it, or remove \
+             the other name",
+            path.display()
+        )));
+    }
+    Ok(path)
+}
+
+/// A file on a network file system is no place for a database.
 pub(super) fn refuse_network(file: &Path) -> Result<()> {
-    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // The file may be a link to elsewhere.
-    match kind(file).or_else(|| kind(directory)) {
+    match kind(file) {
         Some(kind) => refuse(file, &kind),
         None => Ok(()),
     }
@@ -93,8 +113,24 @@ broken\n";
             refuse(file, kind).unwrap();
         }
         let dir = tempfile::tempdir().unwrap();
-        refuse_network(&dir.path().join("new.db")).unwrap();
-        refuse_network(Path::new("new.db")).unwrap();
         refuse_network(&dir.path().join("no/such/place.db")).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_is_known_by_its_one_real_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let made = real(&at("new.db")).unwrap();
+        assert!(made.ends_with("new.db") && made.is_file());
+        for (link, to) in [("link.db", "new.db"), ("early.db", "later.db")] {
+            std::os::unix::fs::symlink(at(to), at(link)).unwrap();
+            assert!(real(&at(link)).unwrap().ends_with(to), "{link}");
+        }
+        assert_eq!(real(&at("no/such/place.db")).unwrap(), at("no/such/place.db"));
+        std::fs::hard_link(at("new.db"), at("second.db")).unwrap();
+        for name in ["new.db", "second.db", "link.db"] {
+            assert!(real(&at(name)).unwrap_err().to_string().contains("second name"), "{name}");
+        }
     }
 }

@@ -48,6 +48,7 @@ pub(super) struct Sqlite {
 }
 
 pub(super) fn open(path: &Path, bell: Bell, now: i64) -> Result<Sqlite> {
+    let path = &file_system::real(path)?;
     file_system::refuse_network(path)?;
     let lock = lock(path)?;
     let mut writer = connect(path, false)?;

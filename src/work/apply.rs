@@ -76,21 +76,17 @@ fn hear(receipt: Receipt, adoption: Option<Terms>) -> Hearing {
             ..blank(id)
         },
         Ok(heard) => signed(receipt, heard, adoption),
-        // Nothing readable, but it came to the address of one job: worth a look at that job.
-        Err(why) if at_own_address.is_some() => Hearing {
-            job_id: at_own_address,
-            observe: Box::new(hint),
-            event_type: Some(why.name().to_owned()),
-            ..blank(id)
-        },
         Err(why) => {
             // What HeyGen signed is an event of theirs all the same, also if it is about nothing, or no JSON.
             let is_event = receipt.note.applied_at.is_none();
             let is_heygens = matches!(receipt.verdict, Verdict::Signed | Verdict::Logged);
-            Hearing {
-                event_type: why.event_type().map(str::to_owned),
-                publish: is_event && is_heygens,
-                ..nothing(id, &why.to_string())
+            let (event_type, publish) = (why.event_type().map(str::to_owned), is_event && is_heygens);
+            match at_own_address {
+                // Worth a look at the one job whose address it is.
+                Some(job) => {
+                    Hearing { job_id: Some(job), observe: Box::new(hint), event_type, publish, ..blank(id) }
+                }
+                None => Hearing { event_type, publish, ..nothing(id, &why.to_string()) },
             }
         }
     }

@@ -155,6 +155,7 @@ async fn at_most_twenty_unsigned_deliveries_are_kept_per_job(fresh: &Fresh) {
     let kept = app.get(&format!("/api/jobs/{id}/receipts?limit=200")).await.expect(200).json();
     assert_eq!(kept["data"].as_array().unwrap().len(), 20);
     assert!((app.metric(r#"reelhook_webhook_hint_dropped_total{by="per_job"}"#).await - 10.0).abs() < 0.1);
+    assert!(kept["data"].as_array().unwrap().iter().all(|r| r["event_type"].is_null()), "nobody named one");
     let mark = address.rsplit_once('.').unwrap().1;
     assert!(!kept.to_string().contains(mark), "the unguessable part is written down nowhere");
 }

@@ -10,6 +10,7 @@ use crate::database::Fresh;
 cases! {
     a_thousand_jobs_under_a_revoked_key_wait_and_all_complete_after_its_repair,
     a_thousand_jobs_without_credit_wait_and_all_complete_after_a_top_up,
+    a_job_that_waits_by_itself_says_so,
     jobs_that_fail_for_credit_after_they_were_taken_stop_the_rest,
     a_pause_nobody_waits_behind_is_opened_by_a_look,
     a_job_too_dear_for_the_wallet_does_not_hold_up_the_cheap_ones,
@@ -126,6 +127,20 @@ async fn a_thousand_jobs_without_credit_wait_and_all_complete_after_a_top_up(fre
     #[allow(clippy::cast_precision_loss)]
     app.sandbox.set_balance(MANY as f64);
     all_complete(&mut app, &ids).await;
+}
+
+/// The account has credit, and yet this one was refused for want of it.
+async fn a_job_that_waits_by_itself_says_so(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    app.register().await;
+    app.sandbox.script_next(vec![Fault::NoCredit]);
+    let id = app.submit("video", "refused once").await;
+    app.advance_s(60).await;
+    let job = app.job(&id).await;
+    assert_eq!((&job["state"], &job["waiting"]["reason"]), (&json!("queued"), &json!("not_taken")), "{job}");
+    assert!(job["note"].as_str().is_some_and(|note| note.contains("credit")), "{job}");
+    app.advance_s(600).await;
+    assert_eq!(app.state(&id).await, "completed");
 }
 
 /// HeyGen takes a job and tells only when it is made that it cannot be paid.

@@ -18,6 +18,7 @@ cases! {
     the_order_of_names_in_the_body_does_not_matter,
     another_body_under_the_same_key_is_422,
     the_same_body_without_a_key_is_another_job,
+    who_waits_is_told_how_the_job_stands,
     a_key_may_be_quoted,
     a_key_that_is_none_is_400,
     a_body_that_was_refused_uses_no_key_up,
@@ -170,6 +171,31 @@ async fn the_same_body_without_a_key_is_another_job(fresh: &Fresh) {
     assert_ne!(one, two);
     app.advance_s(60).await;
     assert_eq!((app.charges(&one), app.charges(&two)), (1, 1));
+}
+
+async fn who_waits_is_told_how_the_job_stands(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    app.register().await;
+    let body = new_job("video", "waited for #stuck");
+    let first = submit(&app, "k", &body).await.expect(202);
+    let id = first.json()["id"].as_str().unwrap().to_owned();
+    app.settle().await;
+    let path = "/api/jobs?wait=0";
+    let waited =
+        app.call("POST", path, &[("idempotency-key", "k")], body.to_string()).await.expect(202).json();
+    assert_eq!(waited, app.job(&id).await);
+    assert_eq!((&waited["state"], &waited["charge"]["state"]), (&json!("processing"), &json!("once")));
+    assert_eq!(
+        submit(&app, "k", &body).await.expect(202).body,
+        first.body,
+        "who does not gets the first answer"
+    );
+    let mut rows = json!({"template": {"kind": "video", "request": {"type": "avatar", "avatar_id": "a",
+        "script": "{{s}}"}}, "rows": [{"s": "one #stuck"}]});
+    rows["title"] = json!("waited for");
+    let group = app.call("POST", "/api/groups?wait=0", &[], rows.to_string()).await.expect(202).json();
+    assert_eq!(group["title"], "waited for");
+    leave(app);
 }
 
 async fn a_key_may_be_quoted(fresh: &Fresh) {

@@ -110,6 +110,25 @@ mod sqlite {
         drop(open(&fresh.address));
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn nor_does_another_name_open_the_file_to_a_second() {
+        let fresh = fresh_sqlite();
+        let db = open(&fresh.address);
+        let Address::Sqlite(path) = &fresh.address else { panic!("a file") };
+        let link = path.with_extension("link");
+        std::os::unix::fs::symlink(path, &link).expect("a link");
+        let told = refusal(&Address::Sqlite(link.clone()));
+        assert!(told.contains("in use by another reelhook"), "{told}");
+        drop(db);
+        drop(open(&Address::Sqlite(link.clone())));
+        std::fs::remove_file(&link).expect("removed");
+        std::fs::hard_link(path, &link).expect("a second name");
+        assert!(refusal(&Address::Sqlite(link.clone())).contains("second name"));
+        std::fs::remove_file(&link).expect("removed");
+        drop(open(&fresh.address));
+    }
+
     #[test]
     fn a_place_that_cannot_be_is_named() {
         let fresh = fresh_sqlite();

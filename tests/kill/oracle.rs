@@ -19,7 +19,7 @@ pub fn zeros(v: &Verdict) -> [(&'static str, usize); 7] {
         ("paid_twice", v.paid_twice.len()),
         ("lost_events", v.lost_receipts.len()),
         ("wrong_final", v.wrong_final.len()),
-        ("dup_effects", v.dup_effects.len()),
+        ("ends_not_told_once", v.not_told_once.len()),
     ]
 }
 

@@ -138,7 +138,8 @@ fn evidence(evidence: &Value) -> Vec<(&'static str, String)> {
     let mut pairs = vec![];
     if is("asked_at") {
         let (times, at, answer) = (said("asked_times"), said("asked_at"), said("last_answer"));
-        pairs.push(("asked", format!("{times} times, last at {at}: {answer}")));
+        let times = if times == "1" { "once, at".to_owned() } else { format!("{times} times, last at") };
+        pairs.push(("asked", format!("{times} {at}: {answer}")));
     }
     if is("told_at") {
         pairs.push(("told", format!("by {} at {}: {}", said("told_by"), said("told_at"), said("told"))));

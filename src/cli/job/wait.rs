@@ -115,7 +115,8 @@ pub async fn for_end(
 }
 
 pub fn timed_out(kind: &Kind, id: &str, stands: &str, until: &Until) -> CliError {
-    let why = format!("{id} is still {stands} after {:?}", until.timeout);
+    let seconds = i64::try_from(until.timeout.as_secs()).unwrap_or(i64::MAX);
+    let why = format!("{id} is still {stands} after {}", units::one_unit(seconds));
     let hint = format!("it goes on; `reelhook {} wait {id}` waits again", kind.noun);
     CliError::new(Exit::TimedOut, "cli_timed_out", why, Some(&hint))
 }

@@ -44,8 +44,8 @@ pub struct Verdict {
     pub lost_receipts: Vec<String>,
     /// Ended otherwise than at HeyGen.
     pub wrong_final: Vec<String>,
-    /// Once for each end that was published too many.
-    pub dup_effects: Vec<String>,
+    /// Once for each end that was published too many, or was not.
+    pub not_told_once: Vec<String>,
     /// Webhooks that were answered 2xx.
     pub receipts: usize,
 }
@@ -128,7 +128,8 @@ pub fn judge(said: &[Said], ledger: &[Entry], kept: &HashSet<String>) -> Verdict
     let failing = failing_upstream(ledger);
     let acknowledged: HashSet<&String> = said.iter().map(|said| &said.id).collect();
     for Said { id, state, ends } in said {
-        verdict.dup_effects.extend(std::iter::repeat_n(id.clone(), ends.saturating_sub(1)));
+        let has_ended = matches!(state.as_deref(), Some("completed" | "failed" | "canceled"));
+        verdict.not_told_once.extend(std::iter::repeat_n(id.clone(), ends.abs_diff(usize::from(has_ended))));
         if state.is_none() || !charges.contains_key(id) {
             verdict.lost_jobs.push(id.clone());
         }
@@ -251,7 +252,7 @@ mod tests {
             ("paid_twice", v.paid_twice),
             ("lost_receipts", v.lost_receipts),
             ("wrong_final", v.wrong_final),
-            ("dup_effects", v.dup_effects),
+            ("not_told_once", v.not_told_once),
         ];
         lists.into_iter().filter(|(_, ids)| !ids.is_empty()).collect()
     }
@@ -286,6 +287,7 @@ mod tests {
             said[1].state = Some("completed".into());
         });
         assert_eq!(wrong, one("wrong_final", &["job_1", "job_2"]));
-        assert_eq!(broken(|said, _, _| said[1].ends = 2), one("dup_effects", &["job_2"]));
+        assert_eq!(broken(|said, _, _| said[1].ends = 3), one("not_told_once", &["job_2", "job_2"]));
+        assert_eq!(broken(|said, _, _| said[1].ends = 0), one("not_told_once", &["job_2"]));
     }
 }

@@ -90,11 +90,11 @@ impl Run {
                 &v.wrong_final,
             ),
             row(
-                "dup_effects",
+                "not_told_once",
                 "The end of a job is told once",
                 "webhooks sent twice and three times",
                 given(|f| *f == Fault::Double),
-                &v.dup_effects,
+                &v.not_told_once,
             ),
         ]
     }
@@ -249,7 +249,7 @@ mod tests {
             |v| &mut v.lost_receipts,
             |v| &mut v.stuck,
             |v| &mut v.wrong_final,
-            |v| &mut v.dup_effects,
+            |v| &mut v.not_told_once,
         ];
         for (nth, list) in lists.iter().enumerate() {
             let mut verdict = Verdict { receipts: 1, ..Verdict::default() };

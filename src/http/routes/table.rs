@@ -402,7 +402,7 @@ pub const TABLE: &[Doc] = &[
     Doc { keyed: false, ..doc("get", "/api/openapi.json", "This description.") },
     Doc { keyed: false, ..doc("get", "/errors", "What each error means, as Markdown.") },
     Doc { keyed: false, ..doc("get", "/livez", "Whether the process lives.") },
-    Doc { keyed: false, ..doc("get", "/readyz", "Whether the store answers and has room.") },
+    Doc { keyed: false, ..doc("get", "/readyz", "Whether the store answers and can be written.") },
     Doc { keyed: false, answer: (200, Some("Version")), ..doc("get", "/version", "Version and store.") },
     Doc { keyed: false, ..doc("get", "/metrics", "Figures, as OpenMetrics text.") },
 ];

@@ -139,7 +139,7 @@ fn plainest(rules: &[Rule]) -> Fields {
                 drop(made.insert(members[0].0.to_owned(), values(&members[0].1).0.remove(0)))
             }
             Rule::Also(more) => made.extend(plainest(more)),
-            Rule::May(..) => {}
+            Rule::May(..) | Rule::OneAtMost(_) => {}
         }
     }
     made
@@ -170,9 +170,9 @@ fn cases(
                 fits.into_iter().for_each(|value| add(&[(name, value)], None));
                 wrong.into_iter().for_each(|value| add(&[(name, value)], Some(name)));
             }
-            Rule::One(members) => {
+            Rule::One(members) | Rule::OneAtMost(members) => {
                 let none = || members.iter().map(|(name, _)| (*name, Value::Null)).collect::<Vec<_>>();
-                add(&none(), Some(members[0].0));
+                add(&none(), matches!(rule, Rule::One(_)).then_some(members[0].0));
                 for (n, (name, shape)) in members.iter().enumerate() {
                     let (fits, wrong) = values(shape);
                     let only = |value: Value| {
@@ -181,7 +181,9 @@ fn cases(
                         fields
                     };
                     if n > 0 {
-                        add(&[(*name, fits[0].clone())], Some(members[0].0));
+                        let two =
+                            [(members[0].0, values(&members[0].1).0.remove(0)), (*name, fits[0].clone())];
+                        add(&two, Some(members[0].0));
                     }
                     fits.into_iter().for_each(|value| add(&only(value), None));
                     wrong.into_iter().for_each(|value| add(&only(value), Some(name)));
