@@ -248,7 +248,8 @@ impl Limit {
                 // Those that were under way together are one miss; a lost answer alone concerns its job.
                 if sent_at >= self.missed_at {
                     self.miss(now);
-                    if answer == Answer::NotSent || self.is_trying() {
+                    // While it is down nothing is sent anyway, and when it is back nothing is to be waited for.
+                    if self.down_since.is_none() && (answer == Answer::NotSent || self.is_trying()) {
                         self.hold(None, jitter, now);
                     }
                 }

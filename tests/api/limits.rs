@@ -238,7 +238,8 @@ async fn what_heygen_refuses_of_a_request_of_ours_says_what_it_means(fresh: &Fre
         app.post("/api/webhooks", &json!({"events": ["no.such.event"]})).await.json()["upstream"].clone();
     assert_eq!((&upstream["code"], &upstream["class"]), (&json!("invalid_parameter"), &json!("fix_input")));
     // No job failed, so nothing is said of one.
-    assert_eq!((&upstream["advice"], &upstream["for_user"]), (&json!(null), &json!(null)));
+    assert_eq!((&upstream["for_user"], &upstream["reelhook_does"]), (&json!(null), &json!(null)));
+    assert!(upstream["advice"].as_str().is_some_and(|advice| advice.starts_with("Change the request")));
     app.sandbox.revoke_key(true);
     let upstream = app.post("/api/webhooks", &json!({})).await.problem(502, "upstream")["upstream"].clone();
     assert_eq!((&upstream["code"], &upstream["class"]), (&json!("unauthorized"), &json!("wait")));

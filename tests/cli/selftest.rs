@@ -12,7 +12,7 @@ use tokio::process::{Child, ChildStderr, Command};
 use crate::{Ran, run, run_in};
 
 const PROMISES: [&str; 7] =
-    ["lost_jobs", "double_jobs", "paid_twice", "lost_receipts", "stuck", "wrong_final", "dup_effects"];
+    ["lost_jobs", "double_jobs", "paid_twice", "lost_receipts", "stuck", "wrong_final", "not_told_once"];
 
 fn directory() -> TempDir {
     tempfile::tempdir().expect("a directory")

@@ -128,8 +128,10 @@ pub fn judge(said: &[Said], ledger: &[Entry], kept: &HashSet<String>) -> Verdict
     let failing = failing_upstream(ledger);
     let acknowledged: HashSet<&String> = said.iter().map(|said| &said.id).collect();
     for Said { id, state, ends } in said {
-        let has_ended = matches!(state.as_deref(), Some("completed" | "failed" | "canceled"));
-        verdict.not_told_once.extend(std::iter::repeat_n(id.clone(), ends.abs_diff(usize::from(has_ended))));
+        // Of one that is lost or stuck that is said elsewhere.
+        let has_ended = matches!(state.as_deref(), Some("completed" | "failed"));
+        let wanted = if has_ended { 1 } else { (*ends).min(1) };
+        verdict.not_told_once.extend(std::iter::repeat_n(id.clone(), ends.abs_diff(wanted)));
         if state.is_none() || !charges.contains_key(id) {
             verdict.lost_jobs.push(id.clone());
         }

@@ -77,9 +77,10 @@ fn retry_after_is_obeyed_within_bounds_and_without_it_the_pause_doubles() {
     assert_eq!(held(&[after(0)]), SECOND);
     assert_eq!(held(&[after(i64::MAX / 2)]), MAX_RETRY_AFTER);
     assert_eq!(held(&[after(9_000), after(2_000)]), 9_000, "the longest counts");
-    assert_eq!(held(&[Answer::NotSent; 1]), 2_000);
-    assert_eq!(held(&[Answer::NotSent; 3]), 8_000);
-    assert_eq!(held(&[Answer::NotSent; 99]), 60_000);
+    let bare = Answer::TooMany { after: None };
+    assert_eq!([held(&[bare; 1]), held(&[bare; 3]), held(&[bare; 99])], [2_000, 8_000, 60_000]);
+    assert_eq!([held(&[Answer::NotSent; 1]), held(&[Answer::NotSent; 2])], [2_000, 4_000]);
+    assert_eq!(held(&[Answer::NotSent; 99]), 4_000, "then it is down, which only a look ends");
     assert_eq!(held(&[Answer::NotSent, Answer::Accepted, Answer::NotSent]), 2_000);
     assert_eq!(held(&[Answer::Other]), -NOW);
 }
