@@ -73,8 +73,8 @@ const TROUBLE: [(Fault, f64); 9] = [
     server of its own on a store of its own, beside a HeyGen sandbox, and kills it; no HeyGen key, no network, no \
     credits.\n\n\
     It counts jobs and webhooks that were lost, jobs that were made or paid for twice, never ended, ended otherwise \
-    than at HeyGen, or were told of twice: all must be 0. It measures how long a killed server takes until it is ready \
-    again, and how long a webhook waits for its answer.\n\n\
+    than at HeyGen, or whose end was not told once: all must be 0. It measures how long a killed server takes until it \
+    is ready again, and how long a webhook waits for its answer.\n\n\
     Exit code 0 when nothing was broken; else 1, and the files are kept and named. Ctrl-C ends the server and removes \
     the files.\n\n\
     Examples:\n  \

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use reelhook::cli::selftest::{self, oracle};
-use reelhook::clock::Clock;
+use reelhook::clock::{Clock, Stopwatch};
 pub use reelhook::domain::job_json::has_ended;
 use reelhook::heygen::sandbox::{Entry, Options, Sandbox, What};
 use serde_json::{Map, Value, json};
@@ -138,6 +139,21 @@ impl Ground {
         let clock = Clock::real();
         let until = clock.now() + i64::try_from(PATIENCE.as_millis()).unwrap();
         oracle::end_of(&self.client, id, &clock, until).await.unwrap().expect("there is such a job")
+    }
+
+    /// A job more, from its submit to its end. Its id, and how many seconds that took.
+    pub async fn one_more(&self, key: &str) -> (String, f64) {
+        let watch = Stopwatch::start();
+        let job = self.submit(key, "p").await;
+        self.end_of(&job).await;
+        (job, watch.elapsed().as_secs_f64())
+    }
+
+    /// In how many seconds these have ended.
+    pub async fn drained(&self, jobs: &[String]) -> f64 {
+        let watch = Stopwatch::start();
+        join_all(jobs.iter().map(|job| self.end_of(job))).await;
+        watch.elapsed().as_secs_f64()
     }
 
     /// How many ends of the job were published.

@@ -1,10 +1,10 @@
 //! What lies between the nodes and PostgreSQL: its address leads to a standby that was promoted, or the way there
 //! is long, loses packets, stands still and is cut.
 
-use futures_util::future::{join, join_all};
+use futures_util::future::join;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use reelhook::clock::{Clock, Millis, Stopwatch};
+use reelhook::clock::{Millis, Stopwatch};
 use reelhook::domain::time::SECOND;
 
 use crate::ground::{Engine, Ground, injections, is_long};
@@ -20,7 +20,6 @@ const WINDOW_S: f64 = 30.0;
 const FAR_MS: Millis = 200;
 const FAR_MS_SHORT: Millis = 20;
 const LOSSY: Way = Way { late: 0, lost: 0.05, is_held: false };
-const HELD: Way = Way { late: 0, lost: 0.0, is_held: true };
 
 /// B18: the server is killed under load, and the standby that followed it synchronously takes its place. Two nodes
 /// reach whichever it is by one address, which is switched; the third knows the addresses of all.
@@ -50,8 +49,7 @@ pub async fn a_standby_takes_over() {
             let watch = Stopwatch::start();
             ours.fail_over(nth).await;
             relay.lead_to(port(&ours.addresses[nth + 1]));
-            let job = ground.submit(&format!("b18-first-{nth}"), "p").await;
-            ground.end_of(&job).await;
+            let (job, _) = ground.one_more(&format!("b18-first-{nth}")).await;
             (job, watch.elapsed().as_secs_f64())
         };
         let under_load = format!("b18-during-{nth}");
@@ -111,25 +109,18 @@ pub async fn the_network_is_bad() {
             let _ = seen.recv().await;
         }
         if nth % 4 == 3 {
-            let watch = Stopwatch::start();
-            relay.set(HELD);
-            let clock = Clock::real();
-            clock.sleep_until(clock.now() + dice.random_range(0..longest)).await;
-            relay.set(Way::default());
-            held += watch.elapsed().as_secs_f64();
+            let for_ms = dice.random_range(0..longest);
+            relay.stand_still(for_ms).await;
+            held += for_ms as f64 / 1_000.0;
         } else {
             cut += relay.cut(dice.random_range(0.05..1.0));
         }
-        let watch = Stopwatch::start();
-        let job = ground.submit(&format!("b18-network-{nth}"), "p").await;
-        ground.end_of(&job).await;
-        slowest = slowest.max(watch.elapsed().as_secs_f64());
+        let (job, took) = ground.one_more(&format!("b18-network-{nth}")).await;
+        slowest = slowest.max(took);
         jobs.push(job);
     }
     jobs.extend(callers.end().await.unwrap());
-    let watch = Stopwatch::start();
-    join_all(jobs.iter().map(|job| ground.end_of(job))).await;
-    let drained = watch.elapsed().as_secs_f64();
+    let drained = ground.drained(&jobs).await;
     let verdict = oracle::compare(&ground, &jobs).await;
     let figures = [
         ("jobs", jobs.len() as f64),

@@ -129,9 +129,7 @@ pub async fn nodes_may_die() {
     } else {
         nodes.kill(0).await;
     }
-    let watch = Stopwatch::start();
-    join_all(jobs.iter().map(|job| ground.end_of(job))).await;
-    let recovery = watch.elapsed().as_secs_f64();
+    let recovery = ground.drained(&jobs).await;
     let verdict = oracle::compare(&ground, &jobs).await;
     let mut zero = oracle::zeros(&verdict).to_vec();
     zero.push(("beyond_the_bound", beyond_the_bound(&ground)));
@@ -216,16 +214,12 @@ pub async fn postgres_may_go_away() {
             restarts += 1;
             idle = Session::many(address, IDLE).await;
         }
-        let watch = Stopwatch::start();
-        let job = ground.submit(&format!("b18-{nth}"), "p").await;
-        ground.end_of(&job).await;
-        slowest = slowest.max(watch.elapsed().as_secs_f64());
+        let (job, took) = ground.one_more(&format!("b18-{nth}")).await;
+        slowest = slowest.max(took);
         jobs.push(job);
     }
     jobs.extend(callers.end().await.unwrap());
-    let watch = Stopwatch::start();
-    join_all(jobs.iter().map(|job| ground.end_of(job))).await;
-    let drained = watch.elapsed().as_secs_f64();
+    let drained = ground.drained(&jobs).await;
     let verdict = oracle::compare(&ground, &jobs).await;
     let figures = [
         ("restarts", f64::from(restarts)),

@@ -59,6 +59,14 @@ impl Relay {
         self.state.way.send_replace(way);
     }
 
+    /// Nothing passes for so long. It is how long the trouble lasts; no effect is waited for.
+    pub async fn stand_still(&self, for_ms: Millis) {
+        let clock = Clock::real();
+        self.set(Way { is_held: true, ..Way::default() });
+        clock.sleep_until(clock.now() + for_ms).await;
+        self.set(Way::default());
+    }
+
     /// This share of the connections end, without a word. How many.
     pub fn cut(&self, share: f64) -> usize {
         let mut open = self.state.open.lock().unwrap();
