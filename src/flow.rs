@@ -17,7 +17,7 @@ use crate::domain::event::{Event, EventType};
 use crate::domain::history::Learned;
 use crate::domain::ids;
 use crate::domain::job::{Job, Kind, Observation, Priority, State};
-use crate::domain::job_json::job_json;
+use crate::domain::job_json::job_text;
 use crate::domain::limit::{LOOK, LOOK_EVERY};
 use crate::domain::receipt::Note;
 use crate::domain::step::{Change, Input, Refused, step};
@@ -549,7 +549,7 @@ fn job_event(job: &Job, event_type: EventType, stamp: &Stamp, nth: usize) -> Eve
         job_id: Some(job.id.clone()),
         job_sequence: job.details.events,
         created_at: stamp.now,
-        data: job_json(job).to_string(),
+        data: job_text(job),
         receipt_id: None,
         notify_url: job.details.notify_url.clone(),
     }

@@ -17,3 +17,7 @@ pub mod metrics;
 pub mod net;
 pub mod store;
 pub mod work;
+
+/// Jobs and receipts are many small texts; the reason is beside the dependency.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

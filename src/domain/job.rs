@@ -394,61 +394,101 @@ pub struct Told {
     pub at: Millis,
 }
 
-/// Everything of a job that is read whole and never searched by; stored as one JSON text.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Everything of a job that is read whole and never searched by; stored as one JSON text. What has its default is
+/// left out, and filled in when it is read: a row is written again with every change, so its length is what a change
+/// costs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Details {
+    #[serde(skip_serializing_if = "is_default")]
     pub title: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
     pub labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "is_default")]
     pub metadata: Option<serde_json::Value>,
     /// Where its events are sent, besides the endpoints, and what they are signed with there.
+    #[serde(skip_serializing_if = "is_default")]
     pub notify_url: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
     pub notify_secret: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
     pub priority: Priority,
     /// It was to wait for approval, and nobody gave it.
+    #[serde(skip_serializing_if = "is_default")]
     pub held: bool,
     /// Not to be sent before then; none once that has come.
+    #[serde(skip_serializing_if = "is_default")]
     pub not_before: Option<Millis>,
     /// The row of its group that it was made of, from 1.
+    #[serde(skip_serializing_if = "is_default")]
     pub group_row: Option<i64>,
     /// First poll this long after upstream accepted, and the least pause between polls.
+    #[serde(skip_serializing_if = "is_default")]
     pub first_poll_ms: Millis,
+    #[serde(skip_serializing_if = "is_default")]
     pub least_poll_ms: Millis,
     /// Rises only after a definite refusal; with the job id it makes the upstream Idempotency-Key.
+    #[serde(skip_serializing_if = "is_default")]
     pub key_number: u32,
     /// Tries that upstream definitely did not accept.
+    #[serde(skip_serializing_if = "is_default")]
     pub refusals: u32,
     /// When the request with the present key was first sent.
+    #[serde(skip_serializing_if = "is_default")]
     pub sent_at: Option<Millis>,
     /// Every call that could cost something.
+    #[serde(skip_serializing_if = "is_default")]
     pub calls: Calls,
+    #[serde(skip_serializing_if = "is_default")]
     pub accepted_at: Option<Millis>,
+    #[serde(skip_serializing_if = "is_default")]
     pub unknown_since: Option<Millis>,
     /// How long its kind usually took when it was submitted.
+    #[serde(skip_serializing_if = "is_default")]
     pub usual: Option<Usual>,
     /// It took longer than that.
+    #[serde(skip_serializing_if = "is_default")]
     pub late: bool,
     /// Not submitted by us: found upstream.
+    #[serde(skip_serializing_if = "is_default")]
     pub adopted: bool,
     /// A hint came before upstream's id was known.
+    #[serde(skip_serializing_if = "is_default")]
     pub poll_on_accept: bool,
     /// When upstream was last asked because of a hint, or will be.
+    #[serde(skip_serializing_if = "is_default")]
     pub hinted_at: Option<Millis>,
     /// How often it is still asked again soon because of a hint.
+    #[serde(skip_serializing_if = "is_default")]
     pub follow_ups: u32,
     /// A refresh was asked for, by somebody or by a webhook that told too little, and not answered yet.
+    #[serde(skip_serializing_if = "is_default")]
     pub refresh_asked: bool,
+    #[serde(skip_serializing_if = "is_default")]
     pub asked: Asked,
+    #[serde(skip_serializing_if = "is_default")]
     pub told: Option<Told>,
+    #[serde(skip_serializing_if = "is_default")]
     pub progress: Option<u8>,
+    #[serde(skip_serializing_if = "is_default")]
     pub output: Output,
+    #[serde(skip_serializing_if = "is_default")]
     pub failure: Option<Failure>,
+    #[serde(skip_serializing_if = "is_default")]
     pub cancel_reason: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
     pub found_by: Option<FoundBy>,
+    #[serde(skip_serializing_if = "is_default")]
     pub late_result: Option<LateResult>,
     /// What it waits for or last ran into, for people.
+    #[serde(skip_serializing_if = "is_default")]
     pub note: Option<String>,
     /// Numbers the job's events.
+    #[serde(skip_serializing_if = "is_default")]
     pub events: i64,
 }
 

@@ -1,68 +1,126 @@
 //! The job as the outside sees it: the same object in every answer and in every event.
 
-use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
-use super::charge::Call;
-use super::job::{Failure, Job, LateResult, State};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::charge::{Call, CallOutcome};
+use super::job::{Failure, FoundBy, Job, LateResult, Output, Priority, State};
 use super::time::rfc3339;
 
-/// Links are relative references, so that an event frozen today is right behind any address. What a
-/// job of its state would be refused has no link.
+/// The job to be looked into, or added to.
 pub fn job_json(job: &Job) -> Value {
-    let d = &job.details;
-    let path = format!("/api/jobs/{}", job.id);
-    let is_held = job.state == State::Held;
-    let has_video = job.state == State::Completed && d.output.video_url.is_some();
-    let mut shown = json!({
-        "id": job.id,
-        "kind": job.kind.name(),
-        "state": job.state.name(),
-        "callback_id": job.callback_id,
-        "title": d.title,
-        "labels": d.labels,
-        "metadata": d.metadata,
-        "notify_url": d.notify_url,
-        "priority": d.priority,
-        "not_before": d.not_before.map(rfc3339),
-        "created_at": rfc3339(job.created_at),
-        "updated_at": rfc3339(job.updated_at),
-        "deadline_at": rfc3339(job.deadline_at),
-        "accepted_at": d.accepted_at.map(rfc3339),
-        "expected": expected(job),
-        "late": d.late,
-        "finished_at": job.finished_at.map(rfc3339),
-        "upstream_id": job.upstream_id,
-        "upstream_video_id": job.upstream_video_id,
-        "progress": d.progress,
-        "result": (job.state == State::Completed).then(|| json!(d.output)),
-        "failure": d.failure.as_ref().map(failure_json),
-        "cancel_reason": d.cancel_reason,
-        "found_by": d.found_by,
-        "charge": charge(job),
-        "evidence": evidence(job),
-        "late_result": d.late_result.as_ref().map(late_json),
-        "retry_of": job.retry_of,
-        "group_id": job.group_id,
-        "group_row": d.group_row,
-        "adopted": d.adopted,
-        "note": d.note,
-        // What holds all queued jobs up changes without them; it is filled in where one is shown.
-        "waiting": null,
-        "status_url": path,
-        "events_url": format!("{path}/events"),
-        "stream_url": format!("{path}/stream"),
-        "receipts_url": format!("{path}/receipts"),
-        "result_url": has_video.then(|| format!("/api/videos/{}", job.id)),
-    });
-    for (name, possible, verb) in [
-        ("approve_url", is_held, "approve"),
-        ("reject_url", is_held, "reject"),
-        ("cancel_url", is_held || job.state == State::Queued, "cancel"),
-        ("refresh_url", may_refresh(job), "refresh"),
-    ] {
-        shown[name] = json!(possible.then(|| format!("{path}/{verb}")));
+    json!(Shown::new(job))
+}
+
+/// The same as text. Made for every event: a tree of values would cost as much as all of its understanding.
+pub fn job_text(job: &Job) -> String {
+    // Its keys are strings, which is all that could fail.
+    serde_json::to_string(&Shown::new(job)).unwrap_or_default()
+}
+
+/// In the order in which a person reads it. Links are relative references, so that an event frozen today is
+/// right behind any address. What a job of its state would be refused has no link.
+#[derive(Serialize)]
+struct Shown<'a> {
+    id: &'a str,
+    kind: &'static str,
+    state: &'static str,
+    callback_id: Option<&'a str>,
+    title: Option<&'a str>,
+    labels: &'a BTreeMap<String, String>,
+    metadata: Option<&'a Value>,
+    notify_url: Option<&'a str>,
+    priority: Priority,
+    not_before: Option<String>,
+    created_at: String,
+    updated_at: String,
+    deadline_at: String,
+    accepted_at: Option<String>,
+    expected: Option<Expected>,
+    late: bool,
+    finished_at: Option<String>,
+    upstream_id: Option<&'a str>,
+    upstream_video_id: Option<&'a str>,
+    progress: Option<u8>,
+    result: Option<&'a Output>,
+    failure: Option<ShownFailure<'a>>,
+    cancel_reason: Option<&'a str>,
+    found_by: Option<FoundBy>,
+    charge: Option<ShownCharge<'a>>,
+    evidence: Option<Evidence<'a>>,
+    late_result: Option<ShownLate<'a>>,
+    retry_of: Option<&'a str>,
+    group_id: Option<&'a str>,
+    group_row: Option<i64>,
+    adopted: bool,
+    note: Option<&'a str>,
+    /// What holds all queued jobs up changes without them; it is filled in where one is shown.
+    waiting: (),
+    status_url: String,
+    events_url: String,
+    stream_url: String,
+    receipts_url: String,
+    result_url: Option<String>,
+    approve_url: Option<String>,
+    reject_url: Option<String>,
+    cancel_url: Option<String>,
+    refresh_url: Option<String>,
+}
+
+impl<'a> Shown<'a> {
+    fn new(job: &'a Job) -> Self {
+        let d = &job.details;
+        let path = format!("/api/jobs/{}", job.id);
+        let link = |possible: bool, verb: &str| possible.then(|| format!("{path}/{verb}"));
+        let is_held = job.state == State::Held;
+        let has_video = job.state == State::Completed && d.output.video_url.is_some();
+        Self {
+            id: &job.id,
+            kind: job.kind.name(),
+            state: job.state.name(),
+            callback_id: job.callback_id.as_deref(),
+            title: d.title.as_deref(),
+            labels: &d.labels,
+            metadata: d.metadata.as_ref(),
+            notify_url: d.notify_url.as_deref(),
+            priority: d.priority,
+            not_before: d.not_before.map(rfc3339),
+            created_at: rfc3339(job.created_at),
+            updated_at: rfc3339(job.updated_at),
+            deadline_at: rfc3339(job.deadline_at),
+            accepted_at: d.accepted_at.map(rfc3339),
+            expected: Expected::of(job),
+            late: d.late,
+            finished_at: job.finished_at.map(rfc3339),
+            upstream_id: job.upstream_id.as_deref(),
+            upstream_video_id: job.upstream_video_id.as_deref(),
+            progress: d.progress,
+            result: (job.state == State::Completed).then_some(&d.output),
+            failure: d.failure.as_ref().map(ShownFailure::new),
+            cancel_reason: d.cancel_reason.as_deref(),
+            found_by: d.found_by,
+            charge: ShownCharge::of(job),
+            evidence: Evidence::of(job),
+            late_result: d.late_result.as_ref().map(ShownLate::new),
+            retry_of: job.retry_of.as_deref(),
+            group_id: job.group_id.as_deref(),
+            group_row: d.group_row,
+            adopted: d.adopted,
+            note: d.note.as_deref(),
+            waiting: (),
+            events_url: format!("{path}/events"),
+            stream_url: format!("{path}/stream"),
+            receipts_url: format!("{path}/receipts"),
+            result_url: has_video.then(|| format!("/api/videos/{}", job.id)),
+            approve_url: link(is_held, "approve"),
+            reject_url: link(is_held, "reject"),
+            cancel_url: link(is_held || job.state == State::Queued, "cancel"),
+            refresh_url: link(may_refresh(job), "refresh"),
+            status_url: path,
+        }
     }
-    shown
 }
 
 /// Whether the job that is shown so has ended: for those who have nothing else of it.
@@ -80,64 +138,107 @@ fn may_refresh(job: &Job) -> bool {
 }
 
 /// Upstream's words, and what they were taken to mean.
-fn failure_json(failure: &Failure) -> Value {
-    let mut shown = json!(failure);
-    shown["advice"] = json!(failure.class.advice());
-    shown["reelhook_does"] = json!(failure.class.reelhook_does());
-    shown
+#[derive(Serialize)]
+struct ShownFailure<'a> {
+    #[serde(flatten)]
+    failure: &'a Failure,
+    advice: &'static str,
+    reelhook_does: &'static str,
+}
+
+impl<'a> ShownFailure<'a> {
+    fn new(failure: &'a Failure) -> Self {
+        let class = failure.class;
+        Self { failure, advice: class.advice(), reelhook_does: class.reelhook_does() }
+    }
 }
 
 /// The range of time in which a job under way is expected to end.
-fn expected(job: &Job) -> Option<Value> {
-    let under_way = job.state == State::Processing;
-    let (from, to) = job.expected().filter(|_| under_way)?;
-    Some(json!({"from": rfc3339(from), "to": rfc3339(to)}))
+#[derive(Serialize)]
+struct Expected {
+    from: String,
+    to: String,
+}
+
+impl Expected {
+    fn of(job: &Job) -> Option<Self> {
+        let under_way = job.state == State::Processing;
+        let (from, to) = job.expected().filter(|_| under_way)?;
+        Some(Self { from: rfc3339(from), to: rfc3339(to) })
+    }
 }
 
 /// Whether HeyGen took the job, and the calls by which it may have.
-fn charge(job: &Job) -> Option<Value> {
-    let calls = &job.details.calls;
-    let call = |call: &Call| {
-        json!({
-            "sent_at": rfc3339(call.sent_at),
-            "idempotency_key": job.key_of(call.key_number),
-            "repeat": call.repeat,
-            "outcome": call.outcome,
+#[derive(Serialize)]
+struct ShownCharge<'a> {
+    state: &'static str,
+    calls: Vec<ShownCall<'a>>,
+    older_calls: u32,
+}
+
+#[derive(Serialize)]
+struct ShownCall<'a> {
+    sent_at: String,
+    idempotency_key: String,
+    repeat: bool,
+    outcome: Option<&'a CallOutcome>,
+}
+
+impl<'a> ShownCharge<'a> {
+    fn of(job: &'a Job) -> Option<Self> {
+        let calls = &job.details.calls;
+        let shown = |call: &'a Call| ShownCall {
+            sent_at: rfc3339(call.sent_at),
+            idempotency_key: job.key_of(call.key_number),
+            repeat: call.repeat,
+            outcome: call.outcome.as_ref(),
+        };
+        job.charge().map(|charge| Self {
+            state: charge.name(),
+            calls: calls.latest.iter().map(shown).collect(),
+            older_calls: calls.older,
         })
-    };
-    job.charge().map(|charge| {
-        json!({
-            "state": charge.name(),
-            "calls": calls.latest.iter().map(call).collect::<Vec<_>>(),
-            "older_calls": calls.older,
-        })
-    })
+    }
 }
 
 /// What is known of a job that was sent and has no result: what was asked and answered, what was told.
-fn evidence(job: &Job) -> Option<Value> {
-    let d = &job.details;
-    let was_sent = d.sent_at.is_some() || job.upstream_id.is_some();
-    (was_sent && job.state != State::Completed).then(|| {
-        json!({
-            "asked_times": d.asked.times,
-            "asked_at": d.asked.last_at.map(rfc3339),
-            "last_answer": d.asked.answer,
-            "told": d.told.as_ref().map(|told| &told.what),
-            "told_by": d.told.as_ref().map(|told| told.by),
-            "told_at": d.told.as_ref().map(|told| rfc3339(told.at)),
-        })
-    })
+#[derive(Serialize)]
+struct Evidence<'a> {
+    asked_times: u32,
+    asked_at: Option<String>,
+    last_answer: Option<&'a str>,
+    told: Option<&'a str>,
+    told_by: Option<FoundBy>,
+    told_at: Option<String>,
 }
 
-fn late_json(late: &LateResult) -> Value {
-    let mut all = match json!(late.output) {
-        Value::Object(all) => all,
-        _ => Map::new(),
-    };
-    all.insert("found_by".to_owned(), json!(late.found_by));
-    all.insert("at".to_owned(), json!(rfc3339(late.at)));
-    Value::Object(all)
+impl<'a> Evidence<'a> {
+    fn of(job: &'a Job) -> Option<Self> {
+        let d = &job.details;
+        let was_sent = d.sent_at.is_some() || job.upstream_id.is_some();
+        (was_sent && job.state != State::Completed).then(|| Self {
+            asked_times: d.asked.times,
+            asked_at: d.asked.last_at.map(rfc3339),
+            last_answer: d.asked.answer.as_deref(),
+            told: d.told.as_ref().map(|told| &*told.what),
+            told_by: d.told.as_ref().map(|told| told.by),
+            told_at: d.told.as_ref().map(|told| rfc3339(told.at)),
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct ShownLate<'a> {
+    #[serde(flatten)]
+    output: &'a Output,
+    found_by: FoundBy,
+    at: String,
+}
+
+impl<'a> ShownLate<'a> {
+    fn new(late: &'a LateResult) -> Self {
+        Self { output: &late.output, found_by: late.found_by, at: rfc3339(late.at) }
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::domain::event::EventType;
 use crate::domain::history::Learned;
 use crate::domain::ids;
 use crate::domain::job::{Details, Job, Priority, State};
-use crate::domain::job_json::job_json;
+use crate::domain::job_json::job_text;
 use crate::domain::task::TaskKind;
 use crate::domain::time::Millis;
 use crate::store::idempotency::Remembered;
@@ -47,7 +47,7 @@ pub fn submit(tx: &mut Tx, new: &NewJob, key: Option<&Key>, stamp: &Stamp) -> Re
         return Ok(first);
     }
     let job = first_state(new, (0, None), &find_learned(tx)?, stamp);
-    let answer = job_json(&job).to_string();
+    let answer = job_text(&job);
     if let Some(first) = remember(tx, key, &job.id, &answer, stamp)? {
         return Ok(first);
     }

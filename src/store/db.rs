@@ -12,6 +12,7 @@ use tokio::sync::{oneshot, watch};
 use super::error::{Error, Result};
 use super::postgres::{self, Postgres, PostgresTx};
 use super::row::{Param, Row};
+use super::sql::MOST_ROWS;
 use super::sqlite::{self, Sqlite, SqliteTx};
 pub use crate::config::Address;
 use crate::domain::time::Millis;
@@ -237,6 +238,15 @@ impl<'a> Tx<'a> {
         }
         let now = self.one("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::BIGINT", &[])?;
         now.map(|mut row| row.int(0)).transpose()
+    }
+
+    /// Rows that one insert or update is to have. SQLite is no journey away, and a statement of one row is the
+    /// cheapest there: one of many writes what it changes down once more, to be able to undo a part.
+    pub(super) fn rows_at_once(&self) -> usize {
+        match self.inner {
+            TxInner::Sqlite(_) => 1,
+            TxInner::Postgres(_) => MOST_ROWS,
+        }
     }
 
     /// Marked at its line: SQLite has one writer and no row locks.

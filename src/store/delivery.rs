@@ -4,7 +4,7 @@
 use super::db::Tx;
 use super::error::{Error, Result};
 use super::row::{Param, Row};
-use super::sql::{Conditions, chunks, in_list, value_rows};
+use super::sql::{Conditions, MOST_ROWS, chunks, in_list, value_rows};
 use super::task;
 use crate::domain::delivery::{Delivery, State, Target};
 use crate::domain::ids;
@@ -13,7 +13,6 @@ use crate::params;
 
 const COLUMNS: &str = "id, event_number, event_id, event_type, job_id, target, url, created_at, due_at, \
                        delivered_at, dead_at, attempt, attempts";
-const MAX_ROWS: usize = 64;
 
 /// What a list is narrowed to.
 #[derive(Debug, Clone, Default)]
@@ -24,7 +23,7 @@ pub struct Filter {
 }
 
 pub fn insert_many(tx: &mut Tx, deliveries: &[Delivery]) -> Result<()> {
-    for chunk in chunks(deliveries, MAX_ROWS) {
+    for chunk in chunks(deliveries, tx.rows_at_once()) {
         let sql = format!("INSERT INTO delivery ({COLUMNS}) VALUES {}", value_rows(chunk.len(), 13));
         let names: Vec<(String, String)> = chunk.iter().map(|d| (d.target.name(), attempts(d))).collect();
         let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 13);
@@ -140,7 +139,7 @@ pub fn list_untaken(
 /// Those of them that were not taken meanwhile are due, and their attempts begin anew. How many.
 pub fn revive_many(tx: &mut Tx, ids: &[&str], now: Millis) -> Result<u64> {
     let mut revived = 0;
-    for chunk in chunks(ids, MAX_ROWS) {
+    for chunk in chunks(ids, MOST_ROWS) {
         let sql = format!(
             "UPDATE delivery SET due_at = ?1, dead_at = NULL, attempt = 0 \
              WHERE delivered_at IS NULL AND id IN ({})",

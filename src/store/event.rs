@@ -16,7 +16,6 @@ const FROM: &str = "SELECT e.number, e.id, e.event_type, e.job_id, e.job_sequenc
 /// How far apart in the log events of one moment may stand: transactions commit in an order of their own, and clocks
 /// of nodes differ.
 const OUT_OF_ORDER: Millis = MINUTE;
-const MAX_ROWS: usize = 64;
 
 /// Numbers the events and stores them; for `flow::publish`, which has them delivered. To be called
 /// last in a transaction: the counter's row is held until the commit, so numbers become visible in
@@ -35,7 +34,7 @@ pub fn insert_many(tx: &mut Tx, events: &mut [Event]) -> Result<bool> {
     for (event, number) in events.iter_mut().zip(last - count + 1..) {
         event.number = number;
     }
-    for chunk in chunks(events, MAX_ROWS) {
+    for chunk in chunks(events, tx.rows_at_once()) {
         let sql = format!("INSERT INTO event ({COLUMNS}) VALUES {}", value_rows(chunk.len(), 8));
         let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 8);
         for e in chunk {

@@ -14,7 +14,6 @@ use crate::params;
 const FROM: &str = "SELECT i.id, i.received_at, i.verdict, i.job_address, i.signed_by, i.path, i.remote, \
                     i.headers, i.body, n.applied_at, n.event_type, n.job_id, n.parked_under, n.parked_also, \
                     n.meaning, n.wire_version FROM inbox i LEFT JOIN receipt_note n ON n.receipt_id = i.id";
-const MAX_ROWS: usize = 64;
 
 /// Stores the receipts that are new and one `apply` task for all of them. Whether each was new.
 ///
@@ -24,11 +23,12 @@ pub fn accept_many(tx: &mut Tx, receipts: &[Receipt]) -> Result<Vec<bool>> {
         receipts.iter().enumerate().map(|(i, r)| (r.dedup_key(), i)).collect();
     keyed.sort_unstable();
     let mut fresh: Vec<String> = vec![];
-    for chunk in chunks(&keyed, MAX_ROWS) {
+    for chunk in chunks(&keyed, tx.rows_at_once()) {
         let sql = format!(
             "INSERT INTO inbox (id, dedup_key, received_at, verdict, job_address, signed_by, path, remote, \
-             headers, body) VALUES {} ON CONFLICT (dedup_key) DO NOTHING RETURNING id",
-            value_rows(chunk.len(), 10)
+             headers, body) VALUES {} ON CONFLICT (dedup_key) DO NOTHING{}",
+            value_rows(chunk.len(), 10),
+            if chunk.len() == 1 { "" } else { " RETURNING id" }
         );
         let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 10);
         for (key, i) in chunk {
@@ -45,6 +45,11 @@ pub fn accept_many(tx: &mut Tx, receipts: &[Receipt]) -> Result<Vec<bool>> {
                 &r.headers,
                 &r.body
             ]);
+        }
+        // Of one row the count says it, at less cost than its id.
+        if let [(_, i)] = chunk {
+            fresh.extend((tx.execute(&sql, &values)? > 0).then(|| receipts[*i].id.clone()));
+            continue;
         }
         for mut row in tx.query(&sql, &values)? {
             fresh.push(row.text(0)?);
@@ -134,7 +139,7 @@ pub fn list_told(tx: &mut Tx, job_ids: &[&str], upstream_ids: &[&str]) -> Result
 
 /// Records what receipts were taken to mean; a later understanding replaces an earlier one.
 pub fn annotate(tx: &mut Tx, notes: &[(&str, &Note)]) -> Result<()> {
-    for chunk in chunks(notes, MAX_ROWS) {
+    for chunk in chunks(notes, tx.rows_at_once()) {
         let sql = format!(
             "INSERT INTO receipt_note (receipt_id, applied_at, event_type, job_id, parked_under, parked_also, \
              meaning, wire_version) VALUES {} ON CONFLICT (receipt_id) DO UPDATE SET applied_at = excluded.applied_at, \

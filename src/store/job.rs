@@ -1,6 +1,6 @@
 //! Table `job` with its request and labels. Written only by `flow.rs`.
 
-use std::sync::LazyLock;
+use std::borrow::Cow;
 
 use super::db::Tx;
 use super::error::{Error, Result};
@@ -12,8 +12,6 @@ use crate::params;
 
 const COLUMNS: &str = "id, version, kind, state, callback_id, upstream_id, upstream_video_id, retry_of, \
                        group_id, created_at, updated_at, deadline_at, finished_at, details";
-/// Rows of one statement.
-const MAX_ROWS: usize = 64;
 
 /// `request` is HeyGen's own body as the caller gave it.
 pub fn insert(tx: &mut Tx, job: &Job, request: &str) -> Result<()> {
@@ -22,7 +20,7 @@ pub fn insert(tx: &mut Tx, job: &Job, request: &str) -> Result<()> {
 
 /// The same for jobs that are made together, in few statements.
 pub fn insert_many(tx: &mut Tx, jobs: &[(&Job, &str)]) -> Result<()> {
-    for chunk in chunks(jobs, MAX_ROWS) {
+    for chunk in chunks(jobs, tx.rows_at_once()) {
         let texts = chunk.iter().map(|(job, _)| Ok((details_text(job)?, search_text(job))));
         let texts = texts.collect::<Result<Vec<(String, String)>>>()?;
         let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 15);
@@ -58,7 +56,7 @@ pub fn insert_many(tx: &mut Tx, jobs: &[(&Job, &str)]) -> Result<()> {
 
 fn insert_labels(tx: &mut Tx, jobs: &[(&Job, &str)]) -> Result<()> {
     let labels = jobs.iter().flat_map(|(job, _)| job.details.labels.iter().map(|(n, v)| (n, v, &job.id)));
-    for chunk in chunks(&labels.collect::<Vec<_>>(), MAX_ROWS) {
+    for chunk in chunks(&labels.collect::<Vec<_>>(), tx.rows_at_once()) {
         let values: Vec<Param> =
             chunk.iter().flat_map(|(name, value, id)| [*name, *value, *id].map(Param::from)).collect();
         let rows = value_rows(chunk.len(), 3);
@@ -69,19 +67,7 @@ fn insert_labels(tx: &mut Tx, jobs: &[(&Job, &str)]) -> Result<()> {
 
 /// Compare-and-set: stores each job as the successor of the version it was made from.
 pub fn update_many(tx: &mut Tx, jobs: &[&Job]) -> Result<()> {
-    for chunk in chunks(jobs, MAX_ROWS) {
-        // PostgreSQL takes a placeholder in VALUES for text unless the first row says otherwise.
-        let mut rows = value_rows(chunk.len(), 9);
-        for n in [2, 6, 7] {
-            rows = rows.replacen(&format!("?{n}"), &format!("CAST(?{n} AS BIGINT)"), 1);
-        }
-        let sql = format!(
-            "WITH next (id, version, state, upstream_id, upstream_video_id, updated_at, finished_at, details, \
-             search) AS (VALUES {rows}) UPDATE job SET version = job.version + 1, state = next.state, \
-             upstream_id = next.upstream_id, upstream_video_id = next.upstream_video_id, \
-             updated_at = next.updated_at, finished_at = next.finished_at, details = next.details, \
-             search = next.search FROM next WHERE job.id = next.id AND job.version = next.version"
-        );
+    for chunk in chunks(jobs, tx.rows_at_once()) {
         let texts = chunk.iter().map(|job| Ok((details_text(job)?, search_text(job))));
         let texts = texts.collect::<Result<Vec<(String, String)>>>()?;
         let mut values: Vec<Param> = Vec::with_capacity(chunk.len() * 9);
@@ -98,11 +84,33 @@ pub fn update_many(tx: &mut Tx, jobs: &[&Job]) -> Result<()> {
                 search,
             ]);
         }
-        if tx.execute(&sql, &values)? != chunk.len() as u64 {
+        if tx.execute(&update_text(chunk.len()), &values)? != chunk.len() as u64 {
             return Err(Error::Conflict);
         }
     }
     Ok(())
+}
+
+/// The statement for so many rows of id, version, and what there is to set.
+fn update_text(rows: usize) -> Cow<'static, str> {
+    if rows == 1 {
+        return "UPDATE job SET version = version + 1, state = ?3, upstream_id = ?4, upstream_video_id = ?5, \
+                updated_at = ?6, finished_at = ?7, details = ?8, search = ?9 WHERE id = ?1 AND version = ?2"
+            .into();
+    }
+    // PostgreSQL takes a placeholder in VALUES for text unless the first row says otherwise.
+    let mut rows = value_rows(rows, 9);
+    for n in [2, 6, 7] {
+        rows = rows.replacen(&format!("?{n}"), &format!("CAST(?{n} AS BIGINT)"), 1);
+    }
+    format!(
+        "WITH next (id, version, state, upstream_id, upstream_video_id, updated_at, finished_at, details, \
+         search) AS (VALUES {rows}) UPDATE job SET version = job.version + 1, state = next.state, \
+         upstream_id = next.upstream_id, upstream_video_id = next.upstream_video_id, \
+         updated_at = next.updated_at, finished_at = next.finished_at, details = next.details, \
+         search = next.search FROM next WHERE job.id = next.id AND job.version = next.version"
+    )
+    .into()
 }
 
 pub fn find(tx: &mut Tx, id: &str) -> Result<Option<Job>> {
@@ -219,17 +227,9 @@ fn escape_like(text: &str) -> String {
     text.replace('!', "!!").replace('%', "!%").replace('_', "!_")
 }
 
-/// What has its default is left out, and filled in when it is read: a row is written again with
-/// every change, so its length is what a change costs.
 fn details_text(job: &Job) -> Result<String> {
-    static DEFAULTS: LazyLock<serde_json::Value> =
-        LazyLock::new(|| serde_json::to_value(Details::default()).unwrap_or_default());
-    let mut all = serde_json::to_value(&job.details)
-        .map_err(|e| Error::Bug(format!("details of {} cannot be written: {e}", job.id)))?;
-    if let Some(fields) = all.as_object_mut() {
-        fields.retain(|name, value| DEFAULTS.get(name) != Some(value));
-    }
-    Ok(all.to_string())
+    serde_json::to_string(&job.details)
+        .map_err(|e| Error::Bug(format!("details of {} cannot be written: {e}", job.id)))
 }
 
 fn read(mut row: Row) -> Result<Job> {

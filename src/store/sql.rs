@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use super::row::Param;
 
+/// Rows of one statement. A power of two, as `chunks` makes them.
+pub(super) const MOST_ROWS: usize = 64;
 /// Bytes that a placeholder takes with its comma, brackets counted.
 const MOST_PER_VALUE: usize = 8;
 

@@ -8,15 +8,13 @@ use std::collections::BTreeMap;
 use super::db::Tx;
 use super::error::{Error, Result};
 use super::row::{Param, Row};
-use super::sql::{chunks, value_rows};
+use super::sql::{MOST_ROWS, chunks, value_rows};
 use crate::domain::dead_letter::Cause;
 use crate::domain::job::Priority;
 use crate::domain::task::{Claimed, Lane, Outcome, TaskKind, TaskOp};
 use crate::domain::time::{MINUTE, Millis};
 use crate::params;
 
-/// Rows of one insert.
-const MAX_ROWS: usize = 64;
 /// A reason kept with a task; longer ones are cut.
 const MAX_REASON_CHARS: usize = 500;
 /// What is due is claimed sooner than this, but for what nobody has room for.
@@ -41,11 +39,12 @@ pub fn apply(tx: &mut Tx, subject: &str, op: TaskOp) -> Result<()> {
             tx.ring();
             Ok(())
         }
-        TaskOp::Drop(kind) => {
-            tx.execute("DELETE FROM task WHERE subject = ?1 AND kind = ?2", params![subject, kind.name()])?;
-            Ok(())
-        }
+        TaskOp::Drop(kind) => drop_one(tx, subject, kind.name()),
     }
+}
+
+fn drop_one(tx: &mut Tx, subject: &str, kind: &str) -> Result<()> {
+    tx.execute("DELETE FROM task WHERE subject = ?1 AND kind = ?2", params![subject, kind]).map(|_| ())
 }
 
 /// The same for several subjects, in few statements: what is dropped goes first, then what is added, each
@@ -55,7 +54,11 @@ pub fn apply_many(tx: &mut Tx, ops: &[(&str, TaskOp)]) -> Result<()> {
         TaskOp::Drop(kind) => Some((*subject, kind.name())),
         _ => None,
     });
-    for chunk in chunks(&dropped.collect::<Vec<_>>(), MAX_ROWS) {
+    for chunk in chunks(&dropped.collect::<Vec<_>>(), tx.rows_at_once()) {
+        if let [(subject, kind)] = chunk {
+            drop_one(tx, subject, kind)?;
+            continue;
+        }
         let sql =
             format!("DELETE FROM task WHERE (subject, kind) IN (VALUES {})", value_rows(chunk.len(), 2));
         let values: Vec<Param> = chunk.iter().flat_map(|(s, k)| [Param::Text(s), Param::Text(k)]).collect();
@@ -118,7 +121,7 @@ pub type New<'a> = (&'a str, TaskKind, Millis, Priority);
 /// The same for tasks of any kind, none of them twice, that have had so many attempts. A dead task begins
 /// anew: it was given up, and somebody wants it done all the same.
 pub fn insert_many(tx: &mut Tx, tasks: &[New], attempt: i64) -> Result<()> {
-    for chunk in chunks(tasks, MAX_ROWS) {
+    for chunk in chunks(tasks, tx.rows_at_once()) {
         let sql = format!(
             "INSERT INTO task (subject, kind, lane, due_at, attempt, priority) VALUES {} \
              ON CONFLICT (subject, kind) DO UPDATE SET due_at = excluded.due_at, dead_at = NULL, \
@@ -148,7 +151,7 @@ pub fn insert_many(tx: &mut Tx, tasks: &[New], attempt: i64) -> Result<()> {
 /// Makes sure that each of the subjects has this task, due at this time at the latest. One that had
 /// to be tried again keeps its time: it is put off for a reason that concerns all it is for.
 pub fn wake(tx: &mut Tx, kind: TaskKind, subjects: &[&str], at: Millis) -> Result<()> {
-    for chunk in chunks(subjects, MAX_ROWS) {
+    for chunk in chunks(subjects, tx.rows_at_once()) {
         // Also while it runs, and even when it was claimed in this very millisecond: see `Hasten`.
         let sql = format!(
             "INSERT INTO task (subject, kind, lane, due_at, attempt) VALUES {} \
@@ -178,7 +181,7 @@ pub fn bury(
     now: Millis,
 ) -> Result<()> {
     let cause = cause.text();
-    for chunk in chunks(subjects, MAX_ROWS) {
+    for chunk in chunks(subjects, tx.rows_at_once()) {
         let sql = format!(
             "INSERT INTO task (subject, kind, lane, due_at, attempt, dead_at, cause, reason) VALUES {} \
              ON CONFLICT (subject, kind) DO UPDATE SET dead_at = excluded.dead_at, cause = excluded.cause, \
@@ -304,7 +307,7 @@ fn again(
 pub fn settle_done(tx: &mut Tx, tasks: &[&Claimed]) -> Result<Vec<usize>> {
     let mut lost = vec![];
     let mut at = 0;
-    for chunk in chunks(tasks, MAX_ROWS) {
+    for chunk in chunks(tasks, MOST_ROWS) {
         // PostgreSQL takes a placeholder in VALUES for text unless the first row says otherwise.
         let rows = value_rows(chunk.len(), 3).replacen("?3", "CAST(?3 AS BIGINT)", 1);
         let sql = format!(

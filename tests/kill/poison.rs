@@ -90,16 +90,18 @@ async fn given_up(ground: &Ground, endpoint: &str, count: usize) -> HashMap<Stri
     }
 }
 
-/// B13: jobs go through as fast beside poison at the door and a receiver that fails as without, measured in
-/// turns.
+/// B13: jobs go through as fast beside poison at the door and a second receiver that fails as with one that is
+/// well, measured in turns.
 pub async fn slows_nobody(engine: Engine) {
     let ground = Ground::new(engine, |options| options.render = 100..=100).await;
     let server = ground.serve().await;
     server.register(&ground.client).await;
     ground.application.register(&ground.client).await;
     ground.application.answer("/fails", &[Manner::Status(500)]);
-    let wishes = json!({"events": ["job.*"], "labels": {"b13": "beside"}, "retry_after_s": WAITS});
-    ground.application.add(&ground.client, "/fails", wishes).await;
+    for (path, name) in [("/well", "alone"), ("/fails", "beside")] {
+        let wishes = json!({"events": ["job.*"], "labels": {"b13": name}, "retry_after_s": WAITS});
+        ground.application.add(&ground.client, path, wishes).await;
+    }
     let mut jobs = round(&ground, "warm", 0).await.1;
     let (mut alone, mut beside, mut sent) = (vec![], vec![], 0);
     for nth in 1..=if is_long() { 20 } else { 2 } {
