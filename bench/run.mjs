@@ -232,7 +232,10 @@ const headings = ["Intake, 64 connections", "Intake at a steady 1,000 a second",
 const file = "docs/performance.md";
 const old = existsSync(file) ? readFileSync(file, "utf8").split(/^## /m).slice(1) : [];
 const sections = new Map(old.map((text) => [text.slice(0, text.indexOf("\n")), text.slice(text.indexOf("\n")).trim()]));
-const commit = execFileSync("git", ["describe", "--always", "--dirty", "--abbrev=7"], { encoding: "utf8" }).trim();
+const git = (...args) => execFileSync("git", args, { encoding: "utf8" }).trim();
+// The page itself may differ: the part before wrote it.
+const changed = git("status", "--porcelain", "--", ".", `:!${file}`) !== "";
+const commit = `${git("rev-parse", "--short=7", "HEAD")}${changed ? "-dirty" : ""}`;
 const conditions = async () => `*${rounds} interleaved runs of ${seconds} s, medians; commit ${commit}, ${new Date().toISOString().slice(0, 10)}, ${cpus().length} cores \
 (${cpus()[0].model.trim()}), ${Math.round(totalmem() / 2 ** 30)} GiB; to keep 4 kB took the disk ${await flushes()}.*`;
 for (const [name, part] of Object.entries(parts)) {
