@@ -121,8 +121,7 @@ async function footprint() {
   return { ready: median(ready), memory: median(memory), binary: statSync(binary).size / 2 ** 20 };
 }
 
-// What the disk alone takes to keep 4 kB, in ms: the median and the slowest hundredth. Every durable answer waits
-// for one of these.
+// What a flush to the disk takes by itself. Every durable answer waits for one.
 async function flushes() {
   const file = openSync(join(scratch, "flushes"), "w");
   const spans = [];
@@ -135,7 +134,7 @@ async function flushes() {
   }
   closeSync(file);
   const slowest = sorted(spans)[Math.floor(spans.length * 0.99)];
-  return `${ms(median(spans))} ms, one in a hundred ${ms(slowest)} ms`;
+  return `fdatasync of 4 kB p50 ${ms(median(spans))} ms, p99 ${ms(slowest)} ms`;
 }
 
 const applied = () =>
@@ -237,7 +236,7 @@ const git = (...args) => execFileSync("git", args, { encoding: "utf8" }).trim();
 const changed = git("status", "--porcelain", "--", ".", `:!${file}`) !== "";
 const commit = `${git("rev-parse", "--short=7", "HEAD")}${changed ? "-dirty" : ""}`;
 const conditions = async () => `*${rounds} interleaved runs of ${seconds} s, medians; commit ${commit}, ${new Date().toISOString().slice(0, 10)}, ${cpus().length} cores \
-(${cpus()[0].model.trim()}), ${Math.round(totalmem() / 2 ** 30)} GiB; to keep 4 kB took the disk ${await flushes()}.*`;
+(${cpus()[0].model.trim()}), ${Math.round(totalmem() / 2 ** 30)} GiB; ${await flushes()}.*`;
 for (const [name, part] of Object.entries(parts)) {
   if (!wanted.includes(name)) continue;
   const measured = await part();

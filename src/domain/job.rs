@@ -587,3 +587,18 @@ impl Says {
         matches!(self, Self::Completed(_) | Self::Failed { confirmed: true, .. })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn details_that_have_their_default_are_not_stored() {
+        assert_eq!(json!(Details::default()), json!({}));
+        let details = Details { progress: Some(0), events: 1, ..Details::default() };
+        assert_eq!(json!(details), json!({"progress": 0, "events": 1}));
+        assert_eq!(serde_json::from_str::<Details>("{}").unwrap(), Details::default());
+    }
+}

@@ -18,7 +18,7 @@ pub fn insert(tx: &mut Tx, job: &Job, request: &str) -> Result<()> {
     insert_many(tx, &[(job, request)])
 }
 
-/// The same for jobs that are made together, in few statements.
+/// The same for jobs that are made together.
 pub fn insert_many(tx: &mut Tx, jobs: &[(&Job, &str)]) -> Result<()> {
     for chunk in chunks(jobs, tx.rows_at_once()) {
         let texts = chunk.iter().map(|(job, _)| Ok((details_text(job)?, search_text(job))));

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::row::Param;
 
-/// Rows of one statement. A power of two, as `chunks` makes them.
+/// Rows of one statement, at most. A power of two, as `chunks` makes them.
 pub(super) const MOST_ROWS: usize = 64;
 /// Bytes that a placeholder takes with its comma, brackets counted.
 const MOST_PER_VALUE: usize = 8;

@@ -47,7 +47,7 @@ fn drop_one(tx: &mut Tx, subject: &str, kind: &str) -> Result<()> {
     tx.execute("DELETE FROM task WHERE subject = ?1 AND kind = ?2", params![subject, kind]).map(|_| ())
 }
 
-/// The same for several subjects, in few statements: what is dropped goes first, then what is added, each
+/// The same for several subjects at once: what is dropped goes first, then what is added, each
 /// for when it was last to be.
 pub fn apply_many(tx: &mut Tx, ops: &[(&str, TaskOp)]) -> Result<()> {
     let dropped = ops.iter().filter_map(|(subject, op)| match op {
