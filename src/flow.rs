@@ -30,8 +30,7 @@ use publish::{publish, upstream_event};
 
 pub use adopt::{Fate, Terms, adopt, judge};
 pub use dead_letter::{
-    MOST_DROPPED, Revived, drop_dead, replay_delivery, replay_some, revive_delivery, start_replay,
-    stop_replay, tell_dead,
+    MOST_DROPPED, Revived, drop_dead, replay_delivery, replay_some, start_replay, stop_replay, tell_dead,
 };
 pub use group::{NewGroup, Retried, cancel_some, outlook, retry_failed, submit_group};
 pub use publish::{

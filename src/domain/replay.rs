@@ -10,8 +10,8 @@ use super::time::{Millis, SECOND, rfc3339};
 /// How many are made due in a second, unless the caller says otherwise.
 pub const RATE: i64 = 50;
 pub const MAX_RATE: i64 = 1_000;
-/// How many one step takes at most, which is one transaction.
-const STEP: i64 = 100;
+/// So many steps a second, that live traffic finds room between them; a step is one transaction.
+const STEPS: i64 = 10;
 /// Replays that may run at once.
 pub const MAX_RUNNING: i64 = 10;
 
@@ -60,7 +60,7 @@ impl Replay {
 
     /// How many the next step takes.
     pub fn step(&self) -> i64 {
-        self.details.rate.clamp(1, STEP)
+        (self.details.rate / STEPS).max(1)
     }
 
     /// How long after a step the next is due.
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn steps_keep_the_rate_and_their_bound() {
         for (rate, step, pause) in
-            [(1, 1, SECOND), (50, 50, SECOND), (100, 100, SECOND), (1_000, 100, 100), (101, 100, 990)]
+            [(1, 1, SECOND), (9, 1, 111), (50, 5, 100), (59, 5, 84), (250, 25, 100), (1_000, 100, 100)]
         {
             let replay = replay(rate);
             assert_eq!((replay.step(), replay.pause()), (step, pause));

@@ -1,12 +1,14 @@
 //! What is given up, and what people do about it: telling of it, making it due again, letting go of it.
 //! A wish of a person and its line in the audit are one transaction.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::Stamp;
 use super::publish::publish;
 use crate::domain::dead_letter::{Cause, Filter};
-use crate::domain::delivery::{Delivery, State, Target};
+use crate::domain::delivery::{Delivery, Target};
 use crate::domain::event::{DEAD_LETTER_ADDED, Event};
 use crate::domain::ids;
 use crate::domain::replay::{Details, MAX_RUNNING, Replay};
@@ -72,17 +74,32 @@ pub fn replay_some(tx: &mut Tx, claimed: &Claimed, stamp: &Stamp) -> Result<bool
     if let Some(mut found) = replay::lock(tx, &claimed.subject)?.filter(|r| r.ended_at.is_none()) {
         let which = (&found.details.position, found.created_at);
         let (filter, most) = (&found.details.filter, found.step());
-        let (seen, revived) = match &filter.endpoint_id {
+        let (seen, made_due) = match &filter.endpoint_id {
             Some(endpoint) if found.details.pending => revive_untaken(tx, endpoint, which, most, stamp.now)?,
-            _ => dead_letter::revive_some(tx, filter, which, most, stamp.now)?,
+            _ => revive_letters(tx, filter, which, most, stamp.now)?,
         };
-        found.took(&seen, i64::try_from(revived).unwrap_or(i64::MAX), stamp.now);
+        found.took(&seen, i64::try_from(made_due).unwrap_or(i64::MAX), stamp.now);
         replay::put(tx, &found)?;
         if found.ended_at.is_none() {
             outcome = Outcome::Snooze { until: stamp.now + found.pause(), lane: None };
         }
     }
     task::settle(tx, claimed, &outcome, stamp.now)
+}
+
+/// The next dead letters behind a position that were there at a time. What was looked at, and how many were made due.
+fn revive_letters(
+    tx: &mut Tx,
+    filter: &Filter,
+    which: (&Position, Millis),
+    most: i64,
+    now: Millis,
+) -> Result<(Vec<Position>, usize)> {
+    let (seen, subjects) = dead_letter::revive_some(tx, filter, which, most, now)?;
+    let deliveries: Vec<&str> =
+        subjects.iter().map(String::as_str).filter(|id| ids::has_shape(ids::DELIVERY, id)).collect();
+    send_again(tx, &deliveries, now)?;
+    Ok((seen, subjects.len()))
 }
 
 /// The next deliveries behind `from` that an endpoint has not taken, and that were there at `until`: dead
@@ -93,16 +110,22 @@ fn revive_untaken(
     (from, until): (&Position, Millis),
     most: i64,
     now: Millis,
-) -> Result<(Vec<Position>, u64)> {
+) -> Result<(Vec<Position>, usize)> {
     let target = Target::Endpoint(endpoint.to_owned());
     let found = delivery::list_untaken(tx, &target, (&from.1, until), most, now)?;
-    let letters = found.iter().map(|id| (&**id, TaskOp::Drop(TaskKind::Deliver)));
+    let made_due = send_again(tx, &found.iter().map(String::as_str).collect::<Vec<_>>(), now)?;
+    Ok((found.into_iter().map(|id| (0, id)).collect(), made_due))
+}
+
+/// Deliveries go the way of all others once more, and are dead letters no longer. How many: not those whose
+/// endpoint is gone, or that were taken meanwhile.
+fn send_again(tx: &mut Tx, deliveries: &[&str], now: Millis) -> Result<usize> {
+    let letters = deliveries.iter().map(|id| (*id, TaskOp::Drop(TaskKind::Deliver)));
     task::apply_many(tx, &letters.collect::<Vec<_>>())?;
-    let revived = delivery::revive_many(tx, &found.iter().map(String::as_str).collect::<Vec<_>>(), now)?;
-    if revived > 0 {
-        task::wake(tx, TaskKind::Deliver, &[endpoint], now)?;
-    }
-    Ok((found.into_iter().map(|id| (0, id)).collect(), revived))
+    let revived = delivery::revive_many(tx, deliveries, now)?;
+    let targets: BTreeSet<&str> = revived.iter().map(String::as_str).collect();
+    task::wake(tx, TaskKind::Deliver, &targets.into_iter().collect::<Vec<_>>(), now)?;
+    Ok(revived.len())
 }
 
 /// What is due already goes its way; the rest stays dead. The replay as it is then, and whether it ran;
@@ -139,31 +162,24 @@ pub enum Revived {
     Ok(Box<Delivery>),
 }
 
-/// A delivery goes the way of all others once more: the same event, id and body.
-pub fn revive_delivery(tx: &mut Tx, id: &str, stamp: &Stamp) -> Result<Revived> {
+/// A delivery goes the way of all others once more: the same event, id and body. It may have been taken, given
+/// up, or neither.
+pub fn replay_delivery(tx: &mut Tx, who: &str, id: &str, stamp: &Stamp) -> Result<Revived> {
     let Some(mut found) = delivery::find(tx, id)? else { return Ok(Revived::NotFound) };
+    let was = found.state();
+    task::apply(tx, id, TaskOp::Drop(TaskKind::Deliver))?;
     let of = found.target.endpoint_id();
     if of.map(|id| endpoint::find(tx, id)).transpose()?.is_some_and(|endpoint| endpoint.is_none()) {
         return Ok(Revived::NobodyToTell);
     }
     found.revive(stamp.now);
     delivery::put(tx, &found)?;
-    task::wake(tx, TaskKind::Deliver, &[&found.target.name()], stamp.now)?;
+    let target = found.target.name();
+    task::wake(tx, TaskKind::Deliver, &[&target], stamp.now)?;
+    // Whoever wishes it says that the receiver is there again.
+    task::apply(tx, &target, TaskOp::Hasten(TaskKind::Deliver, stamp.now))?;
+    note(tx, who, "delivery.replay", &json!({"delivery_id": id, "was": was.name()}), stamp)?;
     Ok(Revived::Ok(Box::new(found)))
-}
-
-/// The same, wished by a person, of one that may have been taken, given up, or neither.
-pub fn replay_delivery(tx: &mut Tx, who: &str, id: &str, stamp: &Stamp) -> Result<Revived> {
-    let before = delivery::find(tx, id)?.map(|found| found.state());
-    task::apply(tx, id, TaskOp::Drop(TaskKind::Deliver))?;
-    let revived = revive_delivery(tx, id, stamp)?;
-    if let Revived::Ok(found) = &revived {
-        // Whoever wishes it says that the receiver is there again.
-        task::apply(tx, &found.target.name(), TaskOp::Hasten(TaskKind::Deliver, stamp.now))?;
-        let details = json!({"delivery_id": id, "was": before.map(State::name)});
-        note(tx, who, "delivery.replay", &details, stamp)?;
-    }
-    Ok(revived)
 }
 
 fn note(tx: &mut Tx, who: &str, action: &str, details: &Value, stamp: &Stamp) -> Result<()> {

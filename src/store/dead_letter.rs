@@ -110,14 +110,14 @@ pub fn count_each(tx: &mut Tx) -> Result<Vec<(TaskKind, Cause, i64)>> {
 }
 
 /// Makes due what is still dead of the next `most` behind `from` that were given up by `until`. What was
-/// looked at, and how many of it were made due: one that somebody else replays is theirs.
+/// looked at, and the subjects of those made due: one that somebody else replays is theirs.
 pub fn revive_some(
     tx: &mut Tx,
     filter: &Filter,
     (from, until): (&Position, Millis),
     most: i64,
     now: Millis,
-) -> Result<(Vec<Position>, u64)> {
+) -> Result<(Vec<Position>, Vec<String>)> {
     let ids = ids(filter);
     let mut ask = conditions(filter, &ids);
     ask.and("t.dead_at <= ?", Some(until));
@@ -135,11 +135,11 @@ pub fn revive_some(
         kinds.push(row.text(2)?);
     }
     if seen.is_empty() {
-        return Ok((seen, 0));
+        return Ok((seen, vec![]));
     }
     let sql = format!(
         "UPDATE task SET dead_at = NULL, due_at = ?{}, attempt = 0, reason = NULL, cause = NULL \
-         WHERE dead_at IS NOT NULL AND (subject, kind) IN (VALUES {})",
+         WHERE dead_at IS NOT NULL AND (subject, kind) IN (VALUES {}) RETURNING subject",
         2 * seen.len() + 1,
         value_rows(seen.len(), 2)
     );
@@ -148,8 +148,8 @@ pub fn revive_some(
         pairs.flat_map(|((_, id), kind)| [Param::Text(id), Param::Text(kind)]).collect();
     params.push(Param::Int(now));
     tx.ring();
-    let revived = tx.execute(&sql, &params)?;
-    Ok((seen, revived))
+    let revived = tx.query(&sql, &params)?.into_iter().map(|mut row| row.text(0));
+    Ok((seen, revived.collect::<Result<_>>()?))
 }
 
 /// Lets go of those of a filter that were given up first, at most so many. How many.

@@ -136,21 +136,25 @@ pub fn list_untaken(
     rows.into_iter().map(|mut row| row.text(0)).collect()
 }
 
-/// Those of them that were not taken meanwhile are due, and their attempts begin anew. How many.
-pub fn revive_many(tx: &mut Tx, ids: &[&str], now: Millis) -> Result<u64> {
-    let mut revived = 0;
+/// Those of them that were not taken meanwhile, and whose endpoint is not gone, are due, and their attempts begin
+/// anew. Of each of those its target.
+pub fn revive_many(tx: &mut Tx, ids: &[&str], now: Millis) -> Result<Vec<String>> {
+    let mut targets = vec![];
     for chunk in chunks(ids, MOST_ROWS) {
         let sql = format!(
             "UPDATE delivery SET due_at = ?1, dead_at = NULL, attempt = 0 \
-             WHERE delivered_at IS NULL AND id IN ({})",
+             WHERE delivered_at IS NULL AND id IN ({}) AND (target LIKE '%://%' \
+             OR EXISTS (SELECT 1 FROM endpoint e WHERE e.id = delivery.target)) RETURNING target",
             in_list(2, chunk.len())
         );
         let mut values = vec![Param::Int(now)];
         values.extend(chunk.iter().map(|id| Param::Text(id)));
-        revived += tx.execute(&sql, &values)?;
+        for mut row in tx.query(&sql, &values)? {
+            targets.push(row.text(0)?);
+        }
     }
     tx.ring();
-    Ok(revived)
+    Ok(targets)
 }
 
 /// Nothing of a target is tried any more. How many were waiting.

@@ -24,7 +24,6 @@ use crate::domain::delivery::{
 };
 use crate::domain::endpoint::Endpoint;
 use crate::domain::event::DEAD_LETTER_ADDED;
-use crate::domain::ids;
 use crate::domain::task::{Claimed, Outcome, TaskKind, TaskOp};
 use crate::domain::time::{DAY, Millis, SECOND};
 use crate::fail::Point;
@@ -56,9 +55,6 @@ const NOBODY_THERE: usize = 3;
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
 
 pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
-    if ids::has_shape(ids::DELIVERY, &task.subject) {
-        return revive(work, task).await;
-    }
     let Some(target) = Target::parse(&task.subject) else {
         let (cause, why) =
             (Cause::new(Trouble::UnknownWork), format!("no target is called {}", task.subject));
@@ -83,22 +79,6 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
         why: String::new(),
     };
     run.send_all().await
-}
-
-/// A delivery that was given up and is wanted after all goes the way of all others.
-async fn revive(work: &Work, task: Claimed) -> store::Result<()> {
-    let (stamp, lease_until) = (work.stamp(), task.lease_until);
-    let write = move |tx: &mut Tx| {
-        let held = task::settle(tx, &task, &Outcome::Done, stamp.now)?;
-        if held {
-            flow::revive_delivery(tx, &task.subject, &stamp)?;
-        }
-        Ok(held)
-    };
-    if !work.record(lease_until, write).await? {
-        work.metrics.stale_finishes.inc();
-    }
-    Ok(())
 }
 
 /// An attempt that was made.

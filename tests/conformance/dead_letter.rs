@@ -183,7 +183,7 @@ async fn some_are_made_due_each_once(store: Store) {
         store.write(revive).await
     };
     let (seen, revived) = some(start(), NOW + 1, 3).await;
-    assert_eq!((seen.len(), revived), (3, 3));
+    assert_eq!((seen.len(), revived.len()), (3, 3));
     assert_eq!(seen[2], (NOW + 1, id("dlv_", 2)));
     assert_eq!(store.due(&id("dlv_", 0), TaskKind::Deliver).await, Some(NOW + 50));
     // One that was taken is given up again while the others wait for their turn.
@@ -193,8 +193,8 @@ async fn some_are_made_due_each_once(store: Store) {
     };
     store.write(again).await;
     let (seen, revived) = some(seen[2].clone(), NOW + 1, 3).await;
-    assert_eq!((seen.len(), revived), (1, 1), "what was given up later is not among them");
-    assert_eq!(some(seen[0].clone(), NOW + 1, 3).await, (vec![], 0));
+    assert_eq!((seen.len(), revived), (1, vec![id("dlv_", 3)]), "what was given up later is not among them");
+    assert_eq!(some(seen[0].clone(), NOW + 1, 3).await, (vec![], vec![]));
     assert_eq!(ids(&store, Filter::default()).await, [id("dlv_", 0), id("dlv_", 4)]);
     let claimed =
         store.write(|tx| task::claim(tx, reelhook::domain::task::Lane::Outbound, 9, NOW + 50, NOW + 99, 1));
@@ -212,7 +212,7 @@ async fn two_who_make_due_share_what_there_is(store: Store) {
         store.db.write(revive)
     });
     let done = futures_util::future::join_all(all).await;
-    let revived: u64 = done.into_iter().map(|done| done.expect("it ends").1).sum();
+    let revived: usize = done.into_iter().map(|done| done.expect("it ends").1.len()).sum();
     assert_eq!(i64::try_from(revived), Ok(60 - count(&store).await), "none counted twice");
 }
 
@@ -238,7 +238,7 @@ async fn submits_are_never_among_them(store: Store) {
     let by_id = Filter { ids: vec!["job_1".to_owned()], ..Filter::default() };
     let revive =
         move |tx: &mut reelhook::store::Tx| dead_letter::revive_some(tx, &by_id, (&start(), NOW), 9, NOW);
-    assert_eq!(store.write(revive).await.1, 0);
+    assert_eq!(store.write(revive).await.1, [""; 0]);
     assert_eq!(store.write(|tx| dead_letter::drop_some(tx, &Filter::default(), 9)).await, 0);
     assert_eq!(store.write(|tx| dead_letter::purge(tx, NOW + 1, 9)).await, 0);
     assert_eq!(store.read(dead_letter::count_each).await, []);

@@ -2,6 +2,7 @@
 
 use reelhook::domain::dead_letter::{Cause, Filter as DeadLetters, Trouble};
 use reelhook::domain::delivery::{Attempt, Delivery, Meaning, State, Target};
+use reelhook::domain::endpoint::Endpoint;
 use reelhook::domain::event::Event;
 use reelhook::domain::ids;
 use reelhook::domain::task::TaskKind;
@@ -195,7 +196,15 @@ async fn what_a_target_has_not_taken_is_found_in_order_and_begins_anew(store: St
         };
         store.write(revive).await
     };
-    assert_eq!((revive(vec![]).await, revive(dlv(&[0, 1, 4])).await), (0, 2), "one was taken meanwhile");
+    let to = target(1).name();
+    assert_eq!(revive(dlv(&[0, 1])).await, [""; 0], "there is no such endpoint");
+    let endpoint = Endpoint { id: to.clone(), ..crate::endpoint::new(1) };
+    crate::endpoint::insert(&store, &endpoint).await;
+    assert_eq!(
+        (revive(vec![]).await, revive(dlv(&[0, 1, 4])).await),
+        (vec![], vec![to.clone(), to]),
+        "one was taken meanwhile"
+    );
     for n in [0, 1] {
         let revived = find(&store, n).await.unwrap();
         assert_eq!((revived.state(), revived.due_at, revived.attempt), (State::Pending, Some(NOW + 7), 0));

@@ -2,6 +2,7 @@
 
 use reelhook::domain::dead_letter::{Cause, Filter, Trouble};
 use reelhook::domain::delivery::State;
+use reelhook::domain::endpoint::Endpoint;
 use reelhook::domain::event::Event;
 use reelhook::domain::replay::{Details, MAX_RUNNING, Replay};
 use reelhook::domain::task::{Lane, TaskKind};
@@ -50,8 +51,10 @@ async fn a_replay_goes_step_by_step_and_leaves_a_line(store: Store) {
         given_up(&store, n, Trouble::Answers(401), NOW - 9 + i64::from(n)).await;
     }
     given_up(&store, 6, Trouble::NoAnswer, NOW - 9).await;
+    let (there, gone) = (target(0).name(), target(1).name());
+    crate::endpoint::insert(&store, &Endpoint { id: there.clone(), ..crate::endpoint::new(1) }).await;
     let filter = Filter { cause: Some("answers_401:app.example".to_owned()), ..Filter::default() };
-    let made = start(&store, 1, 2, filter).await.expect("it begins");
+    let made = start(&store, 1, 20, filter).await.expect("it begins");
     assert_eq!(store.due(&made.id, TaskKind::Replay).await, Some(NOW + 1));
     for (nth, left) in [(0, 4), (1, 2), (2, 1)] {
         assert!(step(&store, NOW + 1 + nth * 1_000, nth + 1).await);
@@ -61,6 +64,15 @@ async fn a_replay_goes_step_by_step_and_leaves_a_line(store: Store) {
     let done = store.read(move |tx| replay::find(tx, &wanted)).await.unwrap();
     assert_eq!((done.state(), done.details.done, done.ended_at), ("finished", 5, Some(NOW + 2_001)));
     assert_eq!(store.due(&made.id, TaskKind::Replay).await, None);
+    // Of those whose endpoint is gone the letter is let go of, and that is all.
+    let all = store.read(|tx| delivery::list(tx, &delivery::Filter::default(), None, 9)).await;
+    let states: Vec<_> = all.iter().rev().map(|d| (d.state(), d.due_at)).collect();
+    let (dead, due) = ((State::Dead, None), |at| (State::Pending, Some(NOW + at)));
+    assert_eq!(states, [due(1), dead, due(1_001), dead, due(2_001), dead]);
+    assert_eq!(
+        (store.due(&there, TaskKind::Deliver).await, store.due(&gone, TaskKind::Deliver).await),
+        (Some(NOW + 1), None)
+    );
     let lines = actions(&store).await;
     assert_eq!((lines.len(), &*lines[0].0), (1, "dead_letter.replay"));
     assert!(lines[0].1.contains("answers_401:app.example") && lines[0].1.contains(&made.id), "{lines:?}");
@@ -78,10 +90,11 @@ async fn all_that_an_endpoint_has_not_taken_is_due_step_by_step(store: Store) {
         (delivery.due_at, delivery.attempt) = (Some(NOW + 999_999), 4);
     }
     store.write(move |tx| delivery::insert_many(tx, &waiting)).await;
+    crate::endpoint::insert(&store, &Endpoint { id: endpoint.clone(), ..crate::endpoint::new(1) }).await;
     // It is left alone for long.
     store.add_task(&endpoint, TaskKind::Deliver, NOW + 888_888).await;
     let filter = Filter { endpoint_id: Some(endpoint.clone()), ..Filter::default() };
-    let details = Details { pending: true, ..Details::new("ci", filter, 2, 5) };
+    let details = Details { pending: true, ..Details::new("ci", filter, 20, 5) };
     // Ids of cases are made of later times.
     let mut at = stamp(1);
     at.now = NOW + 50;
@@ -155,10 +168,7 @@ async fn what_is_dropped_leaves_a_line(store: Store) {
 }
 
 async fn one_delivery_is_sent_again_however_it_ended(store: Store) {
-    let endpoint = reelhook::domain::endpoint::Endpoint {
-        id: target(1).endpoint_id().unwrap().to_owned(),
-        ..crate::endpoint::new(1)
-    };
+    let endpoint = Endpoint { id: target(1).name(), ..crate::endpoint::new(1) };
     crate::endpoint::insert(&store, &endpoint).await;
     given_up(&store, 1, Trouble::Answers(401), NOW).await;
     given_up(&store, 2, Trouble::Answers(401), NOW).await;
@@ -180,8 +190,6 @@ async fn one_delivery_is_sent_again_however_it_ended(store: Store) {
     assert!(matches!(twice, Revived::Ok(due) if due.state() == State::Pending), "one that was taken, too");
     assert_eq!(again(id("dlv_", 2)).await, Revived::NobodyToTell);
     assert_eq!(again("dlv_none".to_owned()).await, Revived::NotFound);
-    let revive = |tx: &mut reelhook::store::Tx| flow::revive_delivery(tx, "dlv_none", &stamp(3));
-    assert_eq!(store.write(revive).await, Revived::NotFound);
 }
 
 async fn what_is_given_up_is_told_of_with_its_cause(store: Store) {

@@ -10,7 +10,7 @@ cases![a_replay_reads_back_as_it_was_written, those_that_run_are_counted_and_old
 
 pub fn new(n: u32) -> Replay {
     let filter = Filter { cause: Some("answers_401:ü".to_owned()), ..Filter::default() };
-    Replay::new(id("rpl_", n), Details::new("ci ü", filter, 7, 9), NOW + i64::from(n))
+    Replay::new(id("rpl_", n), Details::new("ci ü", filter, 70, 9), NOW + i64::from(n))
 }
 
 async fn a_replay_reads_back_as_it_was_written(store: Store) {

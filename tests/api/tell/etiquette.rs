@@ -66,17 +66,17 @@ async fn an_event_is_tried_by_the_schedule_and_then_given_up(fresh: &Fresh) {
 }
 
 async fn a_dead_letter_that_is_made_due_is_sent_again(fresh: &Fresh) {
-    use reelhook::domain::task::{TaskKind, TaskOp};
     let (mut app, receiver, job) = one_event(fresh, &[Script::Status(413)]).await;
     app.settle().await;
-    let id = of(&app, &job).await["id"].as_str().unwrap().to_owned();
-    let now = app.now();
-    let again = move |tx: &mut reelhook::store::Tx| {
-        reelhook::store::task::apply(tx, &id, TaskOp::Add(TaskKind::Deliver, now))
-    };
-    app.db().write(again).await.unwrap();
-    app.settle().await;
-    assert_eq!(of(&app, &job).await["state"], "delivered");
+    assert_eq!(of(&app, &job).await["state"], "dead");
+    app.post("/api/dead-letters/replay", &json!({"all": true})).await.expect(202);
+    app.advance_s(1).await;
+    let again = of(&app, &job).await;
+    assert_eq!(
+        (&again["state"], &again["attempts_made"]),
+        (&json!("delivered"), &json!(1)),
+        "they begin anew"
+    );
     let heard = receiver.heard("/hook");
     assert_eq!((heard.len(), heard[0].header("webhook-id")), (2, heard[1].header("webhook-id")));
 }
