@@ -34,6 +34,15 @@ export const reelhook = (database, heygen, more = []) =>
     { HEYGEN_WEBHOOK_SECRET: secret },
   );
 
+// Whoever ends the benchmark ends its servers, too.
+const running = new Set();
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
+  process.on(signal, () => {
+    for (const child of running) child.kill("SIGTERM");
+    process.exit(1);
+  });
+}
+
 // Resolves when the line that says so is out. What a server says goes to a file, as a service's does:
 // reading it here would take time from what is measured.
 export async function start(command, args, ready, env = {}) {
@@ -43,6 +52,8 @@ export async function start(command, args, ready, env = {}) {
   const out = openSync(log, "w");
   const child = spawn(command, args, { env: { PATH: path, ...env }, stdio: ["ignore", out, out] });
   closeSync(out);
+  running.add(child);
+  child.on("exit", () => running.delete(child));
   const said = () => readFileSync(log, "utf8");
   while (!said().includes(ready)) {
     if (child.exitCode !== null) throw new Error(`${command} ended with ${child.exitCode}: ${said()}`);
