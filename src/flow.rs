@@ -38,6 +38,9 @@ pub use publish::{
 };
 pub use submit::{find_first, submit};
 
+/// Jobs of open calls that are read at once.
+const DOUBTED_AT_ONCE: i64 = 200;
+
 /// When a transaction happens, and the chance it needs for its ids.
 #[derive(Debug, Clone, Copy)]
 pub struct Stamp {
@@ -130,6 +133,25 @@ pub fn change(tx: &mut Tx, job_id: &str, input: Input, stamp: &Stamp) -> Result<
         Ok(None) => Ok(Changed::Ok(Box::new(found))),
         Ok(Some(change)) => Ok(Changed::Ok(Box::new(record(tx, &found, change, stamp)?))),
     }
+}
+
+/// After a start, and after the clock was set: keys of calls that seem yet to come are not trusted any more.
+pub fn doubt_keys(tx: &mut Tx, stamp: &Stamp) -> Result<()> {
+    for state in [State::Submitting, State::Unknown] {
+        let filter = job::Filter { state: Some(state), ..job::Filter::default() };
+        let mut last: Option<String> = None;
+        loop {
+            let page = job::list(tx, &filter, last.as_deref(), DOUBTED_AT_ONCE)?;
+            for found in &page {
+                change(tx, &found.id, Input::SetBack, stamp)?;
+            }
+            match page.last() {
+                Some(job) if i64::try_from(page.len()) == Ok(DOUBTED_AT_ONCE) => last = Some(job.id.clone()),
+                _ => break,
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The end of a task's run: its outcome and what it found out, together. `None` when its lease was

@@ -323,6 +323,7 @@ fn name(input: &Input) -> &'static str {
         Input::Cancel => "cancel",
         Input::Send => "send",
         Input::Interrupted => "interrupted",
+        Input::SetBack => "set back",
         Input::Accepted { .. } => "accepted",
         Input::Refused(_) => "refused",
         Input::NotAccepted { .. } => "not accepted",
@@ -345,7 +346,7 @@ fn name(input: &Input) -> &'static str {
 #[test]
 fn the_table_has_every_state_and_every_input() {
     let names: BTreeSet<&str> = inputs().iter().map(|(_, input)| name(input)).collect();
-    assert_eq!(names.len(), 19, "one for each arm of `name`: {names:?}");
+    assert_eq!(names.len(), 20, "one for each arm of `name`: {names:?}");
     let page = markdown();
     for (row, input) in inputs() {
         assert!(row.starts_with(name(&input)), "{row} is called what it is");

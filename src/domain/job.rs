@@ -437,7 +437,7 @@ pub struct Details {
     /// Tries that upstream definitely did not accept.
     #[serde(skip_serializing_if = "is_default")]
     pub refusals: u32,
-    /// When the request with the present key was first sent.
+    /// When the request with the present key was first sent; 0 when nobody knows, for the clock was set back.
     #[serde(skip_serializing_if = "is_default")]
     pub sent_at: Option<Millis>,
     /// Every call that could cost something.
@@ -519,6 +519,14 @@ impl Job {
     /// The upstream Idempotency-Key of the present try. Never used for another request.
     pub fn upstream_key(&self) -> String {
         self.key_of(self.details.key_number)
+    }
+
+    /// How long ago the present try was first sent, if it was. None when that seems yet to come: the clock was set
+    /// back, by who knows how much.
+    pub fn sent_ago(&self, now: Millis) -> Option<Millis> {
+        let age = now.saturating_sub(self.details.sent_at.unwrap_or(self.created_at));
+        // Clocks of nodes differ a little.
+        (age > -MINUTE).then_some(age)
     }
 
     /// When it is expected to end: from, to. Unknown before upstream accepted it.

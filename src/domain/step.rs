@@ -29,6 +29,8 @@ pub enum Input {
     Send,
     /// The run that was sending it ended without telling how.
     Interrupted,
+    /// The clock was set back.
+    SetBack,
     /// Upstream answered the create call with an id.
     Accepted {
         upstream_id: String,
@@ -118,6 +120,7 @@ fn decide(job: &Job, input: Input, now: Millis) -> Step {
         Input::Cancel => cancel(job, now),
         Input::Send => send(job, now),
         Input::Interrupted => no_answer(job, "the process that sent it ended before it knew", now),
+        Input::SetBack => Ok(set_back(job, now)),
         Input::Accepted { upstream_id, upstream_video_id } => {
             accepted(job, upstream_id, upstream_video_id, now)
         }
@@ -297,6 +300,17 @@ fn no_answer(job: &Job, why: &str, now: Millis) -> Step {
         State::Unknown => Ok(noted(job, why)),
         _ => Ok(None),
     }
+}
+
+/// How old the key of an open call is, nobody knows any more, so it is as good as forgotten: by the time that it
+/// seems young, upstream may have forgotten it, and would take the call as a new one.
+fn set_back(job: &Job, now: Millis) -> Option<Change> {
+    if !matches!(job.state, State::Submitting | State::Unknown) || job.sent_ago(now).is_some() {
+        return None;
+    }
+    let mut next = job.clone();
+    next.details.sent_at = Some(0);
+    Some(Change { job: next, events: vec![], tasks: vec![] })
 }
 
 fn noted(job: &Job, why: &str) -> Option<Change> {

@@ -7,7 +7,7 @@ use super::charge::Charge;
 use super::job::{DEFAULT_DEADLINE, Details, Failure, FoundBy, Job, Kind, Observation, Output, Says, State};
 use super::step::{Input, Step, step};
 use super::task::TaskOp;
-use super::time::MINUTE;
+use super::time::{HOUR, MINUTE};
 
 /// A moment between submit and deadline, later than a video usually takes.
 const NOW: i64 = 11 * MINUTE;
@@ -31,6 +31,7 @@ pub fn inputs() -> Vec<(&'static str, Input)> {
         ("cancel", Input::Cancel),
         ("send", Input::Send),
         ("interrupted", Input::Interrupted),
+        ("set back", Input::SetBack),
         ("accepted", Input::Accepted { upstream_id: "vid_1".to_owned(), upstream_video_id: None }),
         ("refused", Input::Refused(failure())),
         ("not accepted, unsent", Input::NotAccepted { sent: false, why: "w".to_owned() }),
@@ -100,6 +101,9 @@ pub fn markdown() -> String {
             let now = if input == Input::Deadline { DEFAULT_DEADLINE } else { NOW };
             let mut job = typical(state);
             job.details.not_before = (input == Input::Begin).then_some(NOW);
+            if input == Input::SetBack && job.details.sent_at.is_some() {
+                job.details.sent_at = Some(NOW + HOUR);
+            }
             // One that HeyGen had taken; of one that it refused nothing can be asked.
             job.upstream_id =
                 job.upstream_id.or_else(|| (state == State::Failed).then(|| "vid_1".to_owned()));

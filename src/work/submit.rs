@@ -70,8 +70,7 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
 
 /// Whether a call of open outcome may be made again: only with its key, and while upstream surely honours it.
 fn repeats(job: &Job, now: Millis) -> bool {
-    let age = now.saturating_sub(job.details.sent_at.unwrap_or(job.created_at));
-    age < KEY_TRUSTED && honours_keys(job.kind)
+    job.sent_ago(now).is_some_and(|age| age < KEY_TRUSTED) && honours_keys(job.kind)
 }
 
 fn honours_keys(kind: Kind) -> bool {
@@ -258,4 +257,29 @@ async fn search_list(work: &Work, job: &Job) -> Result<Option<Created>, Fault> {
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::job::State;
+    use crate::domain::table::typical;
+
+    #[test]
+    fn a_call_is_repeated_while_its_key_is_surely_honoured() {
+        let mut job = typical(State::Unknown);
+        job.details.sent_at = Some(HOUR);
+        for (now, trusted) in [
+            (HOUR, true),
+            (HOUR + KEY_TRUSTED - 1, true),
+            (HOUR + KEY_TRUSTED, false),
+            // The clock was set back: a moment, or by who knows how much.
+            (HOUR - MINUTE + 1, true),
+            (HOUR - MINUTE, false),
+        ] {
+            assert_eq!(repeats(&job, now), trusted, "{now}");
+        }
+        job.kind = Kind::VoiceClone;
+        assert!(!honours_keys(job.kind) && !repeats(&job, HOUR));
+    }
 }

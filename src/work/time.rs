@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, TRUSTED_WITHIN};
 use crate::domain::time::{Millis, SECOND};
+use crate::flow::{self, Stamp};
 use crate::store::{self, Db, Tx, delivery, task, upstream_limit};
 
 /// How often a clock that is trusted is looked at all the same: machines drift by less than 1 ms in it.
@@ -41,18 +42,20 @@ pub async fn set(clock: &Clock, db: &Db) -> store::Result<()> {
     clock.shift(by);
     if by.abs() > TRUSTED_WITHIN {
         tracing::warn!(by_ms = by, "the clock was wrong, or was set: it goes on where it should be");
-        if db.engine() == "sqlite" {
-            // Behind all that waits to be written with the time as it was, and nothing is claimed meanwhile.
-            db.write(|_| Ok(())).await?;
-            let shift = move |tx: &mut Tx| {
+        // Behind all that waits to be written with the time as it was, and nothing is claimed meanwhile.
+        db.write(|_| Ok(())).await?;
+        let (has_one_owner, stamp) = (db.engine() == "sqlite", Stamp::new(clock.now(), clock.random()));
+        let shift = move |tx: &mut Tx| {
+            if has_one_owner {
                 let mut limit = upstream_limit::lock(tx)?;
                 limit.shift(by, was);
                 upstream_limit::put(tx, &limit)?;
                 task::shift(tx, by, was)?;
-                delivery::shift(tx, by, was)
-            };
-            db.write_behind(shift).await?;
-        }
+                delivery::shift(tx, by, was)?;
+            }
+            flow::doubt_keys(tx, &stamp)
+        };
+        db.write_behind(shift).await?;
     }
     clock.trust();
     Ok(())

@@ -4,15 +4,16 @@ use reelhook::domain::charge::CallOutcome;
 use reelhook::domain::job::{FoundBy, Job, Observation, Output, Says, State};
 use reelhook::domain::step::Input;
 use reelhook::domain::task::{Claimed, Lane, Outcome, TaskKind, TaskOp};
-use reelhook::domain::time::Millis;
+use reelhook::domain::time::{MINUTE, Millis};
 use reelhook::flow::{self, Begun, Changed};
 use reelhook::store::{event, task};
 
-use crate::harness::{LEASE, NOW, Store, cases, job_in, stamp};
+use crate::harness::{LEASE, NOW, Store, cases, id, job_in, stamp};
 
 cases![
     what_is_recorded_before_sending_depends_on_the_state,
     a_call_that_is_made_again_is_recorded_before_it_is_and_a_search_is_no_call,
+    keys_of_calls_that_seem_yet_to_come_are_not_trusted_any_more,
     sending_without_the_lease_records_nothing,
     a_task_of_no_job_is_dropped,
     a_conclusion_records_outcome_and_finding_together,
@@ -114,6 +115,31 @@ async fn a_call_that_is_made_again_is_recorded_before_it_is_and_a_search_is_no_c
     let version = job.version;
     let Begun::Search { job } = begin_if(&store, &task, |_, _| false).await else { panic!("no search") };
     assert_eq!((calls().await, job.version), (both.to_vec(), version), "nothing is written");
+}
+
+async fn keys_of_calls_that_seem_yet_to_come_are_not_trusted_any_more(store: Store) {
+    // Stamps of cases are of NOW. More than are read at once, and a minute is what nodes may differ by.
+    let later = |n: u32| NOW + if n == 0 { MINUTE - 1 } else { MINUTE };
+    for n in 0..205 {
+        let state = if n % 2 == 0 { State::Unknown } else { State::Submitting };
+        let mut job = job_in(state, n);
+        job.details.sent_at = Some(later(n));
+        store.insert_job(&job).await;
+    }
+    let mut answered = job_in(State::Processing, 205);
+    answered.details.sent_at = Some(later(205));
+    store.insert_job(&answered).await;
+    let before = store.job(&id("job_", 7)).await;
+    for _ in 0..2 {
+        store.write(|tx| flow::doubt_keys(tx, &stamp(1))).await;
+    }
+    for n in 0..206 {
+        let now = store.job(&id("job_", n)).await.details.sent_at;
+        assert_eq!(now, Some(if n == 0 || n == 205 { later(n) } else { 0 }), "{n}");
+    }
+    let after = store.job(&before.id).await;
+    assert_eq!((after.state, after.updated_at), (before.state, before.updated_at));
+    assert_eq!(after.version, before.version + 1, "once");
 }
 
 async fn sending_without_the_lease_records_nothing(store: Store) {
