@@ -15,7 +15,7 @@ use crate::domain::outage::Outage;
 use crate::domain::pause::Reason;
 use crate::domain::time::SECOND;
 use crate::fail::FailPoints;
-use crate::flow::{self, Stamp};
+use crate::flow;
 use crate::heygen::client::Heygen;
 use crate::http::{self, Http, Parts, Settings};
 use crate::metrics::Metrics;
@@ -53,7 +53,7 @@ impl App {
         work::time::set(&clock, &db).await?;
         let now = clock.now();
         let address_key = hex::encode(clock.random::<32>());
-        let (settled, stamp) = (config.clone(), Stamp::new(now, clock.random()));
+        let settled = config.clone();
         // What a killed server was running is ours at once, unless others may be running it.
         let alone = db.started_alone();
         let address_key = db
@@ -61,7 +61,7 @@ impl App {
                 if alone {
                     task::void_leases(tx)?;
                 }
-                flow::doubt_keys(tx, &stamp)?;
+                flow::doubt_keys(tx, now)?;
                 configure(tx, &settled, now)?;
                 work::upkeep::ensure(tx, now)?;
                 setting::get_or_put(tx, setting::ADDRESS_KEY, &address_key)

@@ -136,14 +136,16 @@ pub fn change(tx: &mut Tx, job_id: &str, input: Input, stamp: &Stamp) -> Result<
 }
 
 /// After a start, and after the clock was set: keys of calls that seem yet to come are not trusted any more.
-pub fn doubt_keys(tx: &mut Tx, stamp: &Stamp) -> Result<()> {
+pub fn doubt_keys(tx: &mut Tx, now: Millis) -> Result<()> {
+    // Nothing is published, so no id is made.
+    let stamp = Stamp { now, salt: 0 };
     for state in [State::Submitting, State::Unknown] {
         let filter = job::Filter { state: Some(state), ..job::Filter::default() };
         let mut last: Option<String> = None;
         loop {
             let page = job::list(tx, &filter, last.as_deref(), DOUBTED_AT_ONCE)?;
             for found in &page {
-                change(tx, &found.id, Input::SetBack, stamp)?;
+                change(tx, &found.id, Input::SetBack, &stamp)?;
             }
             match page.last() {
                 Some(job) if i64::try_from(page.len()) == Ok(DOUBTED_AT_ONCE) => last = Some(job.id.clone()),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, TRUSTED_WITHIN};
 use crate::domain::time::{Millis, SECOND};
-use crate::flow::{self, Stamp};
+use crate::flow;
 use crate::store::{self, Db, Tx, delivery, task, upstream_limit};
 
 /// How often a clock that is trusted is looked at all the same: machines drift by less than 1 ms in it.
@@ -44,7 +44,7 @@ pub async fn set(clock: &Clock, db: &Db) -> store::Result<()> {
         tracing::warn!(by_ms = by, "the clock was wrong, or was set: it goes on where it should be");
         // Behind all that waits to be written with the time as it was, and nothing is claimed meanwhile.
         db.write(|_| Ok(())).await?;
-        let (has_one_owner, stamp) = (db.engine() == "sqlite", Stamp::new(clock.now(), clock.random()));
+        let (has_one_owner, now) = (db.engine() == "sqlite", clock.now());
         let shift = move |tx: &mut Tx| {
             if has_one_owner {
                 let mut limit = upstream_limit::lock(tx)?;
@@ -53,7 +53,7 @@ pub async fn set(clock: &Clock, db: &Db) -> store::Result<()> {
                 task::shift(tx, by, was)?;
                 delivery::shift(tx, by, was)?;
             }
-            flow::doubt_keys(tx, &stamp)
+            flow::doubt_keys(tx, now)
         };
         db.write_behind(shift).await?;
     }

@@ -131,7 +131,7 @@ async fn keys_of_calls_that_seem_yet_to_come_are_not_trusted_any_more(store: Sto
     store.insert_job(&answered).await;
     let before = store.job(&id("job_", 7)).await;
     for _ in 0..2 {
-        store.write(|tx| flow::doubt_keys(tx, &stamp(1))).await;
+        store.write(|tx| flow::doubt_keys(tx, NOW)).await;
     }
     for n in 0..206 {
         let now = store.job(&id("job_", n)).await.details.sent_at;
