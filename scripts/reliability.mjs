@@ -32,7 +32,7 @@ const promises = {
   B14: "Dead letters are replayed safely: pressed twice, killed, stopped and begun again, beside live traffic",
   B16: "A full disk is survived, one with no room for a file, too: refused in so many words, and on again when there is room",
   "B16 refused writes": "Nothing can be written, amid work, for the file system turned read-only or a quota is used up: refused in so many words, still read, and on again by itself",
-  B17: "Clocks may lie: wrong from the start, on two nodes by ten minutes, and set again and again by up to twelve hours",
+  B17: "Clocks may lie: wrong from the start, on two nodes by ten minutes, and set again and again by up to six hours",
   "B17 days": "Clocks may lie: set again and again by up to two days. Here, in 2038 and in 2106 no answer to a submit is lost: when a day seems to have passed it is not sent again, and a person decides",
   "B17 2038": "Clocks may lie: set again and again to before and after the moment in 2038 at which 32 bits of seconds with a sign are full",
   "B17 2106": "The same in 2106, when 32 bits without a sign are full",

@@ -61,7 +61,7 @@ impl App {
                 if alone {
                     task::void_leases(tx)?;
                 }
-                flow::doubt_keys(tx, now)?;
+                flow::set_back(tx, None, now)?;
                 configure(tx, &settled, now)?;
                 work::upkeep::ensure(tx, now)?;
                 setting::get_or_put(tx, setting::ADDRESS_KEY, &address_key)

@@ -39,7 +39,7 @@ pub use publish::{
 pub use submit::{find_first, submit};
 
 /// Jobs of open calls that are read at once.
-const DOUBTED_AT_ONCE: i64 = 200;
+const OPEN_AT_ONCE: i64 = 200;
 
 /// When a transaction happens, and the chance it needs for its ids.
 #[derive(Debug, Clone, Copy)]
@@ -135,20 +135,21 @@ pub fn change(tx: &mut Tx, job_id: &str, input: Input, stamp: &Stamp) -> Result<
     }
 }
 
-/// After a start, and after the clock was set: keys of calls that seem yet to come are not trusted any more.
-pub fn doubt_keys(tx: &mut Tx, now: Millis) -> Result<()> {
+/// The clock was set back, by so much or by who knows how much, or may have been while nobody looked: keys of open
+/// calls stay as old as they are, or are not trusted any more.
+pub fn set_back(tx: &mut Tx, by: Option<Millis>, now: Millis) -> Result<()> {
     // Nothing is published, so no id is made.
     let stamp = Stamp { now, salt: 0 };
     for state in [State::Submitting, State::Unknown] {
         let filter = job::Filter { state: Some(state), ..job::Filter::default() };
         let mut last: Option<String> = None;
         loop {
-            let page = job::list(tx, &filter, last.as_deref(), DOUBTED_AT_ONCE)?;
+            let page = job::list(tx, &filter, last.as_deref(), OPEN_AT_ONCE)?;
             for found in &page {
-                change(tx, &found.id, Input::SetBack, &stamp)?;
+                change(tx, &found.id, Input::SetBack(by), &stamp)?;
             }
             match page.last() {
-                Some(job) if i64::try_from(page.len()) == Ok(DOUBTED_AT_ONCE) => last = Some(job.id.clone()),
+                Some(job) if i64::try_from(page.len()) == Ok(OPEN_AT_ONCE) => last = Some(job.id.clone()),
                 _ => break,
             }
         }

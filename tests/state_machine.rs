@@ -323,7 +323,7 @@ fn name(input: &Input) -> &'static str {
         Input::Cancel => "cancel",
         Input::Send => "send",
         Input::Interrupted => "interrupted",
-        Input::SetBack => "set back",
+        Input::SetBack(_) => "set back",
         Input::Accepted { .. } => "accepted",
         Input::Refused(_) => "refused",
         Input::NotAccepted { .. } => "not accepted",

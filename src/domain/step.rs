@@ -29,8 +29,8 @@ pub enum Input {
     Send,
     /// The run that was sending it ended without telling how.
     Interrupted,
-    /// The clock was set back.
-    SetBack,
+    /// The clock was set back: by so much, where that is known.
+    SetBack(Option<Millis>),
     /// Upstream answered the create call with an id.
     Accepted {
         upstream_id: String,
@@ -120,7 +120,7 @@ fn decide(job: &Job, input: Input, now: Millis) -> Step {
         Input::Cancel => cancel(job, now),
         Input::Send => send(job, now),
         Input::Interrupted => no_answer(job, "the process that sent it ended before it knew", now),
-        Input::SetBack => Ok(set_back(job, now)),
+        Input::SetBack(by) => Ok(set_back(job, by, now)),
         Input::Accepted { upstream_id, upstream_video_id } => {
             accepted(job, upstream_id, upstream_video_id, now)
         }
@@ -302,14 +302,21 @@ fn no_answer(job: &Job, why: &str, now: Millis) -> Step {
     }
 }
 
-/// How old the key of an open call is, nobody knows any more, so it is as good as forgotten: by the time that it
-/// seems young, upstream may have forgotten it, and would take the call as a new one.
-fn set_back(job: &Job, now: Millis) -> Option<Change> {
-    if !matches!(job.state, State::Submitting | State::Unknown) || job.sent_ago(now).is_some() {
+/// The key of an open call is as old as it was. Where nobody knows how old that is, it is as good as forgotten: by
+/// the time that it seems young, upstream may have forgotten it, and would take the call as a new one.
+fn set_back(job: &Job, by: Option<Millis>, now: Millis) -> Option<Change> {
+    let sent_at = match by {
+        Some(by) => job.details.sent_at.unwrap_or(job.created_at).saturating_sub(by).max(0),
+        None if job.sent_ago(now).is_none() => 0,
+        None => return None,
+    };
+    if !matches!(job.state, State::Submitting | State::Unknown) || job.details.sent_at == Some(sent_at) {
         return None;
     }
     let mut next = job.clone();
-    next.details.sent_at = Some(0);
+    next.details.sent_at = Some(sent_at);
+    // Else it holds its slot until this time has come once more.
+    next.updated_at = job.updated_at.min(now);
     Some(Change { job: next, events: vec![], tasks: vec![] })
 }
 

@@ -31,7 +31,8 @@ pub fn inputs() -> Vec<(&'static str, Input)> {
         ("cancel", Input::Cancel),
         ("send", Input::Send),
         ("interrupted", Input::Interrupted),
-        ("set back", Input::SetBack),
+        ("set back", Input::SetBack(None)),
+        ("set back by an hour", Input::SetBack(Some(HOUR))),
         ("accepted", Input::Accepted { upstream_id: "vid_1".to_owned(), upstream_video_id: None }),
         ("refused", Input::Refused(failure())),
         ("not accepted, unsent", Input::NotAccepted { sent: false, why: "w".to_owned() }),
@@ -101,7 +102,7 @@ pub fn markdown() -> String {
             let now = if input == Input::Deadline { DEFAULT_DEADLINE } else { NOW };
             let mut job = typical(state);
             job.details.not_before = (input == Input::Begin).then_some(NOW);
-            if input == Input::SetBack && job.details.sent_at.is_some() {
+            if matches!(input, Input::SetBack(_)) && job.details.sent_at.is_some() {
                 job.details.sent_at = Some(NOW + HOUR);
             }
             // One that HeyGen had taken; of one that it refused nothing can be asked.

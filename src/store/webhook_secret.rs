@@ -37,10 +37,12 @@ pub fn insert(tx: &mut Tx, secret: &WebhookSecret) -> Result<()> {
     Ok(())
 }
 
-/// Newest first: the order in which they are tried.
+/// What stays before what verifies only until its time, then newest first: the order in which they are tried, and
+/// the first of an endpoint is what it signs with.
 pub fn list_live(tx: &mut Tx, now: Millis) -> Result<Vec<WebhookSecret>> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM webhook_secret WHERE retired_at IS NULL OR retired_at > ?1 ORDER BY id DESC"
+        "SELECT {COLUMNS} FROM webhook_secret WHERE retired_at IS NULL OR retired_at > ?1 \
+         ORDER BY CASE WHEN retired_at IS NULL THEN 0 ELSE 1 END, id DESC"
     );
     tx.query(&sql, params![now])?.into_iter().map(read).collect()
 }

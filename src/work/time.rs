@@ -42,23 +42,34 @@ pub async fn set(clock: &Clock, db: &Db) -> store::Result<()> {
     clock.shift(by);
     if by.abs() > TRUSTED_WITHIN {
         tracing::warn!(by_ms = by, "the clock was wrong, or was set: it goes on where it should be");
-        // Behind all that waits to be written with the time as it was, and nothing is claimed meanwhile.
-        db.write(|_| Ok(())).await?;
-        let (has_one_owner, now) = (db.engine() == "sqlite", clock.now());
-        let shift = move |tx: &mut Tx| {
-            if has_one_owner {
-                let mut limit = upstream_limit::lock(tx)?;
-                limit.shift(by, was);
-                upstream_limit::put(tx, &limit)?;
-                task::shift(tx, by, was)?;
-                delivery::shift(tx, by, was)?;
-            }
-            flow::doubt_keys(tx, now)
-        };
-        db.write_behind(shift).await?;
+        if let Err(e) = follow(db, by, was, clock.now()).await {
+            // So that the next look finds it as wrong as this one did.
+            clock.shift(-by);
+            return Err(e);
+        }
     }
     clock.trust();
     Ok(())
+}
+
+/// What was written by a clock that was then moved by so much.
+async fn follow(db: &Db, by: Millis, was: Millis, now: Millis) -> store::Result<()> {
+    // Behind all that waits to be written with the time as it was, and nothing is claimed meanwhile.
+    db.write(|_| Ok(())).await?;
+    let has_one_owner = db.engine() == "sqlite";
+    let shift = move |tx: &mut Tx| {
+        if !has_one_owner {
+            return flow::set_back(tx, None, now);
+        }
+        let mut limit = upstream_limit::lock(tx)?;
+        limit.shift(by, was);
+        upstream_limit::put(tx, &limit)?;
+        task::shift(tx, by, was)?;
+        delivery::shift(tx, by, was)?;
+        // Set ahead, or it slept: as much time may have passed.
+        if by < 0 { flow::set_back(tx, Some(-by), now) } else { Ok(()) }
+    };
+    db.write_behind(shift).await
 }
 
 /// What is missing to the time that was told of between these two; nothing, if it may be right.

@@ -4,7 +4,7 @@ use reelhook::domain::charge::CallOutcome;
 use reelhook::domain::job::{FoundBy, Job, Observation, Output, Says, State};
 use reelhook::domain::step::Input;
 use reelhook::domain::task::{Claimed, Lane, Outcome, TaskKind, TaskOp};
-use reelhook::domain::time::{MINUTE, Millis};
+use reelhook::domain::time::{HOUR, MINUTE, Millis};
 use reelhook::flow::{self, Begun, Changed};
 use reelhook::store::{event, task};
 
@@ -14,6 +14,7 @@ cases![
     what_is_recorded_before_sending_depends_on_the_state,
     a_call_that_is_made_again_is_recorded_before_it_is_and_a_search_is_no_call,
     keys_of_calls_that_seem_yet_to_come_are_not_trusted_any_more,
+    keys_stay_as_old_as_they_are_where_it_is_known_how_far_the_clock_was_set_back,
     sending_without_the_lease_records_nothing,
     a_task_of_no_job_is_dropped,
     a_conclusion_records_outcome_and_finding_together,
@@ -131,7 +132,7 @@ async fn keys_of_calls_that_seem_yet_to_come_are_not_trusted_any_more(store: Sto
     store.insert_job(&answered).await;
     let before = store.job(&id("job_", 7)).await;
     for _ in 0..2 {
-        store.write(|tx| flow::doubt_keys(tx, NOW)).await;
+        store.write(|tx| flow::set_back(tx, None, NOW)).await;
     }
     for n in 0..206 {
         let now = store.job(&id("job_", n)).await.details.sent_at;
@@ -140,6 +141,29 @@ async fn keys_of_calls_that_seem_yet_to_come_are_not_trusted_any_more(store: Sto
     let after = store.job(&before.id).await;
     assert_eq!((after.state, after.updated_at), (before.state, before.updated_at));
     assert_eq!(after.version, before.version + 1, "once");
+}
+
+async fn keys_stay_as_old_as_they_are_where_it_is_known_how_far_the_clock_was_set_back(store: Store) {
+    let cases = [
+        // Sent at, and what becomes of that and of `updated_at`.
+        (State::Unknown, NOW + HOUR - 5, (NOW - 5, NOW)),
+        (State::Submitting, NOW + HOUR, (NOW, NOW)),
+        // Before the clock was set ahead, or sent so long ago.
+        (State::Unknown, NOW, (NOW - HOUR, NOW)),
+        // Not trusted already.
+        (State::Unknown, 0, (0, NOW + HOUR)),
+        (State::Processing, NOW, (NOW, NOW + HOUR)),
+    ];
+    for (n, (state, sent_at, _)) in (0..).zip(cases) {
+        let mut job = job_in(state, n);
+        (job.details.sent_at, job.updated_at) = (Some(sent_at), NOW + HOUR);
+        store.insert_job(&job).await;
+    }
+    store.write(|tx| flow::set_back(tx, Some(HOUR), NOW)).await;
+    for (n, (_, _, expected)) in (0..).zip(cases) {
+        let job = store.job(&id("job_", n)).await;
+        assert_eq!((job.details.sent_at.unwrap(), job.updated_at), expected, "{n}");
+    }
 }
 
 async fn sending_without_the_lease_records_nothing(store: Store) {

@@ -34,3 +34,4 @@ mod setting;
 mod task;
 mod upstream_limit;
 mod webhook_secret;
+mod work_time;

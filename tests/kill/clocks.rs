@@ -47,7 +47,8 @@ pub async fn clocks_may_lie(engine: Engine) {
         return;
     };
     let few = injections().div_ceil(4);
-    let hours = [0, 300, -300, 3_600, -3_600, 6 * 3_600, -6 * 3_600].as_slice();
+    // Each time that it is set ahead an open call grows older by as much: so little that no key is given up.
+    let hours = [0, 300, -300, 3_600, -3_600, 3 * 3_600, -3 * 3_600].as_slice();
     let days = [0, DAY_S, -DAY_S].as_slice();
     let around = [0, 60, -60, DAY_S, -DAY_S].as_slice();
     let lie = |row, shown_s, off_s, times, trouble| Lie { row, shown_s, off_s, times, trouble };
