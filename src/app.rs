@@ -13,6 +13,8 @@ use crate::domain::address::Addresses;
 use crate::domain::ids;
 use crate::domain::outage::Outage;
 use crate::domain::pause::Reason;
+use crate::domain::signature;
+use crate::domain::step::Input;
 use crate::domain::time::SECOND;
 use crate::fail::FailPoints;
 use crate::flow;
@@ -55,16 +57,21 @@ impl App {
         let address_key = hex::encode(clock.random::<32>());
         let settled = config.clone();
         // What a killed server was running is ours at once, unless others may be running it.
-        let alone = db.started_alone();
+        let (alone, one_owner) = (db.started_alone(), db.has_one_owner());
         let address_key = db
             .write(move |tx| {
                 if alone {
                     task::void_leases(tx)?;
                 }
-                flow::set_back(tx, None, now)?;
+                if one_owner {
+                    work::time::resume(tx, now)?;
+                }
+                flow::doubt_keys(tx, &Input::SetBack(None), now)?;
                 configure(tx, &settled, now)?;
                 work::upkeep::ensure(tx, now)?;
-                setting::get_or_put(tx, setting::ADDRESS_KEY, &address_key)
+                let address_key = setting::get_or_put(tx, setting::ADDRESS_KEY, &address_key)?;
+                recognise_account(tx, &settled, &address_key, now)?;
+                Ok(address_key)
             })
             .await?;
         reconsider_strangers(config, &db, now).await?;
@@ -161,6 +168,16 @@ fn configure(tx: &mut Tx, config: &Config, now: i64) -> store::Result<()> {
         Some(_) => {}
     }
     upstream_limit::put(tx, &limit)
+}
+
+/// A key of HeyGen's of another account, or another address, knows nothing of calls made with the one before.
+fn recognise_account(tx: &mut Tx, config: &Config, secret: &str, now: i64) -> store::Result<()> {
+    let Some(key) = &config.heygen_api_key else { return Ok(()) };
+    let account = signature::sign(secret, format!("{} {key}", config.heygen_url).as_bytes());
+    if setting::find(tx, setting::HEYGEN_ACCOUNT)?.is_some_and(|before| before != account) {
+        flow::doubt_keys(tx, &Input::Forgotten, now)?;
+    }
+    setting::put(tx, setting::HEYGEN_ACCOUNT, &account)
 }
 
 /// The first API key: when asked for, or when a server that others reach has none.

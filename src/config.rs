@@ -5,6 +5,7 @@
 //! an error, never a silent default. `docs/configuration.md` is generated from the table here.
 
 mod given;
+pub mod postgres;
 mod read;
 
 use std::net::{IpAddr, SocketAddr};

@@ -39,7 +39,7 @@ pub use publish::{
 pub use submit::{find_first, submit};
 
 /// Jobs of open calls that are read at once.
-const OPEN_AT_ONCE: i64 = 200;
+const DOUBTED_AT_ONCE: i64 = 200;
 
 /// When a transaction happens, and the chance it needs for its ids.
 #[derive(Debug, Clone, Copy)]
@@ -135,21 +135,20 @@ pub fn change(tx: &mut Tx, job_id: &str, input: Input, stamp: &Stamp) -> Result<
     }
 }
 
-/// The clock was set back, by so much or by who knows how much, or may have been while nobody looked: keys of open
-/// calls stay as old as they are, or are not trusted any more.
-pub fn set_back(tx: &mut Tx, by: Option<Millis>, now: Millis) -> Result<()> {
+/// One input to every job of an open call, about how old its key is.
+pub fn doubt_keys(tx: &mut Tx, input: &Input, now: Millis) -> Result<()> {
     // Nothing is published, so no id is made.
     let stamp = Stamp { now, salt: 0 };
     for state in [State::Submitting, State::Unknown] {
         let filter = job::Filter { state: Some(state), ..job::Filter::default() };
         let mut last: Option<String> = None;
         loop {
-            let page = job::list(tx, &filter, last.as_deref(), OPEN_AT_ONCE)?;
+            let page = job::list(tx, &filter, last.as_deref(), DOUBTED_AT_ONCE)?;
             for found in &page {
-                change(tx, &found.id, Input::SetBack(by), &stamp)?;
+                change(tx, &found.id, input.clone(), &stamp)?;
             }
             match page.last() {
-                Some(job) if i64::try_from(page.len()) == Ok(OPEN_AT_ONCE) => last = Some(job.id.clone()),
+                Some(job) if i64::try_from(page.len()) == Ok(DOUBTED_AT_ONCE) => last = Some(job.id.clone()),
                 _ => break,
             }
         }
@@ -258,7 +257,7 @@ pub fn begin_send(
     };
     let fresh = found.state == State::Queued;
     if fresh && limit.wait(stamp.now).is_some() {
-        let home = Outcome::Snooze { until: claimed.due_at, lane: None };
+        let home = Outcome::Snooze { until: claimed.due_at.min(stamp.now), lane: None };
         task::settle(tx, claimed, &home, stamp.now)?;
         return Ok(Begun::NotNow);
     }
@@ -282,6 +281,8 @@ pub fn begin_send(
         return Ok(Begun::Nothing);
     }
     if !fresh && !repeats(&slot.job, stamp.now) {
+        // Lest it looks young later on.
+        slot.take(Input::SetBack(None), stamp, &mut events);
         return Ok(Begun::Search { job: Box::new(write(tx, slot, &mut events, stamp)?) });
     }
     slot.take(Input::Send, stamp, &mut events);

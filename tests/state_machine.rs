@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use reelhook::domain::charge::{Charge, MOST_CALLS};
 use reelhook::domain::event::EventType;
 use reelhook::domain::job::{Failure, FoundBy, Job, Observation, Output, Says, State};
-use reelhook::domain::step::{Input, step};
+use reelhook::domain::step::{Input, next_ask, step};
 use reelhook::domain::table::{inputs, markdown, typical};
 use reelhook::domain::task::{TaskKind, TaskOp};
 
@@ -266,6 +266,16 @@ fn a_failure_only_heard_is_asked_for_first() {
 
 /// However many hints come, one of them is asked for in a minute; and none is dropped.
 #[test]
+fn the_next_poll_waits_for_the_expected_end_and_no_longer_when_the_clock_was_set_back() {
+    let mut job = typical(State::Processing);
+    job.details.accepted_at = Some(600_000);
+    job.details.first_poll_ms = 90_000;
+    for (now, at) in [(600_000, 690_000), (670_000, 690_000), (685_000, 695_000), (100_000, 190_000)] {
+        assert_eq!(next_ask(&job, 10_000, now), at, "{now}");
+    }
+}
+
+#[test]
 fn a_hint_within_the_pause_is_put_off() {
     let mut world = World::new(State::Processing);
     let mut hint = |now: i64| {
@@ -324,6 +334,7 @@ fn name(input: &Input) -> &'static str {
         Input::Send => "send",
         Input::Interrupted => "interrupted",
         Input::SetBack(_) => "set back",
+        Input::Forgotten => "forgotten",
         Input::Accepted { .. } => "accepted",
         Input::Refused(_) => "refused",
         Input::NotAccepted { .. } => "not accepted",
@@ -346,7 +357,7 @@ fn name(input: &Input) -> &'static str {
 #[test]
 fn the_table_has_every_state_and_every_input() {
     let names: BTreeSet<&str> = inputs().iter().map(|(_, input)| name(input)).collect();
-    assert_eq!(names.len(), 20, "one for each arm of `name`: {names:?}");
+    assert_eq!(names.len(), 21, "one for each arm of `name`: {names:?}");
     let page = markdown();
     for (row, input) in inputs() {
         assert!(row.starts_with(name(&input)), "{row} is called what it is");

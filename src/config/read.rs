@@ -41,10 +41,8 @@ pub fn database(text: &str) -> Result<Address, String> {
         Address::Sqlite(path) if path.as_os_str().is_empty() || path.to_string_lossy().contains("://") => {
             Err("it must be a file, or an address that begins with postgres://".to_owned())
         }
-        Address::Postgres(url) if url.parse::<postgres::Config>().is_err() => {
-            Err("it is no valid address; write postgres://USER:PASSWORD@HOST:PORT/DATABASE".to_owned())
-        }
-        address => Ok(address),
+        Address::Postgres(url) => super::postgres::read(&url).map(|_| Address::Postgres(url)),
+        address @ Address::Sqlite(_) => Ok(address),
     }
 }
 

@@ -252,6 +252,17 @@ mod tests {
     }
 
     #[test]
+    fn what_heygen_refused_and_told_of_all_the_same_is_not_paid_for_again_unasked() {
+        let sent = after(&typical(State::Queued), Input::Send, 1);
+        let refused = after(&sent, Input::Refused(Failure::new(None, "no")), 2);
+        assert!(!refused.risks_second_charge());
+        let all = inputs().into_iter();
+        let (_, heard) = all.into_iter().find(|(name, _)| *name == "completed, with file").expect("an input");
+        let told = after(&refused, heard, 3);
+        assert!(told.state == State::Failed && told.risks_second_charge(), "{told:?}");
+    }
+
+    #[test]
     fn twenty_calls_are_kept_and_those_before_are_counted() {
         let mut calls = Calls::default();
         for n in 0..20 {

@@ -541,7 +541,11 @@ impl Job {
     pub fn risks_second_charge(&self) -> bool {
         match self.state {
             State::Submitting | State::Unknown => true,
-            State::Failed => self.details.failure.as_ref().is_some_and(Failure::may_be_charged),
+            State::Failed => {
+                // HeyGen refused it, and told of it later all the same.
+                let taken = self.details.found_by == Some(FoundBy::Submit) && self.upstream_id.is_some();
+                taken || self.details.failure.as_ref().is_some_and(Failure::may_be_charged)
+            }
             _ => false,
         }
     }

@@ -308,6 +308,9 @@ impl Limit {
             *at += by;
         }
         self.down_since = self.down_since.map(|at| at + by);
+        if let Some(pause) = &mut self.pause {
+            pause.since += by;
+        }
     }
 
     /// Nobody is sent for a while: as long as upstream says, else longer with each miss in a row.

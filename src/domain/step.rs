@@ -31,6 +31,8 @@ pub enum Input {
     Interrupted,
     /// The clock was set back: by so much, where that is known.
     SetBack(Option<Millis>),
+    /// Whether upstream still knows the key of the call nobody can tell.
+    Forgotten,
     /// Upstream answered the create call with an id.
     Accepted {
         upstream_id: String,
@@ -120,7 +122,12 @@ fn decide(job: &Job, input: Input, now: Millis) -> Step {
         Input::Cancel => cancel(job, now),
         Input::Send => send(job, now),
         Input::Interrupted => no_answer(job, "the process that sent it ended before it knew", now),
-        Input::SetBack(by) => Ok(set_back(job, by, now)),
+        Input::SetBack(Some(by)) => {
+            let sent_at = job.details.sent_at.unwrap_or(job.created_at);
+            Ok(sent_earlier(job, sent_at.saturating_sub(by).max(0), now))
+        }
+        Input::SetBack(None) if job.sent_ago(now).is_some() => Ok(None),
+        Input::SetBack(None) | Input::Forgotten => Ok(sent_earlier(job, 0, now)),
         Input::Accepted { upstream_id, upstream_video_id } => {
             accepted(job, upstream_id, upstream_video_id, now)
         }
@@ -260,6 +267,8 @@ pub fn next_ask(job: &Job, pause: Millis, now: Millis) -> Millis {
     let d = &job.details;
     let paced = now.saturating_add(pause);
     let expected = d.accepted_at.unwrap_or(job.created_at).saturating_add(d.first_poll_ms);
+    // However far the clock was set back since.
+    let expected = expected.min(now.saturating_add(d.first_poll_ms));
     let at = if d.follow_ups > 0 { paced } else { paced.max(expected) };
     let hinted = d.hinted_at.filter(|hinted| *hinted > now);
     next_look(job, hinted.map_or(at, |hinted| hinted.min(at)), now)
@@ -302,14 +311,9 @@ fn no_answer(job: &Job, why: &str, now: Millis) -> Step {
     }
 }
 
-/// The key of an open call is as old as it was. Where nobody knows how old that is, it is as good as forgotten: by
-/// the time that it seems young, upstream may have forgotten it, and would take the call as a new one.
-fn set_back(job: &Job, by: Option<Millis>, now: Millis) -> Option<Change> {
-    let sent_at = match by {
-        Some(by) => job.details.sent_at.unwrap_or(job.created_at).saturating_sub(by).max(0),
-        None if job.sent_ago(now).is_none() => 0,
-        None => return None,
-    };
+/// How old the key of an open call is; as good as forgotten where nobody knows: by the time that it seems young,
+/// upstream may have forgotten it, and would take the call as a new one.
+fn sent_earlier(job: &Job, sent_at: Millis, now: Millis) -> Option<Change> {
     if !matches!(job.state, State::Submitting | State::Unknown) || job.details.sent_at == Some(sent_at) {
         return None;
     }

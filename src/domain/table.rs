@@ -33,6 +33,7 @@ pub fn inputs() -> Vec<(&'static str, Input)> {
         ("interrupted", Input::Interrupted),
         ("set back", Input::SetBack(None)),
         ("set back by an hour", Input::SetBack(Some(HOUR))),
+        ("forgotten", Input::Forgotten),
         ("accepted", Input::Accepted { upstream_id: "vid_1".to_owned(), upstream_video_id: None }),
         ("refused", Input::Refused(failure())),
         ("not accepted, unsent", Input::NotAccepted { sent: false, why: "w".to_owned() }),

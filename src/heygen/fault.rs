@@ -24,8 +24,9 @@ pub enum Fault {
     TooMany { after: Option<Millis>, why: String, said: Option<Box<Failure>> },
     /// It reached upstream, which takes nothing from us until a person acts.
     Blocked { by: Reason, why: String, said: Option<Box<Failure>> },
-    /// Upstream says no to this request for good, in its own words.
-    Refused(Failure),
+    /// Upstream says no to this request for good, in its own words; `always` when it would have said so of the
+    /// same request at any time, and it is surely upstream that says it.
+    Refused { failure: Failure, always: bool },
     /// There is no such thing upstream.
     NotFound(Failure),
     /// No telling what upstream did with it.
@@ -41,7 +42,7 @@ impl Fault {
             | Self::TooMany { why, .. }
             | Self::Blocked { why, .. }
             | Self::Unknown { why, .. } => why.clone(),
-            Self::Refused(failure) | Self::NotFound(failure) => failure.message.clone(),
+            Self::Refused { failure, .. } | Self::NotFound(failure) => failure.message.clone(),
         }
     }
 
@@ -53,7 +54,7 @@ impl Fault {
             | Self::TooMany { said, .. }
             | Self::Blocked { said, .. }
             | Self::Unknown { said, .. } => said.as_deref(),
-            Self::Refused(failure) | Self::NotFound(failure) => Some(failure),
+            Self::Refused { failure, .. } | Self::NotFound(failure) => Some(failure),
         }
     }
 
@@ -91,13 +92,17 @@ pub fn sort(answer: &Answer, now: Millis) -> Fault {
         400..=499 => known.unwrap_or(Proves::Refused),
         _ => Proves::Nothing,
     };
-    fault(proves, failure, why, retry_after(answer, now))
+    fault(proves, status, failure, why, retry_after(answer, now))
 }
 
-fn fault(proves: Proves, failure: Failure, why: String, after: Option<Millis>) -> Fault {
+fn fault(proves: Proves, status: u16, failure: Failure, why: String, after: Option<Millis>) -> Fault {
     let said = |failure| Some(Box::new(failure));
     match proves {
-        Proves::Refused => Fault::Refused(failure),
+        Proves::Refused => {
+            // What an account may do changes, and may be asked before anything else is.
+            let always = failure.code.is_some() && !matches!(status, 402 | 403 | 409);
+            Fault::Refused { failure, always }
+        }
         Proves::NotNow => Fault::Wait { after, why, said: said(failure) },
         Proves::TooMany => Fault::TooMany { after, why, said: said(failure) },
         Proves::Blocked(by) => Fault::Blocked { by, why, said: said(failure) },
@@ -146,7 +151,7 @@ pub fn unreadable(answer: &Answer, why: &str) -> Fault {
     };
     let why = said(status, &failure);
     let proves = failure::proves(code).unwrap_or(Proves::Refused);
-    fault(proves, failure, why, None)
+    fault(proves, status, failure, why, None)
 }
 
 #[cfg(test)]
@@ -171,18 +176,18 @@ mod tests {
     fn faults_are_sorted_by_what_they_prove() {
         assert!(matches!(coded(401, "unauthorized"), Fault::Blocked { by: Reason::HeygenKeyRefused, .. }));
         assert!(matches!(coded(402, "insufficient_credit"), Fault::Blocked { by: Reason::OutOfCredit, .. }));
-        assert!(matches!(coded(402, "plan_upgrade_required"), Fault::Refused(_)));
+        assert!(matches!(coded(402, "plan_upgrade_required"), Fault::Refused { .. }));
         assert!(matches!(coded(429, "rate_limit_exceeded"), Fault::TooMany { after: None, .. }));
         assert!(matches!(coded(429, "splines"), Fault::TooMany { .. }));
         assert!(matches!(coded(429, "invalid_parameter"), Fault::TooMany { .. }));
         assert!(matches!(coded(429, "quota_exceeded"), Fault::Blocked { by: Reason::OutOfCredit, .. }));
         assert!(matches!(coded(409, "request_in_progress"), Fault::Unknown { .. }));
         assert!(matches!(coded(409, "resource_not_ready"), Fault::Wait { .. }));
-        assert!(matches!(coded(400, "invalid_parameter"), Fault::Refused(_)));
+        assert!(matches!(coded(400, "invalid_parameter"), Fault::Refused { .. }));
         let code = Some("avatar_not_found".to_owned());
         assert_eq!(coded(404, "avatar_not_found"), Fault::NotFound(sorted(code, "m")));
         assert!(matches!(coded(402, "splines"), Fault::Blocked { by: Reason::OutOfCredit, .. }));
-        assert!(matches!(coded(403, "splines"), Fault::Refused(_)));
+        assert!(matches!(coded(403, "splines"), Fault::Refused { .. }));
         assert!(matches!(coded(500, "invalid_parameter"), Fault::Unknown { .. }));
         assert!(matches!(coded(400, "internal_error"), Fault::Unknown { .. }));
         assert!(matches!(coded(500, "internal_error"), Fault::Unknown { .. }));
@@ -221,7 +226,7 @@ mod tests {
         assert!(matches!(inside("resource_not_ready"), Fault::Wait { .. }));
         assert!(matches!(inside("insufficient_credit"), Fault::Blocked { by: Reason::OutOfCredit, .. }));
         assert!(matches!(inside("unauthorized"), Fault::Blocked { by: Reason::HeygenKeyRefused, .. }));
-        assert!(matches!(inside("invalid_parameter"), Fault::Refused(_)));
+        assert!(matches!(inside("invalid_parameter"), Fault::Refused { .. }));
         assert!(matches!(unreadable(&answer(200, &[], "{}"), "no id"), Fault::Unknown { .. }));
     }
 

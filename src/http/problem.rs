@@ -249,7 +249,7 @@ impl From<Fault> for Problem {
         let upstream = fault.said().cloned().map(Box::new);
         let kind = match fault {
             Fault::NotFound(_) => Kind::NotFound,
-            Fault::Refused(_) => Kind::UpstreamRefused,
+            Fault::Refused { .. } => Kind::UpstreamRefused,
             _ => Kind::Upstream,
         };
         Self { upstream, ..Self::saying(kind, fault.why()) }

@@ -55,11 +55,15 @@ impl Db {
         Ok(Self { engine: Arc::new(engine), bell, takes_nothing: Arc::default() })
     }
 
+    /// Whether no other process may write to it while this one lives.
+    pub fn has_one_owner(&self) -> bool {
+        matches!(&*self.engine, Engine::Sqlite(_))
+    }
+
     /// Whether nobody else was at the store when this handle was opened: what is leased then was
     /// leased by the dead.
     pub fn started_alone(&self) -> bool {
         match &*self.engine {
-            // A file has one owner at a time.
             Engine::Sqlite(_) => true,
             Engine::Postgres(engine) => engine.started_alone,
         }

@@ -24,6 +24,7 @@ pub mod setting;
 mod sql;
 mod sqlite;
 pub mod task;
+mod tls;
 pub mod upstream_limit;
 pub mod webhook_secret;
 

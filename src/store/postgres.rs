@@ -19,6 +19,8 @@ use super::db::{Access, Bell, Tx, Work};
 use super::error::{Error, Result};
 use super::migrate;
 use super::row::{Param, Row, Value, storable};
+use super::tls;
+use crate::config::postgres as address;
 
 const QUEUE: usize = 1_024;
 const WRITERS: usize = 3;
@@ -53,8 +55,8 @@ pub(super) struct Postgres {
 }
 
 pub(super) fn open(url: &str, bell: Bell, now: i64) -> Result<Postgres> {
-    let config = config(url)?;
-    let mut first = Connection::open(&config)?;
+    let server = server(url)?;
+    let mut first = Connection::open(&server)?;
     first
         .client
         .batch_execute(&format!("SELECT pg_advisory_lock({MIGRATION_LOCK})"))
@@ -64,7 +66,7 @@ pub(super) fn open(url: &str, bell: Bell, now: i64) -> Result<Postgres> {
         .client
         .batch_execute(&format!("SELECT pg_advisory_unlock({MIGRATION_LOCK})"))
         .map_err(|e| sort(&e))?;
-    refuse_transaction_pooler(&config, &mut first)?;
+    refuse_transaction_pooler(&server, &mut first)?;
     let started_alone = enter(&mut first)?;
     let (writes, write_queue) = bounded(QUEUE);
     let (reads, read_queue) = bounded(QUEUE);
@@ -73,9 +75,9 @@ pub(super) fn open(url: &str, bell: Bell, now: i64) -> Result<Postgres> {
     for n in 0..WRITERS + READERS {
         let writes = n < WRITERS;
         let queue: Receiver<Box<dyn Work>> = if writes { write_queue.clone() } else { read_queue.clone() };
-        let (config, bell, told) = (config.clone(), bell.clone(), told.clone());
+        let (server, bell, told) = (server.clone(), bell.clone(), told.clone());
         threads.push(spawn(move || {
-            work_loop(&config, &queue, writes, || {
+            work_loop(&server, &queue, writes, || {
                 bell.ring();
                 // Full when one is waiting already, which will do for this commit, too.
                 let _ = told.try_send(());
@@ -84,9 +86,9 @@ pub(super) fn open(url: &str, bell: Bell, now: i64) -> Result<Postgres> {
     }
     let (stop, stopped) = bounded(0);
     let own = Arc::new(AtomicI32::new(0));
-    let (others, own_too, stopped_too) = (config.clone(), own.clone(), stopped.clone());
+    let (others, own_too, stopped_too) = (server.clone(), own.clone(), stopped.clone());
     drop(spawn(move || notify(&others, &tell, &own_too, &stopped_too))?);
-    drop(spawn(move || listen(first, &config, &bell, &own, &stopped))?);
+    drop(spawn(move || listen(first, &server, &bell, &own, &stopped))?);
     Ok(Postgres { writes: Some(writes), reads: Some(reads), threads, started_alone, _stop: stop })
 }
 
@@ -105,22 +107,27 @@ fn enter(connection: &mut Connection) -> Result<bool> {
     Ok(alone)
 }
 
-fn config(url: &str) -> Result<Config> {
-    // The text may hold a password, so the fault does not repeat it.
-    let mut config: Config = url
-        .parse()
-        .map_err(|_| Error::Unfit("the database address is no valid postgres:// address".into()))?;
+/// Where it is and how it is spoken to.
+#[derive(Clone)]
+struct Server {
+    config: Config,
+    tls: MakeRustlsConnect,
+}
+
+fn server(url: &str) -> Result<Server> {
+    let (mut config, trust) =
+        address::read(url).map_err(|why| Error::Unfit(format!("the address: {why}")))?;
     config.connect_timeout(CONNECT_TIMEOUT);
     config.tcp_user_timeout(TCP_USER_TIMEOUT);
     config.application_name("reelhook");
-    Ok(config)
+    Ok(Server { config, tls: tls::connector(&trust)? })
 }
 
 /// Listening and prepared statements belong to a session. Behind a pooler that lends a session
 /// per transaction they would fail at random, later; so that is found out now.
-fn refuse_transaction_pooler(config: &Config, first: &mut Connection) -> Result<()> {
+fn refuse_transaction_pooler(server: &Server, first: &mut Connection) -> Result<()> {
     let before = first.backend()?;
-    let mut second = Connection::open(config)?;
+    let mut second = Connection::open(server)?;
     second.client.batch_execute("BEGIN; SELECT 1").map_err(|e| sort(&e))?;
     let after = first.backend()?;
     if before == after {
@@ -157,12 +164,12 @@ impl Drop for Postgres {
 
 /// A statement to the server itself, outside of any transaction. Blocks.
 pub(super) fn administer(address: &str, statement: &str) -> Result<()> {
-    Connection::open(&config(address)?)?.client.batch_execute(statement).map_err(|e| sort(&e))
+    Connection::open(&server(address)?)?.client.batch_execute(statement).map_err(|e| sort(&e))
 }
 
 /// How a setting of the server stands. Blocks.
 pub(super) fn show(address: &str, setting: &str) -> Result<String> {
-    let mut connection = Connection::open(&config(address)?)?;
+    let mut connection = Connection::open(&server(address)?)?;
     let row = connection.client.query_one(&format!("SHOW {setting}"), &[]).map_err(|e| sort(&e))?;
     row.try_get(0).map_err(|e| sort(&e))
 }
@@ -180,15 +187,8 @@ struct Connection {
 }
 
 impl Connection {
-    fn open(config: &Config) -> Result<Self> {
-        let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|e| Error::Bug(e.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let mut client = config.connect(MakeRustlsConnect::new(tls)).map_err(|e| sort(&e))?;
+    fn open(server: &Server) -> Result<Self> {
+        let mut client = server.config.connect(server.tls.clone()).map_err(|e| sort(&e))?;
         client
             .batch_execute(&format!(
                 "SET statement_timeout = {STATEMENT_TIMEOUT_MS}; SET client_min_messages = warning"
@@ -203,11 +203,11 @@ impl Connection {
     }
 }
 
-fn work_loop(config: &Config, queue: &Receiver<Box<dyn Work>>, writes: bool, rung: impl Fn()) {
+fn work_loop(server: &Server, queue: &Receiver<Box<dyn Work>>, writes: bool, rung: impl Fn()) {
     let mut connection: Option<Connection> = None;
     while let Ok(mut work) = queue.recv() {
         if connection.as_ref().is_none_or(|c| c.client.is_closed()) {
-            connection = match Connection::open(config) {
+            connection = match Connection::open(server) {
                 Ok(fresh) => Some(fresh),
                 Err(e) => {
                     work.answer(Err(e));
@@ -216,7 +216,7 @@ fn work_loop(config: &Config, queue: &Receiver<Box<dyn Work>>, writes: bool, run
             };
         }
         let Some(open) = connection.as_mut() else { continue };
-        let result = run(open, config, &mut work, writes);
+        let result = run(open, server, &mut work, writes);
         if matches!(result, Err(Error::Unavailable(_))) {
             connection = None;
         }
@@ -228,14 +228,14 @@ fn work_loop(config: &Config, queue: &Receiver<Box<dyn Work>>, writes: bool, run
 }
 
 /// Runs the closure until it commits or can not. Whether it asked for the bell.
-fn run(connection: &mut Connection, config: &Config, work: &mut Box<dyn Work>, writes: bool) -> Result<bool> {
+fn run(connection: &mut Connection, server: &Server, work: &mut Box<dyn Work>, writes: bool) -> Result<bool> {
     let mut begin =
         if writes { "BEGIN" } else { "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" }.to_owned();
     for run in 0..MAX_RUNS {
         match connection.client.batch_execute(&begin).map_err(|e| sort(&e)) {
             // The server was restarted, or let go of us, since the last use; nothing has begun.
             Err(Error::Unavailable(_)) if run == 0 => {
-                *connection = Connection::open(config)?;
+                *connection = Connection::open(server)?;
                 connection.client.batch_execute(&begin).map_err(|e| sort(&e))?;
             }
             begun => begun?,
@@ -270,11 +270,11 @@ fn attempt(connection: &mut Connection, work: &mut Box<dyn Work>) -> Result<bool
 /// Tells the other nodes of commits, after them and on a connection of its own: a transaction that
 /// notifies holds a lock of the whole server while it commits, and all would take turns at it.
 /// A notification that is lost costs a node one nap at most, so failures are not made good.
-fn notify(config: &Config, tell: &Receiver<()>, own: &AtomicI32, stop: &Receiver<()>) {
+fn notify(server: &Server, tell: &Receiver<()>, own: &AtomicI32, stop: &Receiver<()>) {
     let mut connection: Option<Connection> = None;
     while tell.recv().is_ok() {
         connection = connection.filter(|c| !c.client.is_closed()).or_else(|| {
-            let mut fresh = Connection::open(config).ok()?;
+            let mut fresh = Connection::open(server).ok()?;
             own.store(fresh.backend().ok()?, Ordering::Relaxed);
             // Nothing is written that a crash could lose.
             fresh.client.batch_execute("SET synchronous_commit = off").ok()?;
@@ -291,10 +291,10 @@ fn notify(config: &Config, tell: &Receiver<()>, own: &AtomicI32, stop: &Receiver
 
 /// Rings our bell when another node has committed. A lost connection is only reopened; the presence
 /// lock is held by whichever is open.
-fn listen(first: Connection, config: &Config, bell: &Bell, own: &AtomicI32, stop: &Receiver<()>) {
+fn listen(first: Connection, server: &Server, bell: &Bell, own: &AtomicI32, stop: &Receiver<()>) {
     let waits = |pause| stop.recv_timeout(pause) == Err(RecvTimeoutError::Timeout);
     let again = || {
-        let mut fresh = Connection::open(config)?;
+        let mut fresh = Connection::open(server)?;
         enter(&mut fresh).map(|_| fresh)
     };
     let mut next = Ok(first);

@@ -16,6 +16,12 @@ pub const EVENT_LOG: &str = "event_log";
 /// How long the kinds of job took lately, as JSON.
 pub const LEARNED: &str = "learned";
 
+/// At which address and with which key HeyGen was called last, so that nobody can read it.
+pub const HEYGEN_ACCOUNT: &str = "heygen_account";
+
+/// What the clock of a store's one server showed when it was last looked at, in milliseconds.
+pub const SEEN_AT: &str = "seen_at";
+
 /// Which webhook secrets HeyGen was asked for and has not told us, as JSON.
 pub const WEBHOOK_DOUBTS: &str = "webhook_doubts";
 

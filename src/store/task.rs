@@ -12,13 +12,11 @@ use super::sql::{MOST_ROWS, chunks, value_rows};
 use crate::domain::dead_letter::Cause;
 use crate::domain::job::Priority;
 use crate::domain::task::{Claimed, Lane, Outcome, TaskKind, TaskOp};
-use crate::domain::time::{MINUTE, Millis};
+use crate::domain::time::Millis;
 use crate::params;
 
 /// A reason kept with a task; longer ones are cut.
 const MAX_REASON_CHARS: usize = 500;
-/// What is due is claimed sooner than this, but for what nobody has room for.
-const OVERDUE: Millis = 10 * MINUTE;
 
 /// Applies what a decision says about the tasks of one subject.
 pub fn apply(tx: &mut Tx, subject: &str, op: TaskOp) -> Result<()> {
@@ -370,13 +368,12 @@ pub fn void_leases(tx: &mut Tx) -> Result<u64> {
 /// After the clock was set by so much, when it showed `was`: what waits waits, and a lease lasts, as long as
 /// they would have. Deadlines are times of day, and stay. Only for a store with one owner.
 pub fn shift(tx: &mut Tx, by: Millis, was: Millis) -> Result<u64> {
-    let (meant, bound) = set_before(by, was);
+    let meant = set_before(by);
     let waiting = tx.execute(
         &format!(
-            "UPDATE task SET due_at = due_at + ?1 WHERE {meant} AND lease_token IS NULL AND dead_at IS NULL \
-             AND kind <> 'deadline'"
+            "UPDATE task SET due_at = due_at + ?1 WHERE {meant} AND dead_at IS NULL AND kind <> 'deadline'"
         ),
-        params![by, bound],
+        params![by, was + by],
     )?;
     let leased = tx.execute(
         "UPDATE task SET lease_until = lease_until + ?1 WHERE lease_token IS NOT NULL",
@@ -385,10 +382,10 @@ pub fn shift(tx: &mut Tx, by: Millis, was: Millis) -> Result<u64> {
     Ok(waiting + leased)
 }
 
-/// The condition, and its bound, that picks what was written by the clock as it was. What was written since is
-/// not among it but for waits as long as the clock was moved, which then end early.
-pub(super) fn set_before(by: Millis, was: Millis) -> (&'static str, Millis) {
-    if by < 0 { ("due_at >= ?2", was - OVERDUE) } else { ("due_at < ?2", was + by) }
+/// What was written by the clock as it was, by whether it is due before or after ?2, which is now. Of what was
+/// written since, waits as long as the clock was set ahead, and all after it was set back, end early.
+pub(super) fn set_before(by: Millis) -> &'static str {
+    if by < 0 { "due_at > ?2" } else { "due_at < ?2" }
 }
 
 /// The lanes in which something may be claimed.

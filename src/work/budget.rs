@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::domain::retry::MAX_RETRY_AFTER;
 use crate::domain::time::{MINUTE, Millis};
 
 pub struct Budget {
@@ -54,6 +55,9 @@ impl Budget {
     fn now(&self, now: Millis) -> MutexGuard<'_, Spent> {
         let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
         spent.calls.retain(|at| (now - MINUTE < *at) && *at <= now);
+        if spent.closed_until > now + MAX_RETRY_AFTER {
+            spent.closed_until = now;
+        }
         spent
     }
 }
@@ -99,5 +103,8 @@ mod tests {
         let budget = Budget::new(1);
         assert_eq!(budget.take(1, 1_000_000), Ok(()));
         assert_eq!(budget.take(1, 5), Ok(()));
+        let budget = Budget::new(1);
+        budget.close_until(5 + MAX_RETRY_AFTER);
+        assert_eq!((budget.free(5), budget.free(4)), (0, 1), "no longer than upstream may wish for");
     }
 }

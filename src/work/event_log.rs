@@ -56,7 +56,7 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
             }
             let outcome = after_fault(&fault, token.is_some(), &task, now, work.jitter());
             // A token upstream does not take is given up: the reading begins anew.
-            let refused = matches!(fault, Fault::Refused(_) | Fault::NotFound(_));
+            let refused = matches!(fault, Fault::Refused { .. } | Fault::NotFound(_));
             let reading = position.reading.clone().filter(|_| !refused);
             (Position { reading, fault: Some(fault.why()), ..position }, vec![], outcome)
         }
@@ -93,11 +93,11 @@ pub(super) fn text(position: &Position) -> String {
 fn after_fault(fault: &Fault, mid_way: bool, task: &Claimed, now: Millis, jitter: f64) -> Outcome {
     let why = fault.why();
     match fault {
-        Fault::Refused(_) | Fault::NotFound(_) if mid_way => {
+        Fault::Refused { .. } | Fault::NotFound(_) if mid_way => {
             Outcome::Retry { at: now + backoff(task.attempt, jitter), why }
         }
         // There is no such log, or nothing to ask with.
-        Fault::Refused(_) | Fault::NotFound(_) | Fault::Blocked { by: Reason::NotHeygen, .. } => {
+        Fault::Refused { .. } | Fault::NotFound(_) | Fault::Blocked { by: Reason::NotHeygen, .. } => {
             Outcome::Snooze { until: now + EVERY, lane: None }
         }
         Fault::Wait { after, .. } => Outcome::Retry { at: now + after.unwrap_or(BUSY_PAUSE), why },

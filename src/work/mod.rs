@@ -121,7 +121,7 @@ impl Work {
             Fault::Unknown { .. } => {
                 Answer::Unanswered { repeats: kinds::route(kind).repeat != Repeat::Never }
             }
-            Fault::Wait { .. } | Fault::Refused(_) | Fault::NotFound(_) => Answer::Other,
+            Fault::Wait { .. } | Fault::Refused { .. } | Fault::NotFound(_) => Answer::Other,
         };
         Some(Lesson { answer, sent_at, jitter: self.jitter() })
     }

@@ -129,7 +129,7 @@ async fn ask_together(work: &Work, kind: Kind, asked: Vec<(Claimed, Job)>) -> Ve
 /// The route may be missing, or one of the ids may spoil the answer for all.
 fn says_nothing_of_single_asks(fault: &Fault) -> bool {
     match fault {
-        Fault::Refused(_) | Fault::NotFound(_) | Fault::Unknown { .. } => true,
+        Fault::Refused { .. } | Fault::NotFound(_) | Fault::Unknown { .. } => true,
         Fault::Blocked { by, .. } => *by == Reason::NotHeygen,
         Fault::NotSent { .. } | Fault::Wait { .. } | Fault::TooMany { .. } => false,
     }

@@ -46,7 +46,7 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
         Begun::Nothing | Begun::NotNow => Ok(()),
         Begun::Send { job, request } => {
             // Until it is recorded what came of the call.
-            let turn = turn(work, &job).await?;
+            let turn = turn(work, &job).await;
             let end = match &turn {
                 Ok(_) => send(work, task, &job, &request).await?,
                 Err(why) => {
@@ -79,19 +79,18 @@ fn honours_keys(kind: Kind) -> bool {
 
 /// What HeyGen is not known to know when it is sent again goes one at a time, and not while others find no
 /// answer: when HeyGen falls silent, one outcome is open, and not one for each slot.
-async fn turn<'a>(
-    work: &'a Work,
-    job: &Job,
-) -> store::Result<Result<Option<MutexGuard<'a, ()>>, &'static str>> {
+async fn turn<'a>(work: &'a Work, job: &Job) -> Result<Option<MutexGuard<'a, ()>>, &'static str> {
     if honours_keys(job.kind) {
-        return Ok(Ok(None));
+        return Ok(None);
     }
     let Ok(turn) = work.unrepeatable.try_lock() else {
-        return Ok(Err("another one is being sent, and these go one at a time"));
+        return Err("another one is being sent, and these go one at a time");
     };
     // It may have been claimed together with the one that found no answer.
-    let limit = work.db.read(upstream_limit::get).await?;
-    Ok(if limit.down_since.is_none() { Ok(Some(turn)) } else { Err("HeyGen did not answer the one before") })
+    let Ok(limit) = work.db.read(upstream_limit::get).await else {
+        return Err("the store could not be read");
+    };
+    if limit.down_since.is_none() { Ok(Some(turn)) } else { Err("HeyGen did not answer the one before") }
 }
 
 async fn send(work: &Work, task: Claimed, job: &Job, request: &str) -> store::Result<End> {
@@ -119,7 +118,7 @@ async fn send(work: &Work, task: Claimed, job: &Job, request: &str) -> store::Re
             let until = if by == Reason::OutOfCredit { now + CREDIT_PAUSE } else { now };
             End::of(task, queued(until)).saying(Input::NotAccepted { sent: true, why })
         }
-        Fault::Refused(failure) | Fault::NotFound(failure) => {
+        Fault::Refused { failure, .. } | Fault::NotFound(failure) => {
             End::of(task, Outcome::Done).saying(Input::Refused(failure))
         }
         Fault::Unknown { .. } => {
@@ -149,21 +148,29 @@ async fn repeat(work: &Work, task: Claimed, job: &Job, request: &str) -> End {
     let (lesson, why) = (work.lesson(&fault, job.kind, begun), fault.why());
     tracing::info!(job_id = %job.id, why, "the outcome of a submit is still open");
     let later = submit_backoff(task.attempt, work.jitter());
-    let (said, wait) = match fault {
-        // Upstream replays an accepted first answer before it checks anything, so a refusal for
-        // good means that there is none.
-        Fault::Refused(failure) | Fault::NotFound(failure) => {
-            return End::of(task, Outcome::Done).saying(Input::Refused(failure));
+    let (said, wait) = meant_again(fault, later);
+    let retry = |wait| Outcome::Retry { at: work.clock.now() + wait, why };
+    End { lesson, ..End::of(task, wait.map_or(Outcome::Done, retry)).saying(said) }
+}
+
+/// What no success as the answer to a repeat says of the job, and how long to wait for the next one.
+fn meant_again(fault: Fault, later: Millis) -> (Input, Option<Millis>) {
+    match fault {
+        // Upstream replays an accepted first answer before it looks at the request, so that it refuses this one
+        // means that there is none.
+        Fault::Refused { failure, always: true } | Fault::NotFound(failure) => {
+            (Input::Refused(failure), None)
+        }
+        Fault::Refused { failure, always: false } => {
+            (Input::NotAccepted { sent: true, why: failure.message }, Some(later))
         }
         Fault::Wait { after, why, .. } | Fault::TooMany { after, why, .. } => {
-            (Input::NotAccepted { sent: true, why }, after.unwrap_or(later))
+            (Input::NotAccepted { sent: true, why }, Some(after.unwrap_or(later)))
         }
-        Fault::Blocked { why, .. } => (Input::NotAccepted { sent: true, why }, later),
-        Fault::NotSent { why } => (Input::NotAccepted { sent: false, why }, later),
-        Fault::Unknown { why, .. } => (Input::NoAnswer { why }, later),
-    };
-    let outcome = Outcome::Retry { at: work.clock.now() + wait, why };
-    End { lesson, ..End::of(task, outcome).saying(said) }
+        Fault::Blocked { why, .. } => (Input::NotAccepted { sent: true, why }, Some(later)),
+        Fault::NotSent { why } => (Input::NotAccepted { sent: false, why }, Some(later)),
+        Fault::Unknown { why, .. } => (Input::NoAnswer { why }, Some(later)),
+    }
 }
 
 /// When it must not be sent again: what upstream's log and lists confirm.
@@ -204,7 +211,8 @@ async fn call(work: &Work, task: &Claimed, job: &Job, request: &str) -> Result<C
     work.fail.at(Point::SendBegun).await;
     // The last look at the clock before the socket: a call that could outlive our lease is not begun.
     let limit = i64::try_from(CREATE_TIMEOUT.as_millis()).unwrap_or(i64::MAX);
-    if work.clock.now().saturating_add(limit) > task.lease_until - MARGIN {
+    let too_late = work.clock.now().saturating_add(limit) > task.lease_until - MARGIN;
+    if too_late || !work.clock.is_trusted() {
         return Err(Fault::NotSent { why: "the run was too slow to begin a call".to_owned() });
     }
     let called = work.heygen.create(job.kind, outgoing, &key).await;
@@ -223,12 +231,15 @@ async fn search(work: &Work, job: &Job) -> Result<Option<Created>, Fault> {
     let mut token = None;
     for _ in 0..SEARCH_PAGES {
         let page = work.heygen.events(token.as_deref()).await?;
-        let mut heard = page.items.iter().filter_map(|item| wire::hear_value(item).ok());
-        if let Some(heard) = heard.find(|h| h.job_id() == Some(job.id.as_str())) {
+        let heard = page.items.iter().filter_map(|item| wire::hear_value(item).ok());
+        let ours = heard.filter(|h| h.job_id() == Some(job.id.as_str()));
+        let mut created = ours.filter_map(|heard| {
             let seen = heard.observe(job.kind, FoundBy::EventLog);
-            if let Some(upstream_id) = seen.upstream_id {
-                return Ok(Some(Created { upstream_id, upstream_video_id: seen.upstream_video_id }));
-            }
+            let upstream_video_id = seen.upstream_video_id;
+            seen.upstream_id.map(|upstream_id| Created { upstream_id, upstream_video_id })
+        });
+        if let Some(created) = created.next() {
+            return Ok(Some(created));
         }
         token = page.next;
         if token.is_none() {
@@ -261,9 +272,41 @@ async fn search_list(work: &Work, job: &Job) -> Result<Option<Created>, Fault> {
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderMap, StatusCode};
+
     use super::*;
     use crate::domain::job::State;
     use crate::domain::table::typical;
+    use crate::heygen::fault;
+    use crate::net::Answer;
+
+    #[test]
+    fn a_repeat_fails_the_job_only_where_the_first_call_would_have() {
+        let coded = |code: &str| format!(r#"{{"error":{{"code":"{code}","message":"m"}}}}"#);
+        for (status, body, fails) in [
+            (400, coded("invalid_parameter"), true),
+            (404, coded("avatar_not_found"), true),
+            (413, coded("payload_too_large"), true),
+            (422, coded("splines"), true),
+            // What an account may do is another matter today, and may be looked at before the key is.
+            (402, coded("plan_upgrade_required"), false),
+            (403, coded("forbidden"), false),
+            (409, coded("conflict"), false),
+            // It is not known who says so.
+            (400, String::new(), false),
+            (403, "<html>".to_owned(), false),
+            (413, "<html>".to_owned(), false),
+            (404, "<html>".to_owned(), false),
+            (429, coded("rate_limit_exceeded"), false),
+            (500, coded("invalid_parameter"), false),
+        ] {
+            let (status, body) = (StatusCode::from_u16(status).unwrap(), body.into());
+            let answer = Answer { status, headers: HeaderMap::new(), body };
+            let (said, wait) = meant_again(fault::sort(&answer, 0), SECOND);
+            assert_eq!(matches!(said, Input::Refused(_)), fails, "{answer:?}");
+            assert_eq!(wait, (!fails).then_some(SECOND), "{answer:?}");
+        }
+    }
 
     #[test]
     fn a_call_is_repeated_while_its_key_is_surely_honoured() {

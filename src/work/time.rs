@@ -5,24 +5,34 @@
 use std::time::Duration;
 
 use crate::clock::{Clock, TRUSTED_WITHIN};
-use crate::domain::time::{Millis, SECOND};
+use crate::domain::step::Input;
+use crate::domain::time::{MINUTE, Millis, SECOND};
 use crate::flow;
-use crate::store::{self, Db, Tx, delivery, task, upstream_limit};
+use crate::store::{self, Db, Tx, delivery, setting, task, upstream_limit};
 
 /// How often a clock that is trusted is looked at all the same: machines drift by less than 1 ms in it.
 const EVERY: Millis = 5 * SECOND;
+/// How often a store's one server writes down what its clock shows.
+const NOTED_EVERY: Millis = MINUTE;
 /// Whether it is trusted, is looked at as often.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Looks again and again, and at once when the clock is not trusted. Never returns.
 pub async fn keep(clock: &Clock, db: &Db) {
-    let mut due = clock.now();
+    let (mut due, mut noted_at) = (clock.now(), clock.now());
     loop {
         if clock.now() >= due || !clock.is_trusted() {
             if let Err(e) = set(clock, db).await {
                 tracing::debug!(error = %e, "the clock is not looked at: the database does not say");
             }
             due = clock.now() + EVERY;
+        }
+        let now = clock.now();
+        if (now - noted_at).abs() >= NOTED_EVERY && db.has_one_owner() && clock.is_steady() {
+            if let Err(e) = db.write_behind(move |tx| note(tx, now)).await {
+                tracing::debug!(error = %e, "what the clock shows is not noted");
+            }
+            noted_at = now;
         }
         clock.sleep(PAUSE).await;
     }
@@ -42,7 +52,7 @@ pub async fn set(clock: &Clock, db: &Db) -> store::Result<()> {
     clock.shift(by);
     if by.abs() > TRUSTED_WITHIN {
         tracing::warn!(by_ms = by, "the clock was wrong, or was set: it goes on where it should be");
-        if let Err(e) = follow(db, by, was, clock.now()).await {
+        if let Err(e) = follow(db, by, was).await {
             // So that the next look finds it as wrong as this one did.
             clock.shift(-by);
             return Err(e);
@@ -52,24 +62,51 @@ pub async fn set(clock: &Clock, db: &Db) -> store::Result<()> {
     Ok(())
 }
 
-/// What was written by a clock that was then moved by so much.
-async fn follow(db: &Db, by: Millis, was: Millis, now: Millis) -> store::Result<()> {
+/// A clock that showed `was` was moved by so much.
+async fn follow(db: &Db, by: Millis, was: Millis) -> store::Result<()> {
     // Behind all that waits to be written with the time as it was, and nothing is claimed meanwhile.
     db.write(|_| Ok(())).await?;
-    let has_one_owner = db.engine() == "sqlite";
-    let shift = move |tx: &mut Tx| {
+    let has_one_owner = db.has_one_owner();
+    let move_all = move |tx: &mut Tx| {
+        let now = was + by;
         if !has_one_owner {
-            return flow::set_back(tx, None, now);
+            return flow::doubt_keys(tx, &Input::SetBack(None), now);
         }
-        let mut limit = upstream_limit::lock(tx)?;
-        limit.shift(by, was);
-        upstream_limit::put(tx, &limit)?;
-        task::shift(tx, by, was)?;
-        delivery::shift(tx, by, was)?;
+        shift(tx, by, was)?;
+        note(tx, now)?;
         // Set ahead, or it slept: as much time may have passed.
-        if by < 0 { flow::set_back(tx, Some(-by), now) } else { Ok(()) }
+        if by < 0 { flow::doubt_keys(tx, &Input::SetBack(Some(-by)), now) } else { Ok(()) }
     };
-    db.write_behind(shift).await
+    db.write_behind(move_all).await
+}
+
+/// What waits in a store with one owner waits as long as it would have.
+fn shift(tx: &mut Tx, by: Millis, was: Millis) -> store::Result<()> {
+    let mut limit = upstream_limit::lock(tx)?;
+    limit.shift(by, was);
+    upstream_limit::put(tx, &limit)?;
+    task::shift(tx, by, was)?;
+    delivery::shift(tx, by, was)?;
+    Ok(())
+}
+
+/// At a start on a store with one owner, whose leases are void. Where the clock was set back since the server
+/// before this one looked at it, that is made up for. How long nobody was there, nobody knows.
+pub fn resume(tx: &mut Tx, now: Millis) -> store::Result<()> {
+    let seen_at = setting::find(tx, setting::SEEN_AT)?.and_then(|text| text.parse::<Millis>().ok());
+    if let Some(seen_at) = seen_at.filter(|at| at.saturating_sub(now) > MINUTE) {
+        tracing::warn!(
+            by_ms = now - seen_at,
+            "the clock was set back while no server ran: what waits goes along"
+        );
+        shift(tx, now - seen_at, seen_at)?;
+        flow::doubt_keys(tx, &Input::Forgotten, now)?;
+    }
+    note(tx, now)
+}
+
+fn note(tx: &mut Tx, now: Millis) -> store::Result<()> {
+    setting::put(tx, setting::SEEN_AT, &now.to_string())
 }
 
 /// What is missing to the time that was told of between these two; nothing, if it may be right.

@@ -19,6 +19,7 @@ cases! {
     an_open_outcome_is_shown_as_unknown_and_resent_with_the_same_key,
     a_crash_while_sending_is_resolved_with_the_same_key,
     a_crash_with_an_answer_lost_is_never_paid_twice,
+    a_call_of_open_outcome_is_not_repeated_with_another_heygen_key,
     an_error_in_a_200_says_what_it_would_say_in_its_own_status,
     a_new_key_is_used_only_after_a_definite_refusal,
 }
@@ -247,6 +248,35 @@ async fn a_crash_with_an_answer_lost_is_never_paid_twice(fresh: &Fresh) {
     app.advance_s(60).await;
     assert_eq!(app.state(&id).await, "completed");
     assert_eq!(app.charges(&id), 1);
+}
+
+async fn a_call_of_open_outcome_is_not_repeated_with_another_heygen_key(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    app.register().await;
+    // (fault, whether HeyGen has it, and so its log)
+    for (fault, taken) in [(Fault::ResetAfter, true), (Fault::Error503, false)] {
+        app.sandbox.script_next(vec![fault, Fault::Lost]);
+        let id = app.submit("video", fault.word()).await;
+        app.work().await;
+        assert_eq!(app.state(&id).await, "unknown", "{fault}");
+        app.restart_with(|config| config.heygen_api_key = Some(format!("another, {fault}"))).await;
+        app.advance_s(1_200).await;
+        assert_eq!(
+            app.keys_sent(&id).len(),
+            1,
+            "{fault}: it may be another account's, which knows no such key"
+        );
+        let state = if taken { "completed" } else { "unknown" };
+        assert_eq!((&*app.state(&id).await, app.charges(&id)), (state, usize::from(taken)), "{fault}");
+    }
+    // The same one again changes nothing.
+    app.sandbox.script_next(vec![Fault::ResetAfter]);
+    let id = app.submit("video", "same").await;
+    app.work().await;
+    app.restart().await;
+    app.advance_s(60).await;
+    assert_eq!((&*app.state(&id).await, app.keys_sent(&id).len()), ("completed", 2));
+    app.leave_it();
 }
 
 /// HTTP 200 with an error inside (docs/heygen.md, Field reports): what it says counts, and `internal_error` says

@@ -132,7 +132,7 @@ async fn keys_of_calls_that_seem_yet_to_come_are_not_trusted_any_more(store: Sto
     store.insert_job(&answered).await;
     let before = store.job(&id("job_", 7)).await;
     for _ in 0..2 {
-        store.write(|tx| flow::set_back(tx, None, NOW)).await;
+        store.write(|tx| flow::doubt_keys(tx, &Input::SetBack(None), NOW)).await;
     }
     for n in 0..206 {
         let now = store.job(&id("job_", n)).await.details.sent_at;
@@ -154,13 +154,19 @@ async fn keys_stay_as_old_as_they_are_where_it_is_known_how_far_the_clock_was_se
         (State::Unknown, 0, (0, NOW + HOUR)),
         (State::Processing, NOW, (NOW, NOW + HOUR)),
     ];
+    let forgotten = [(0, NOW), (0, NOW), (0, NOW), (0, NOW + HOUR), (NOW, NOW + HOUR)];
     for (n, (state, sent_at, _)) in (0..).zip(cases) {
         let mut job = job_in(state, n);
         (job.details.sent_at, job.updated_at) = (Some(sent_at), NOW + HOUR);
         store.insert_job(&job).await;
     }
-    store.write(|tx| flow::set_back(tx, Some(HOUR), NOW)).await;
+    store.write(|tx| flow::doubt_keys(tx, &Input::SetBack(Some(HOUR)), NOW)).await;
     for (n, (_, _, expected)) in (0..).zip(cases) {
+        let job = store.job(&id("job_", n)).await;
+        assert_eq!((job.details.sent_at.unwrap(), job.updated_at), expected, "{n}");
+    }
+    store.write(|tx| flow::doubt_keys(tx, &Input::Forgotten, NOW)).await;
+    for (n, expected) in (0..).zip(forgotten) {
         let job = store.job(&id("job_", n)).await;
         assert_eq!((job.details.sent_at.unwrap(), job.updated_at), expected, "{n}");
     }

@@ -3,7 +3,7 @@
 use reelhook::domain::dead_letter::{Cause, Filter, Trouble};
 use reelhook::domain::job::Priority;
 use reelhook::domain::task::{Lane, Outcome, TaskKind, TaskOp};
-use reelhook::domain::time::{HOUR, MINUTE};
+use reelhook::domain::time::HOUR;
 use reelhook::store::{Db, dead_letter, task};
 
 use crate::harness::{LEASE, NOW, Store, cases, id};
@@ -404,29 +404,31 @@ async fn what_is_shifted_waits_as_long_and_deadlines_stay(store: Store) {
     store.add_task("j", POLL, NOW).await;
     let task = store.claim_one(Lane::Poll, 1).await;
     for (subject, kind, due_at) in
-        [("late", POLL, NOW - MINUTE), ("waits", POLL, NOW + 50), ("ends", TaskKind::Deadline, NOW + 50)]
+        [("late", POLL, NOW - 2 * HOUR), ("waits", POLL, NOW + 50), ("ends", TaskKind::Deadline, NOW + 50)]
     {
         store.add_task(subject, kind, due_at).await;
     }
     let due =
         async |kind, subject: &'static str| store.read(move |tx| task::find_due(tx, subject, kind)).await;
-    // Set ahead, and something is written before that is made up for.
+    // Set ahead, and something is written before that is made up for. One is leased, and has two times.
     store.add_task("since", POLL, NOW + HOUR + 7).await;
-    assert_eq!(store.write(|tx| task::shift(tx, HOUR, NOW)).await, 3);
-    assert_eq!(due(POLL, "late").await, Some(NOW + HOUR - MINUTE));
+    assert_eq!(store.write(|tx| task::shift(tx, HOUR, NOW)).await, 4);
+    assert_eq!(due(POLL, "late").await, Some(NOW - HOUR));
     assert_eq!(due(POLL, "waits").await, Some(NOW + HOUR + 50));
     assert_eq!(due(POLL, "since").await, Some(NOW + HOUR + 7));
-    // And back.
-    store.add_task("again", POLL, NOW + 9).await;
-    assert_eq!(store.write(|tx| task::shift(tx, 500 - HOUR, NOW + HOUR)).await, 4);
-    assert_eq!(due(POLL, "late").await, Some(NOW + 500 - MINUTE));
-    assert_eq!(due(POLL, "waits").await, Some(NOW + 550));
-    assert_eq!(due(POLL, "again").await, Some(NOW + 9));
+    // And back by three: what was due for long is, still.
+    store.add_task("again", POLL, NOW - 2 * HOUR).await;
+    assert_eq!(store.write(|tx| task::shift(tx, 500 - 3 * HOUR, NOW + HOUR)).await, 5);
+    assert_eq!(due(POLL, "late").await, Some(NOW + 500 - 4 * HOUR));
+    assert_eq!(due(POLL, "waits").await, Some(NOW + 550 - 2 * HOUR));
+    assert_eq!(due(POLL, "j").await, Some(NOW + 500 - 2 * HOUR));
+    assert_eq!(due(POLL, "again").await, Some(NOW - 2 * HOUR));
     assert_eq!(due(TaskKind::Deadline, "ends").await, Some(NOW + 50), "a time of day");
     assert!(store.read(move |tx| task::is_held(tx, &task)).await);
     let claims =
         async |now| store.write(move |tx| task::claim(tx, Lane::Poll, 9, now, now + 9, 2)).await.len();
-    assert_eq!((claims(LEASE + 499).await, claims(LEASE + 500).await), (4, 1));
+    let lease = LEASE + 500 - 2 * HOUR;
+    assert_eq!((claims(lease - 1).await, claims(lease).await), (4, 1));
 }
 
 async fn voided_leases_are_anybodys_and_their_tokens_settle_nothing(store: Store) {

@@ -29,6 +29,7 @@ mod replays;
 mod server;
 #[path = "../support/signed.rs"]
 mod signed;
+mod tls;
 mod told;
 mod unheard;
 mod unreachable;
@@ -94,6 +95,11 @@ mod on_one_engine {
     #[tokio::test(flavor = "multi_thread")]
     async fn b18_postgres_may_go_away() {
         crate::nodes::postgres_may_go_away().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn postgres_may_speak_tls() {
+        crate::tls::postgres_may_speak_tls().await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -54,6 +54,16 @@ impl Ours {
         assert_eq!(hear.next_line().await.unwrap().as_deref(), Some("done"), "{line}");
     }
 
+    /// From the next start on, which this is.
+    pub async fn speak_tls(&self, key: &str, certificate: &str) {
+        for (text, file) in [(key, "server.key"), (certificate, "server.crt")] {
+            let lines: Vec<String> = text.lines().map(|line| format!("'{line}'")).collect();
+            self.shell(&format!("umask 077; printf '%s\\n' {} >data/{file}", lines.join(" "))).await;
+        }
+        self.shell("echo 'ssl = on' >>data/postgresql.conf").await;
+        self.restart("fast").await;
+    }
+
     /// Returns once it takes connections again.
     pub async fn restart(&self, mode: &str) {
         self.shell(&format!("pg_ctl -D data -l server.log -w -m {mode} restart")).await;

@@ -49,6 +49,8 @@ struct Named {
     video: Option<String>,
     /// A bare `id`: of whatever the event is about.
     own: Option<String>,
+    /// The same under the one name that its family, and no other, has for it.
+    of_family: Option<String>,
 }
 
 /// Why nothing can be done with a body.
@@ -142,6 +144,10 @@ pub fn hear_value(value: &Value) -> Result<Heard, Unusable> {
         video: first(&part, VIDEO_ID, loose::id).or_else(|| first(root, VIDEO_ID, loose::id)),
         // Beside a wrapper, `id` is the event's own.
         own: first(&part, &["id"], loose::id),
+        of_family: match family.own_ids() {
+            [name] => first(&part, &[name], loose::id),
+            _ => None,
+        },
     };
     let callback_id = first(&part, &["callback_id"], loose::id);
     let callback_id = callback_id.or_else(|| first(root, &["callback_id"], loose::id));
@@ -295,7 +301,7 @@ impl Heard {
             Kind::Video | Kind::Template => (video.or(own), None),
             Kind::VideoAgent => (self.named.session.clone(), video),
             Kind::Translation | Kind::ProofreadVideo => (self.named.translation.clone().or(own), None),
-            _ => (own, None),
+            _ => (self.named.of_family.clone().filter(|_| is_mine).or(own), None),
         }
     }
 
