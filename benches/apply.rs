@@ -16,6 +16,7 @@ use reelhook::domain::ids;
 use reelhook::domain::job::{Kind, Priority};
 use reelhook::domain::receipt::{Note, Receipt, Verdict};
 use reelhook::domain::step::Input;
+use reelhook::domain::table::send;
 use reelhook::domain::task::{TaskKind, TaskOp};
 use reelhook::flow::{self, NewJob, Stamp, Submitted};
 use reelhook::store::{Db, inbox, task};
@@ -92,7 +93,7 @@ async fn submit(db: &Db, clock: &Clock, count: usize) -> Vec<String> {
                     let Submitted::New { id: job_id, .. } = flow::submit(tx, &new, None, &stamp)? else {
                         unreachable!("no key was given")
                     };
-                    flow::change(tx, &job_id, Input::Send, &stamp)?;
+                    flow::change(tx, &job_id, send(), &stamp)?;
                     let accepted =
                         Input::Accepted { upstream_id: format!("vid-{job_id}"), upstream_video_id: None };
                     flow::change(tx, &job_id, accepted, &stamp)?;

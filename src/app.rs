@@ -52,31 +52,28 @@ impl App {
         // Opening blocks on the disk or the network.
         let opened = tokio::task::spawn_blocking(move || Db::open(&address, begun)).await;
         let db = opened.map_err(|e| store::Error::Bug(e.to_string()))??;
-        work::time::set(&clock, &db).await?;
+        work::time::start(&clock, &db).await?;
         let now = clock.now();
         let address_key = hex::encode(clock.random::<32>());
         let settled = config.clone();
         // What a killed server was running is ours at once, unless others may be running it.
-        let (alone, one_owner) = (db.started_alone(), db.has_one_owner());
+        let alone = db.started_alone();
         let address_key = db
             .write(move |tx| {
                 if alone {
-                    task::void_leases(tx)?;
-                }
-                if one_owner {
                     work::time::resume(tx, now)?;
+                    task::void_leases(tx)?;
                 }
                 flow::doubt_keys(tx, &Input::SetBack(None), now)?;
                 configure(tx, &settled, now)?;
                 work::upkeep::ensure(tx, now)?;
-                let address_key = setting::get_or_put(tx, setting::ADDRESS_KEY, &address_key)?;
-                recognise_account(tx, &settled, &address_key, now)?;
-                Ok(address_key)
+                setting::get_or_put(tx, setting::ADDRESS_KEY, &address_key)
             })
             .await?;
         reconsider_strangers(config, &db, now).await?;
         let first_key = first_key(config, &db, &clock).await?;
         let (proxies, key) = (config.proxies.clone(), config.heygen_api_key.clone());
+        let account = format!("{} {}", config.heygen_url, key.as_deref().unwrap_or_default());
         let heygen = Heygen::new(&config.heygen_url, key, proxies.clone(), clock.clone());
         let metrics = Metrics::new();
         let addresses = Addresses::new(config.public_url.clone(), &address_key);
@@ -84,6 +81,7 @@ impl App {
             db: db.clone(),
             clock: clock.clone(),
             heygen: heygen.clone(),
+            account: signature::sign(&address_key, account.as_bytes()),
             receivers: Client::guarded(clock.clone(), config.guard.clone(), proxies),
             webhook_secrets: config.heygen_webhook_secrets.clone(),
             metrics: metrics.clone(),
@@ -168,16 +166,6 @@ fn configure(tx: &mut Tx, config: &Config, now: i64) -> store::Result<()> {
         Some(_) => {}
     }
     upstream_limit::put(tx, &limit)
-}
-
-/// A key of HeyGen's of another account, or another address, knows nothing of calls made with the one before.
-fn recognise_account(tx: &mut Tx, config: &Config, secret: &str, now: i64) -> store::Result<()> {
-    let Some(key) = &config.heygen_api_key else { return Ok(()) };
-    let account = signature::sign(secret, format!("{} {key}", config.heygen_url).as_bytes());
-    if setting::find(tx, setting::HEYGEN_ACCOUNT)?.is_some_and(|before| before != account) {
-        flow::doubt_keys(tx, &Input::Forgotten, now)?;
-    }
-    setting::put(tx, setting::HEYGEN_ACCOUNT, &account)
 }
 
 /// The first API key: when asked for, or when a server that others reach has none.

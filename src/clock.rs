@@ -5,7 +5,7 @@
 //! manual clock moves only by `advance` and draws its randomness from a seed, so a test that uses one
 //! never waits and always repeats.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,8 @@ struct Steady {
     zero: AtomicI64,
     /// How far the wall clock was ahead of this one when it was last right.
     wall_ahead: AtomicI64,
+    /// It is being set.
+    moves: AtomicBool,
 }
 
 impl Steady {
@@ -61,6 +63,7 @@ impl Clock {
             begun: Instant::now(),
             zero: AtomicI64::new(wall()),
             wall_ahead: AtomicI64::new(0),
+            moves: AtomicBool::new(false),
         })))
     }
 
@@ -100,7 +103,8 @@ impl Clock {
     pub fn is_trusted(&self) -> bool {
         match &self.0 {
             Inner::Steady(s) => {
-                (self.wall_ahead() - s.wall_ahead.load(Ordering::Relaxed)).abs() <= TRUSTED_WITHIN
+                let left = self.wall_ahead() - s.wall_ahead.load(Ordering::Relaxed);
+                left.abs() <= TRUSTED_WITHIN && !s.moves.load(Ordering::SeqCst)
             }
             Inner::Real | Inner::Manual(_) => true,
         }
@@ -113,10 +117,18 @@ impl Clock {
         }
     }
 
+    /// A steady clock is not to be trusted until `trust`, wherever the wall clock stands.
+    pub fn distrust(&self) {
+        if let Inner::Steady(s) = &self.0 {
+            s.moves.store(true, Ordering::SeqCst);
+        }
+    }
+
     /// A steady clock is right now, wherever the wall clock stands.
     pub fn trust(&self) {
         if let Inner::Steady(s) = &self.0 {
             s.wall_ahead.store(self.wall_ahead(), Ordering::Relaxed);
+            s.moves.store(false, Ordering::SeqCst);
         }
     }
 
@@ -249,6 +261,10 @@ mod tests {
             steady.wall_ahead.store(clock.wall_ahead() - moved, Ordering::Relaxed);
             assert_eq!(clock.is_trusted(), trusted, "{moved}");
         }
+        clock.trust();
+        assert!(clock.is_trusted());
+        clock.distrust();
+        assert!(!clock.is_trusted(), "it is being set");
         clock.trust();
         assert!(clock.is_trusted());
         let manual = Clock::manual(5, 1);

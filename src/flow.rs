@@ -238,10 +238,11 @@ pub enum Begun {
 
 /// Records `submitting`, and each call, before anything is sent, so that a crash after this line is seen as such;
 /// and with it counts the job among those of the day. `repeats` says whether one that was sent may be sent again
-/// with the same key.
+/// with the same key; never with another `account`, which knows no such key.
 pub fn begin_send(
     tx: &mut Tx,
     claimed: &Claimed,
+    account: &str,
     repeats: fn(&Job, Millis) -> bool,
     stamp: &Stamp,
 ) -> Result<Begun> {
@@ -280,12 +281,16 @@ pub fn begin_send(
         write(tx, slot, &mut events, stamp)?;
         return Ok(Begun::Nothing);
     }
-    if !fresh && !repeats(&slot.job, stamp.now) {
+    let repeats = repeats(&slot.job, stamp.now);
+    if !fresh && !repeats {
         // Lest it looks young later on.
         slot.take(Input::SetBack(None), stamp, &mut events);
+    }
+    let elsewhere = slot.job.details.account.as_deref().is_some_and(|sent_with| sent_with != account);
+    if !fresh && (!repeats || elsewhere) {
         return Ok(Begun::Search { job: Box::new(write(tx, slot, &mut events, stamp)?) });
     }
-    slot.take(Input::Send, stamp, &mut events);
+    slot.take(Input::Send { account: account.to_owned() }, stamp, &mut events);
     let job = Box::new(write(tx, slot, &mut events, stamp)?);
     Ok(if fresh { Begun::Send { job, request } } else { Begun::Repeat { job, request } })
 }

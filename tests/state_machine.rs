@@ -9,7 +9,7 @@ use reelhook::domain::charge::{Charge, MOST_CALLS};
 use reelhook::domain::event::EventType;
 use reelhook::domain::job::{Failure, FoundBy, Job, Observation, Output, Says, State};
 use reelhook::domain::step::{Input, next_ask, step};
-use reelhook::domain::table::{inputs, markdown, typical};
+use reelhook::domain::table::{inputs, markdown, send, typical};
 use reelhook::domain::task::{TaskKind, TaskOp};
 
 /// A job with what was published of it and what waits for it, as `flow` would keep them.
@@ -264,7 +264,6 @@ fn a_failure_only_heard_is_asked_for_first() {
     assert_eq!((world.job.state, world.ends()), (State::Processing, 0));
 }
 
-/// However many hints come, one of them is asked for in a minute; and none is dropped.
 #[test]
 fn the_next_poll_waits_for_the_expected_end_and_no_longer_when_the_clock_was_set_back() {
     let mut job = typical(State::Processing);
@@ -275,6 +274,7 @@ fn the_next_poll_waits_for_the_expected_end_and_no_longer_when_the_clock_was_set
     }
 }
 
+/// However many hints come, one of them is asked for in a minute; and none is dropped.
 #[test]
 fn a_hint_within_the_pause_is_put_off() {
     let mut world = World::new(State::Processing);
@@ -306,7 +306,7 @@ fn only_a_request_that_arrived_uses_its_key_up() {
     let mut world = World::new(State::Queued);
     let mut keys = vec![world.job.upstream_key()];
     for sent in [true, false, true, true] {
-        world.take(Input::Send, 1);
+        world.take(send(), 1);
         world.take(Input::NotAccepted { sent, why: "busy".to_owned() }, 2);
         assert_eq!(world.job.state, State::Queued);
         keys.push(world.job.upstream_key());
@@ -315,7 +315,7 @@ fn only_a_request_that_arrived_uses_its_key_up() {
     assert_eq!(keys[1], keys[2]);
     keys.dedup();
     assert_eq!(keys.iter().collect::<BTreeSet<_>>().len(), 4, "{keys:?}");
-    world.take(Input::Send, 3);
+    world.take(send(), 3);
     world.take(Input::NoAnswer { why: "reset".to_owned() }, 4);
     world.take(Input::NotAccepted { sent: true, why: "busy".to_owned() }, 5);
     assert_eq!(
@@ -331,7 +331,7 @@ fn name(input: &Input) -> &'static str {
         Input::Approve => "approve",
         Input::Reject { .. } => "reject",
         Input::Cancel => "cancel",
-        Input::Send => "send",
+        Input::Send { .. } => "send",
         Input::Interrupted => "interrupted",
         Input::SetBack(_) => "set back",
         Input::Forgotten => "forgotten",

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use postgres::Config;
+use postgres::config::SslMode;
 use url::form_urlencoded;
 
 const FORM: &str = "it is no valid address; write postgres://USER:PASSWORD@HOST:PORT/DATABASE";
@@ -11,7 +12,7 @@ const FORM: &str = "it is no valid address; write postgres://USER:PASSWORD@HOST:
 /// How far a server that speaks TLS is trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trust {
-    /// `prefer` and `require`: encrypted, with whoever answers.
+    /// `prefer` and `require`: whoever answers.
     Anyone,
     /// `verify-full`: its certificate names the host, and is of an authority in this file, or else of a public one.
     Certified { roots: Option<PathBuf> },
@@ -22,7 +23,9 @@ pub fn read(url: &str) -> Result<(Config, Trust), String> {
     let (server, query) = url.split_once('?').unwrap_or((url, ""));
     let (mut kept, mut roots, mut is_full) = (vec![], None, false);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = form_urlencoded::parse(pair.as_bytes()).next().unwrap_or_default();
+        // Where a plus is no blank.
+        let pair_only = pair.replace('+', "%2B");
+        let (name, value) = form_urlencoded::parse(pair_only.as_bytes()).next().unwrap_or_default();
         match (&*name, &*value) {
             ("sslmode", "verify-full") => is_full = true,
             ("sslmode", "disable" | "prefer" | "require") => kept.push(pair),
@@ -37,17 +40,15 @@ pub fn read(url: &str) -> Result<(Config, Trust), String> {
     if roots.is_some() && !is_full {
         return Err("it is no valid address: sslrootcert is used with sslmode=verify-full".to_owned());
     }
+    let mut config: Config = format!("{server}?{}", kept.join("&")).parse().map_err(|_| FORM.to_owned())?;
     if is_full {
-        kept.push("sslmode=require");
+        config.ssl_mode(SslMode::Require);
     }
-    let config = format!("{server}?{}", kept.join("&")).parse().map_err(|_| FORM.to_owned())?;
     Ok((config, if is_full { Trust::Certified { roots } } else { Trust::Anyone }))
 }
 
 #[cfg(test)]
 mod tests {
-    use postgres::config::SslMode;
-
     use super::*;
 
     #[test]
@@ -69,6 +70,10 @@ mod tests {
             |roots: Option<&str>| Ok((SslMode::Require, Trust::Certified { roots: roots.map(Into::into) }));
         assert_eq!(said("?sslmode=verify-full"), certified(None));
         assert_eq!(said("?sslrootcert=/a%20b/ca.pem&sslmode=verify-full"), certified(Some("/a b/ca.pem")));
+        assert_eq!(
+            said("?sslmode=verify-full&application_name=a@b/d&sslrootcert=a+b"),
+            certified(Some("a+b"))
+        );
         for (query, why) in [
             ("?sslmode=verify-ca", "sslmode is disable, prefer, require or verify-full"),
             ("?sslmode=", "sslmode is"),

@@ -147,7 +147,7 @@ impl Job {
 #[cfg(test)]
 mod tests {
     use super::super::step::{Input, step};
-    use super::super::table::{inputs, typical};
+    use super::super::table::{inputs, send, typical};
     use super::*;
 
     fn after(job: &Job, input: Input, now: Millis) -> Job {
@@ -176,11 +176,11 @@ mod tests {
     fn a_lost_answer_and_a_repeat_with_the_same_key_are_two_calls_and_one_charge() {
         let mut job = typical(State::Queued);
         assert_eq!((job.charge(), lines(&job)), (Some(Charge::None), vec![]));
-        job = after(&job, Input::Send, 1);
+        job = after(&job, send(), 1);
         assert_eq!((job.charge(), lines(&job)), (Some(Charge::Open), vec![(1, 0, false, None)]));
         job = after(&job, no_answer(), 2);
         assert_eq!((job.charge(), lines(&job)), (Some(Charge::Open), vec![(1, 0, false, Some("no_answer"))]));
-        job = after(&job, Input::Send, 3);
+        job = after(&job, send(), 3);
         assert_eq!(
             (job.state, job.updated_at),
             (State::Unknown, 2),
@@ -194,11 +194,11 @@ mod tests {
     #[test]
     fn after_a_definite_refusal_the_next_call_has_another_key_and_is_no_repeat() {
         let mut job = typical(State::Queued);
-        for input in [Input::Send, not_accepted(true)] {
+        for input in [send(), not_accepted(true)] {
             job = after(&job, input, 1);
         }
         assert_eq!((job.charge(), lines(&job)), (Some(Charge::None), vec![(1, 0, false, Some("not_taken"))]));
-        job = after(&job, Input::Send, 2);
+        job = after(&job, send(), 2);
         assert_eq!(lines(&job)[1], (2, 1, false, None));
         let failure = Failure::new(None, "no");
         job = after(&job, Input::Refused(failure), 3);
@@ -208,18 +208,18 @@ mod tests {
     #[test]
     fn what_never_left_is_no_call() {
         let queued = typical(State::Queued);
-        let job = after(&after(&queued, Input::Send, 1), not_accepted(false), 2);
+        let job = after(&after(&queued, send(), 1), not_accepted(false), 2);
         assert_eq!((job.charge(), lines(&job)), (Some(Charge::None), vec![]));
-        let unknown = after(&after(&queued, Input::Send, 1), no_answer(), 2);
-        let job = after(&after(&unknown, Input::Send, 3), not_accepted(false), 4);
+        let unknown = after(&after(&queued, send(), 1), no_answer(), 2);
+        let job = after(&after(&unknown, send(), 3), not_accepted(false), 4);
         assert_eq!((job.charge(), lines(&job)), (Some(Charge::Open), vec![(1, 0, false, Some("no_answer"))]));
     }
 
     #[test]
     fn a_repeat_that_is_not_taken_proves_nothing_of_the_first() {
         let queued = typical(State::Queued);
-        let unknown = after(&after(&queued, Input::Send, 1), no_answer(), 2);
-        let job = after(&after(&unknown, Input::Send, 3), not_accepted(true), 4);
+        let unknown = after(&after(&queued, send(), 1), no_answer(), 2);
+        let job = after(&after(&unknown, send(), 3), not_accepted(true), 4);
         assert_eq!((job.charge(), job.state), (Some(Charge::Open), State::Unknown));
         assert_eq!(lines(&job)[1], (3, 0, true, Some("not_taken")));
         let expired = after(&job, Input::Deadline, job.deadline_at);
@@ -233,11 +233,11 @@ mod tests {
 
     #[test]
     fn a_call_whose_sender_died_has_no_answer_and_one_that_a_webhook_overtook_has_its_own() {
-        let sent = after(&typical(State::Queued), Input::Send, 1);
-        let job = after(&after(&sent, Input::Interrupted, 2), Input::Send, 3);
+        let sent = after(&typical(State::Queued), send(), 1);
+        let job = after(&after(&sent, Input::Interrupted, 2), send(), 3);
         assert_eq!(lines(&job), [(1, 0, false, Some("no_answer")), (3, 0, true, None)]);
         // The second sender died, too, before anything was written of it.
-        assert_eq!(lines(&after(&job, Input::Send, 4))[1], (3, 0, true, Some("no_answer")));
+        assert_eq!(lines(&after(&job, send(), 4))[1], (3, 0, true, Some("no_answer")));
         let (_, in_progress) =
             inputs().into_iter().find(|(name, _)| *name == "in progress").expect("an input");
         let told = after(&sent, in_progress, 2);
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn what_heygen_refused_and_told_of_all_the_same_is_not_paid_for_again_unasked() {
-        let sent = after(&typical(State::Queued), Input::Send, 1);
+        let sent = after(&typical(State::Queued), send(), 1);
         let refused = after(&sent, Input::Refused(Failure::new(None, "no")), 2);
         assert!(!refused.risks_second_charge());
         let all = inputs().into_iter();

@@ -440,6 +440,9 @@ pub struct Details {
     /// When the request with the present key was first sent; 0 when nobody knows, for the clock was set back.
     #[serde(skip_serializing_if = "is_default")]
     pub sent_at: Option<Millis>,
+    /// What stands for the HeyGen key it was sent with, and for where to. Not the key.
+    #[serde(skip_serializing_if = "is_default")]
+    pub account: Option<String>,
     /// Every call that could cost something.
     #[serde(skip_serializing_if = "is_default")]
     pub calls: Calls,

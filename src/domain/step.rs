@@ -25,8 +25,10 @@ pub enum Input {
     },
     Cancel,
     /// The submit task has a slot and is about to call upstream; or it does so again with the same key, because
-    /// the outcome is open.
-    Send,
+    /// the outcome is open. `account` stands for the HeyGen key and where it is sent.
+    Send {
+        account: String,
+    },
     /// The run that was sending it ended without telling how.
     Interrupted,
     /// The clock was set back: by so much, where that is known.
@@ -120,7 +122,7 @@ fn decide(job: &Job, input: Input, now: Millis) -> Step {
             _ => Err(Refused::NotHeld),
         },
         Input::Cancel => cancel(job, now),
-        Input::Send => send(job, now),
+        Input::Send { account } => send(job, account, now),
         Input::Interrupted => no_answer(job, "the process that sent it ended before it knew", now),
         Input::SetBack(Some(by)) => {
             let sent_at = job.details.sent_at.unwrap_or(job.created_at);
@@ -197,11 +199,12 @@ fn cancel(job: &Job, now: Millis) -> Step {
     }
 }
 
-fn send(job: &Job, now: Millis) -> Step {
+fn send(job: &Job, account: String, now: Millis) -> Step {
     let mut next = match job.state {
         State::Queued => {
             let mut first = moved(job, State::Submitting, now);
             first.details.sent_at = Some(now);
+            first.details.account = Some(account);
             first.details.note = None;
             first
         }
@@ -314,7 +317,8 @@ fn no_answer(job: &Job, why: &str, now: Millis) -> Step {
 /// How old the key of an open call is; as good as forgotten where nobody knows: by the time that it seems young,
 /// upstream may have forgotten it, and would take the call as a new one.
 fn sent_earlier(job: &Job, sent_at: Millis, now: Millis) -> Option<Change> {
-    if !matches!(job.state, State::Submitting | State::Unknown) || job.details.sent_at == Some(sent_at) {
+    let known = job.details.sent_at == Some(sent_at) && job.updated_at <= now;
+    if known || !matches!(job.state, State::Submitting | State::Unknown) {
         return None;
     }
     let mut next = job.clone();

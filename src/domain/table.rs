@@ -29,7 +29,7 @@ pub fn inputs() -> Vec<(&'static str, Input)> {
         ("approve", Input::Approve),
         ("reject", Input::Reject { reason: "no".to_owned() }),
         ("cancel", Input::Cancel),
-        ("send", Input::Send),
+        ("send", send()),
         ("interrupted", Input::Interrupted),
         ("set back", Input::SetBack(None)),
         ("set back by an hour", Input::SetBack(Some(HOUR))),
@@ -52,6 +52,11 @@ pub fn inputs() -> Vec<(&'static str, Input)> {
         ("late", Input::Late),
         ("deadline", Input::Deadline),
     ]
+}
+
+/// With some account.
+pub fn send() -> Input {
+    Input::Send { account: "a".to_owned() }
 }
 
 /// A typical job in `state`.
@@ -103,7 +108,7 @@ pub fn markdown() -> String {
             let now = if input == Input::Deadline { DEFAULT_DEADLINE } else { NOW };
             let mut job = typical(state);
             job.details.not_before = (input == Input::Begin).then_some(NOW);
-            if matches!(input, Input::SetBack(_)) && job.details.sent_at.is_some() {
+            if matches!(input, Input::SetBack(_) | Input::Forgotten) && job.details.sent_at.is_some() {
                 job.details.sent_at = Some(NOW + HOUR);
             }
             // One that HeyGen had taken; of one that it refused nothing can be asked.

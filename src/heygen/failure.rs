@@ -14,6 +14,8 @@ use crate::domain::pause::Reason;
 pub enum Proves {
     /// No to this request, for good.
     Refused,
+    /// The same, for what the account may do: that may change, and may be looked at before anything else.
+    NotAllowed,
     /// This request not now; others may pass.
     NotNow,
     /// Too much is outstanding.
@@ -29,6 +31,7 @@ impl Proves {
     fn reelhook_does(self) -> String {
         match self {
             Self::Refused => "fails the job".to_owned(),
+            Self::NotAllowed => "fails the job, unless it was sent before and the outcome is open".to_owned(),
             Self::NotNow => "sends the job again later".to_owned(),
             Self::TooMany => "has fewer jobs outstanding, sends again when HeyGen says".to_owned(),
             Self::Blocked(reason) => format!("pauses submission: `{}`", reason.name()),
@@ -86,7 +89,7 @@ const TABLE: &[Row] = &[
     ),
     row(
         Class::TopUp,
-        Proves::Refused,
+        Proves::NotAllowed,
         LATER,
         &["plan_upgrade_required", "400599", "resource_limit_reached", "resource_limit_exceeded"],
         &["upgrade your plan"],
@@ -231,21 +234,14 @@ const TABLE: &[Row] = &[
         Class::FixInput,
         Proves::Refused,
         FOR_USER,
-        &[
-            "invalid_parameter",
-            "conflict",
-            "hyperframes_project_invalid",
-            "40001",
-            "40012",
-            "40065",
-            "400175",
-        ],
+        &["invalid_parameter", "hyperframes_project_invalid", "40001", "40012", "40065", "400175"],
         &["invalid parameter"],
     ),
-    row(Class::FixInput, Proves::Refused, NOT_ALLOWED, &["resource_access_denied"], &[]),
+    row(Class::FixInput, Proves::NotAllowed, FOR_USER, &["conflict"], &[]),
+    row(Class::FixInput, Proves::NotAllowed, NOT_ALLOWED, &["resource_access_denied"], &[]),
     row(
         Class::AskHeygen,
-        Proves::Refused,
+        Proves::NotAllowed,
         NOT_ALLOWED,
         &[
             "forbidden",

@@ -88,21 +88,24 @@ pub fn sort(answer: &Answer, now: Millis) -> Fault {
         404 => return Fault::NotFound(failure),
         401 => Proves::Blocked(Reason::HeygenKeyRefused),
         402 => known.unwrap_or(Proves::Blocked(Reason::OutOfCredit)),
-        429 => known.filter(|p| *p != Proves::Refused).unwrap_or(Proves::TooMany),
+        429 => {
+            known.filter(|p| !matches!(p, Proves::Refused | Proves::NotAllowed)).unwrap_or(Proves::TooMany)
+        }
+        403 | 409 => known.unwrap_or(Proves::NotAllowed),
         400..=499 => known.unwrap_or(Proves::Refused),
         _ => Proves::Nothing,
     };
-    fault(proves, status, failure, why, retry_after(answer, now))
+    fault(proves, failure, why, retry_after(answer, now))
 }
 
-fn fault(proves: Proves, status: u16, failure: Failure, why: String, after: Option<Millis>) -> Fault {
+fn fault(proves: Proves, failure: Failure, why: String, after: Option<Millis>) -> Fault {
     let said = |failure| Some(Box::new(failure));
     match proves {
         Proves::Refused => {
-            // What an account may do changes, and may be asked before anything else is.
-            let always = failure.code.is_some() && !matches!(status, 402 | 403 | 409);
+            let always = failure.code.is_some();
             Fault::Refused { failure, always }
         }
+        Proves::NotAllowed => Fault::Refused { failure, always: false },
         Proves::NotNow => Fault::Wait { after, why, said: said(failure) },
         Proves::TooMany => Fault::TooMany { after, why, said: said(failure) },
         Proves::Blocked(by) => Fault::Blocked { by, why, said: said(failure) },
@@ -150,8 +153,8 @@ pub fn unreadable(answer: &Answer, why: &str) -> Fault {
         return Fault::Unknown { why, said: None };
     };
     let why = said(status, &failure);
-    let proves = failure::proves(code).unwrap_or(Proves::Refused);
-    fault(proves, status, failure, why, None)
+    let proves = failure::proves(code).unwrap_or(Proves::NotAllowed);
+    fault(proves, failure, why, None)
 }
 
 #[cfg(test)]
@@ -226,7 +229,10 @@ mod tests {
         assert!(matches!(inside("resource_not_ready"), Fault::Wait { .. }));
         assert!(matches!(inside("insufficient_credit"), Fault::Blocked { by: Reason::OutOfCredit, .. }));
         assert!(matches!(inside("unauthorized"), Fault::Blocked { by: Reason::HeygenKeyRefused, .. }));
-        assert!(matches!(inside("invalid_parameter"), Fault::Refused { .. }));
+        assert!(matches!(inside("invalid_parameter"), Fault::Refused { always: true, .. }));
+        for code in ["plan_upgrade_required", "forbidden", "conflict", "splines"] {
+            assert!(matches!(inside(code), Fault::Refused { always: false, .. }), "{code}");
+        }
         assert!(matches!(unreadable(&answer(200, &[], "{}"), "no id"), Fault::Unknown { .. }));
     }
 

@@ -179,7 +179,7 @@ pub fn purge(tx: &mut Tx, before: Millis, most: i64) -> Result<u64> {
 }
 
 /// After the clock was set by so much, when it showed `was`: what waits waits as long as it would have. Only
-/// for a store with one owner.
+/// for whoever is alone at the store.
 pub fn shift(tx: &mut Tx, by: Millis, was: Millis) -> Result<u64> {
     let meant = task::set_before(by);
     tx.execute(&format!("UPDATE delivery SET due_at = due_at + ?1 WHERE {meant}"), params![by, was + by])

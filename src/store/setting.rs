@@ -16,10 +16,7 @@ pub const EVENT_LOG: &str = "event_log";
 /// How long the kinds of job took lately, as JSON.
 pub const LEARNED: &str = "learned";
 
-/// At which address and with which key HeyGen was called last, so that nobody can read it.
-pub const HEYGEN_ACCOUNT: &str = "heygen_account";
-
-/// What the clock of a store's one server showed when it was last looked at, in milliseconds.
+/// What a server's clock showed when it was last written down, in milliseconds.
 pub const SEEN_AT: &str = "seen_at";
 
 /// Which webhook secrets HeyGen was asked for and has not told us, as JSON.

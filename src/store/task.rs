@@ -366,7 +366,8 @@ pub fn void_leases(tx: &mut Tx) -> Result<u64> {
 }
 
 /// After the clock was set by so much, when it showed `was`: what waits waits, and a lease lasts, as long as
-/// they would have. Deadlines are times of day, and stay. Only for a store with one owner.
+/// they would have. What runs may be due at once when it ends, lest it is never when it does not. Deadlines are
+/// times of day, and stay. Only for whoever is alone at the store.
 pub fn shift(tx: &mut Tx, by: Millis, was: Millis) -> Result<u64> {
     let meant = set_before(by);
     let waiting = tx.execute(

@@ -38,7 +38,8 @@ pub(super) fn connector(trust: &Trust) -> Result<MakeRustlsConnect> {
     Ok(MakeRustlsConnect::new(config.with_no_client_auth()))
 }
 
-/// Any certificate will do. Only whoever has its key is talked to, so that nobody listens; who that is, is not asked.
+/// Any certificate will do, as it does to PostgreSQL's own programs: who only listens hears nothing, and who stands
+/// between is not found out.
 #[derive(Debug)]
 struct Anyone(Arc<CryptoProvider>);
 

@@ -49,6 +49,8 @@ pub struct Inner {
     pub db: Db,
     pub clock: Clock,
     pub heygen: Heygen,
+    /// What stands for its key, and for where it is.
+    pub account: String,
     /// For addresses that callers chose.
     pub receivers: Client,
     /// HeyGen's, from the settings.

@@ -37,8 +37,9 @@ const SEARCH_AGAIN: Millis = 10 * MINUTE;
 const TURN: Millis = SECOND;
 
 pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
-    let (claimed, stamp) = (task.clone(), work.stamp());
-    match work.db.write_behind(move |tx| flow::begin_send(tx, &claimed, repeats, &stamp)).await? {
+    let (claimed, account, stamp) = (task.clone(), work.account.clone(), work.stamp());
+    let begin = move |tx: &mut store::Tx| flow::begin_send(tx, &claimed, &account, repeats, &stamp);
+    match work.db.write_behind(begin).await? {
         Begun::LeaseLost => {
             work.metrics.stale_finishes.inc();
             Ok(())
@@ -211,9 +212,11 @@ async fn call(work: &Work, task: &Claimed, job: &Job, request: &str) -> Result<C
     work.fail.at(Point::SendBegun).await;
     // The last look at the clock before the socket: a call that could outlive our lease is not begun.
     let limit = i64::try_from(CREATE_TIMEOUT.as_millis()).unwrap_or(i64::MAX);
-    let too_late = work.clock.now().saturating_add(limit) > task.lease_until - MARGIN;
-    if too_late || !work.clock.is_trusted() {
+    if work.clock.now().saturating_add(limit) > task.lease_until - MARGIN {
         return Err(Fault::NotSent { why: "the run was too slow to begin a call".to_owned() });
+    }
+    if !work.clock.is_trusted() {
+        return Err(Fault::NotSent { why: "the clock was being set".to_owned() });
     }
     let called = work.heygen.create(job.kind, outgoing, &key).await;
     work.fail.at(Point::SendAnswered).await;
@@ -292,6 +295,9 @@ mod tests {
             (402, coded("plan_upgrade_required"), false),
             (403, coded("forbidden"), false),
             (409, coded("conflict"), false),
+            (400, coded("plan_upgrade_required"), false),
+            (403, coded("splines"), false),
+            (409, coded("splines"), false),
             // It is not known who says so.
             (400, String::new(), false),
             (403, "<html>".to_owned(), false),

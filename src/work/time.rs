@@ -12,7 +12,7 @@ use crate::store::{self, Db, Tx, delivery, setting, task, upstream_limit};
 
 /// How often a clock that is trusted is looked at all the same: machines drift by less than 1 ms in it.
 const EVERY: Millis = 5 * SECOND;
-/// How often a store's one server writes down what its clock shows.
+/// How often it is written down what the clock shows.
 const NOTED_EVERY: Millis = MINUTE;
 /// Whether it is trusted, is looked at as often.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ pub async fn keep(clock: &Clock, db: &Db) {
             due = clock.now() + EVERY;
         }
         let now = clock.now();
-        if (now - noted_at).abs() >= NOTED_EVERY && db.has_one_owner() && clock.is_steady() {
+        if (now - noted_at).abs() >= NOTED_EVERY && clock.is_steady() {
             if let Err(e) = db.write_behind(move |tx| note(tx, now)).await {
                 tracing::debug!(error = %e, "what the clock shows is not noted");
             }
@@ -38,49 +38,72 @@ pub async fn keep(clock: &Clock, db: &Db) {
     }
 }
 
-/// Sets the clock, if it is a steady one.
+/// At a start, before anything is written: sets the clock, if it is a steady one.
+pub async fn start(clock: &Clock, db: &Db) -> store::Result<()> {
+    if clock.is_steady() {
+        clock.shift(missing(clock, db).await?);
+        clock.trust();
+    }
+    Ok(())
+}
+
+/// Sets a clock that was right before, if it is a steady one.
 pub async fn set(clock: &Clock, db: &Db) -> store::Result<()> {
     if !clock.is_steady() {
         return Ok(());
     }
-    let asked = clock.now();
-    let by = match db.read(|tx| tx.server_time()).await? {
-        Some(told) => off(asked, told, clock.now()),
-        None => clock.wall_ahead(),
-    };
+    let by = missing(clock, db).await?;
     let was = clock.now();
-    clock.shift(by);
     if by.abs() > TRUSTED_WITHIN {
         tracing::warn!(by_ms = by, "the clock was wrong, or was set: it goes on where it should be");
+        // Nothing is claimed until all that was written goes along.
+        clock.distrust();
+        clock.shift(by);
         if let Err(e) = follow(db, by, was).await {
             // So that the next look finds it as wrong as this one did.
             clock.shift(-by);
             return Err(e);
         }
+    } else {
+        clock.shift(by);
     }
     clock.trust();
     Ok(())
 }
 
+/// How far the clock is behind where it should be.
+async fn missing(clock: &Clock, db: &Db) -> store::Result<Millis> {
+    let asked = clock.now();
+    let told = db.read(|tx| tx.server_time()).await?;
+    Ok(told.map_or_else(|| clock.wall_ahead(), |told| off(asked, told, clock.now())))
+}
+
 /// A clock that showed `was` was moved by so much.
 async fn follow(db: &Db, by: Millis, was: Millis) -> store::Result<()> {
-    // Behind all that waits to be written with the time as it was, and nothing is claimed meanwhile.
+    // Behind all that waits to be written with the time as it was.
     db.write(|_| Ok(())).await?;
     let has_one_owner = db.has_one_owner();
     let move_all = move |tx: &mut Tx| {
-        let now = was + by;
-        if !has_one_owner {
-            return flow::doubt_keys(tx, &Input::SetBack(None), now);
+        if has_one_owner {
+            shift(tx, by, was)?;
         }
-        shift(tx, by, was)?;
-        note(tx, now)?;
+        note(tx, was + by)?;
         // Set ahead, or it slept: as much time may have passed.
-        if by < 0 { flow::doubt_keys(tx, &Input::SetBack(Some(-by)), now) } else { Ok(()) }
+        if by > 0 {
+            return Ok(());
+        }
+        let aged = match has_one_owner {
+            true => Input::SetBack(Some(-by)),
+            // Each node finds it out, one after another: none knows how old they were.
+            false if by < -MINUTE => Input::Forgotten,
+            false => Input::SetBack(None),
+        };
+        flow::doubt_keys(tx, &aged, was + by)
     };
     db.write_behind(move_all).await
 }
 
-/// What waits in a store with one owner waits as long as it would have.
+/// What waits in a store waits as long as it would have. Only for whoever is alone there.
 fn shift(tx: &mut Tx, by: Millis, was: Millis) -> store::Result<()> {
     let mut limit = upstream_limit::lock(tx)?;
     limit.shift(by, was);
@@ -90,8 +113,8 @@ fn shift(tx: &mut Tx, by: Millis, was: Millis) -> store::Result<()> {
     Ok(())
 }
 
-/// At a start on a store with one owner, whose leases are void. Where the clock was set back since the server
-/// before this one looked at it, that is made up for. How long nobody was there, nobody knows.
+/// At a start alone at a store. Where the clock was set back since a server looked at it, that is made up for. How
+/// long nobody was there, nobody knows.
 pub fn resume(tx: &mut Tx, now: Millis) -> store::Result<()> {
     let seen_at = setting::find(tx, setting::SEEN_AT)?.and_then(|text| text.parse::<Millis>().ok());
     if let Some(seen_at) = seen_at.filter(|at| at.saturating_sub(now) > MINUTE) {

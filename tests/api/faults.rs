@@ -269,13 +269,16 @@ async fn a_call_of_open_outcome_is_not_repeated_with_another_heygen_key(fresh: &
         let state = if taken { "completed" } else { "unknown" };
         assert_eq!((&*app.state(&id).await, app.charges(&id)), (state, usize::from(taken)), "{fault}");
     }
-    // The same one again changes nothing.
-    app.sandbox.script_next(vec![Fault::ResetAfter]);
-    let id = app.submit("video", "same").await;
+    // And with the one it was sent with it is.
+    app.sandbox.script_next(vec![Fault::Error503]);
+    let id = app.submit("video", "back").await;
     app.work().await;
-    app.restart().await;
+    app.restart_with(|config| config.heygen_api_key = Some("a third".to_owned())).await;
     app.advance_s(60).await;
-    assert_eq!((&*app.state(&id).await, app.keys_sent(&id).len()), ("completed", 2));
+    assert_eq!((&*app.state(&id).await, app.keys_sent(&id).len()), ("unknown", 1));
+    app.restart_with(|config| config.heygen_api_key = Some(format!("another, {}", Fault::Error503))).await;
+    app.advance_s(1_200).await;
+    assert_eq!((&*app.state(&id).await, app.keys_sent(&id).len(), app.charges(&id)), ("completed", 2, 1));
     app.leave_it();
 }
 

@@ -3,6 +3,7 @@
 use reelhook::domain::group::Group;
 use reelhook::domain::job::{Failure, Job, State};
 use reelhook::domain::step::Input;
+use reelhook::domain::table::send;
 use reelhook::domain::task::TaskKind;
 use reelhook::flow::{self, Key, NewGroup, NewJob, Retried, Stamp, Submitted};
 use reelhook::store::job::Filter;
@@ -65,7 +66,7 @@ async fn change(store: &Store, job: &Job, input: Input, n: u8) {
 }
 
 async fn fail(store: &Store, job: &Job, failure: Failure) {
-    change(store, job, Input::Send, 0).await;
+    change(store, job, send(), 0).await;
     change(store, job, Input::Refused(failure), 0).await;
 }
 
@@ -167,7 +168,7 @@ async fn ends_that_race_publish_one_end(store: Store) {
 async fn what_was_not_sent_is_canceled_in_steps(store: Store) {
     let (id, jobs) = made(&store, 5, 1).await;
     let (_, others) = made(&store, 1, 2).await;
-    change(&store, &jobs[0], Input::Send, 3).await;
+    change(&store, &jobs[0], send(), 3).await;
     let cancel = |n| {
         let id = id.clone();
         store.write(move |tx| flow::cancel_some(tx, &id, 3, &stamp(n)))

@@ -6,7 +6,7 @@ use reelhook::domain::step::Input;
 use reelhook::domain::task::{Claimed, Lane, Outcome, TaskKind, TaskOp};
 use reelhook::domain::time::{HOUR, MINUTE, Millis};
 use reelhook::flow::{self, Begun, Changed};
-use reelhook::store::{event, task};
+use reelhook::store::{Tx, event, task};
 
 use crate::harness::{LEASE, NOW, Store, cases, id, job_in, stamp};
 
@@ -22,6 +22,8 @@ cases![
     that_upstream_accepted_it_is_recorded_even_without_the_lease,
     a_poll_and_a_webhook_that_race_end_the_job_once,
 ];
+
+const ACCOUNT: &str = "account";
 
 fn accepted(id: &str) -> Input {
     Input::Accepted { upstream_id: id.to_owned(), upstream_video_id: None }
@@ -52,7 +54,7 @@ async fn begin(store: &Store, task: &Claimed) -> Begun {
 
 async fn begin_if(store: &Store, task: &Claimed, repeats: fn(&Job, Millis) -> bool) -> Begun {
     let task = task.clone();
-    store.write(move |tx| flow::begin_send(tx, &task, repeats, &stamp(1))).await
+    store.write(move |tx| flow::begin_send(tx, &task, ACCOUNT, repeats, &stamp(1))).await
 }
 
 async fn conclude(store: &Store, task: &Claimed, outcome: Outcome, input: Option<Input>) -> Option<Changed> {
@@ -116,6 +118,10 @@ async fn a_call_that_is_made_again_is_recorded_before_it_is_and_a_search_is_no_c
     let version = job.version;
     let Begun::Search { job } = begin_if(&store, &task, |_, _| false).await else { panic!("no search") };
     assert_eq!((calls().await, job.version), (both.to_vec(), version), "nothing is written");
+    let other = task.clone();
+    let elsewhere = move |tx: &mut Tx| flow::begin_send(tx, &other, "another", |_, _| true, &stamp(1));
+    assert_eq!(store.write(elsewhere).await, Begun::Search { job }, "another account knows no such key");
+    let Begun::Repeat { .. } = begin(&store, &task).await else { panic!("no repeat") };
 }
 
 async fn keys_of_calls_that_seem_yet_to_come_are_not_trusted_any_more(store: Store) {
@@ -151,10 +157,10 @@ async fn keys_stay_as_old_as_they_are_where_it_is_known_how_far_the_clock_was_se
         // Before the clock was set ahead, or sent so long ago.
         (State::Unknown, NOW, (NOW - HOUR, NOW)),
         // Not trusted already.
-        (State::Unknown, 0, (0, NOW + HOUR)),
+        (State::Unknown, 0, (0, NOW)),
         (State::Processing, NOW, (NOW, NOW + HOUR)),
     ];
-    let forgotten = [(0, NOW), (0, NOW), (0, NOW), (0, NOW + HOUR), (NOW, NOW + HOUR)];
+    let forgotten = [(0, NOW), (0, NOW), (0, NOW), (0, NOW), (NOW, NOW + HOUR)];
     for (n, (state, sent_at, _)) in (0..).zip(cases) {
         let mut job = job_in(state, n);
         (job.details.sent_at, job.updated_at) = (Some(sent_at), NOW + HOUR);

@@ -190,7 +190,7 @@ async fn jobs_of_a_day_are_counted_with_what_is_recorded_before_sending(store: S
     assert_eq!(claimed.len(), 3, "no more than are left of the day");
     assert_eq!(store.read(upstream_limit::get).await.today.jobs, 0, "claimed is not sent");
     for task in claimed {
-        let begun = store.write(move |tx| flow::begin_send(tx, &task, |_, _| true, &stamp(1))).await;
+        let begun = store.write(move |tx| flow::begin_send(tx, &task, "a", |_, _| true, &stamp(1))).await;
         assert!(matches!(begun, Begun::Send { .. }), "{begun:?}");
     }
     assert_eq!(store.read(upstream_limit::get).await.today.jobs, 3);
@@ -205,7 +205,7 @@ async fn what_was_claimed_before_a_pause_is_not_sent(store: Store) {
     let task = store.write(|tx| upstream_limit::claim_submits(tx, 9, NOW, LEASE, 1)).await.remove(0);
     change(&store, |limit| limit.pause_by("local", None, NOW)).await;
     let held = task.clone();
-    let begun = store.write(move |tx| flow::begin_send(tx, &held, |_, _| true, &stamp(1))).await;
+    let begun = store.write(move |tx| flow::begin_send(tx, &held, "a", |_, _| true, &stamp(1))).await;
     assert_eq!(begun, Begun::NotNow);
     assert_eq!(store.job(&task.subject).await.state, State::Queued);
     change(&store, |limit| assert!(limit.resume(NOW))).await;

@@ -10,7 +10,7 @@ use reelhook::domain::charge::{Calls, Charge};
 use reelhook::domain::event::EventType;
 use reelhook::domain::job::{Failure, FoundBy, Job, Observation, Output, Says, State};
 use reelhook::domain::step::{Input, next_ask, step};
-use reelhook::domain::table::typical;
+use reelhook::domain::table::{send, typical};
 use reelhook::domain::task::{TaskKind, TaskOp};
 use reelhook::domain::time::{DAY, HOUR, MINUTE, Millis, SECOND};
 
@@ -325,7 +325,7 @@ impl World {
         }
         let again = match self.job.state {
             State::Queued => {
-                self.take(Input::Send);
+                self.take(send());
                 false
             }
             State::Submitting => {
@@ -340,7 +340,7 @@ impl World {
             return self.set_stage(node, Stage::Searching);
         }
         if again {
-            self.take(Input::Send);
+            self.take(send());
         }
         self.set_stage(node, Stage::Begun);
     }
