@@ -74,6 +74,9 @@ impl App {
         let first_key = first_key(config, &db, &clock).await?;
         let (proxies, key) = (config.proxies.clone(), config.heygen_api_key.clone());
         let account = format!("{} {}", config.heygen_url, key.as_deref().unwrap_or_default());
+        let mut account = signature::sign(&address_key, account.as_bytes());
+        // Enough to tell a few apart; every job has it.
+        account.truncate(16);
         let heygen = Heygen::new(&config.heygen_url, key, proxies.clone(), clock.clone());
         let metrics = Metrics::new();
         let addresses = Addresses::new(config.public_url.clone(), &address_key);
@@ -81,7 +84,7 @@ impl App {
             db: db.clone(),
             clock: clock.clone(),
             heygen: heygen.clone(),
-            account: signature::sign(&address_key, account.as_bytes()),
+            account,
             receivers: Client::guarded(clock.clone(), config.guard.clone(), proxies),
             webhook_secrets: config.heygen_webhook_secrets.clone(),
             metrics: metrics.clone(),

@@ -286,8 +286,7 @@ pub fn begin_send(
         // Lest it looks young later on.
         slot.take(Input::SetBack(None), stamp, &mut events);
     }
-    let elsewhere = slot.job.details.account.as_deref().is_some_and(|sent_with| sent_with != account);
-    if !fresh && (!repeats || elsewhere) {
+    if !fresh && (!repeats || slot.job.is_elsewhere(account)) {
         return Ok(Begun::Search { job: Box::new(write(tx, slot, &mut events, stamp)?) });
     }
     slot.take(Input::Send { account: account.to_owned() }, stamp, &mut events);

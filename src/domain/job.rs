@@ -532,6 +532,11 @@ impl Job {
         (age > -MINUTE).then_some(age)
     }
 
+    /// Whether it was sent with another key of HeyGen's than `account` stands for, or to another place.
+    pub fn is_elsewhere(&self, account: &str) -> bool {
+        self.details.account.as_deref().is_some_and(|sent_with| sent_with != account)
+    }
+
     /// When it is expected to end: from, to. Unknown before upstream accepted it.
     pub fn expected(&self) -> Option<(Millis, Millis)> {
         let accepted_at = self.details.accepted_at?;

@@ -33,6 +33,10 @@ const CREDIT_PAUSE: Millis = 5 * MINUTE;
 /// Pages of the event log and of the lists that are searched for a job of unknown outcome.
 const SEARCH_PAGES: usize = 10;
 const SEARCH_AGAIN: Millis = 10 * MINUTE;
+/// Of a call that was made with another HeyGen key, or at another address.
+const ELSEWHERE: &str = "it was sent with another HeyGen key, and this one's event log and lists do not know it. Start \
+                         with that key again and it is found out; or look at HeyGen whether it was made: if it was \
+                         not, `retry` it with accept_second_charge.";
 /// Before the next one of those that go one at a time is tried.
 const TURN: Millis = SECOND;
 
@@ -179,6 +183,7 @@ async fn search_for(work: &Work, task: Claimed, job: &Job) -> End {
     let why = match search(work, job).await {
         Ok(Some(created)) => return accepted(work, task, job, created),
         _ if !honours_keys(job.kind) => for_a_person(job),
+        Ok(None) if job.is_elsewhere(&work.account) => ELSEWHERE.to_owned(),
         Ok(None) => "neither HeyGen's event log nor its lists know it".to_owned(),
         Err(fault) => fault.why(),
     };

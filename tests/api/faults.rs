@@ -275,7 +275,10 @@ async fn a_call_of_open_outcome_is_not_repeated_with_another_heygen_key(fresh: &
     app.work().await;
     app.restart_with(|config| config.heygen_api_key = Some("a third".to_owned())).await;
     app.advance_s(60).await;
-    assert_eq!((&*app.state(&id).await, app.keys_sent(&id).len()), ("unknown", 1));
+    let job = app.job(&id).await;
+    assert_eq!((&job["state"], app.keys_sent(&id).len()), (&json!("unknown"), 1));
+    let note = job["note"].as_str().unwrap_or_default();
+    assert!(note.contains("another HeyGen key") && note.contains("accept_second_charge"), "{note}");
     app.restart_with(|config| config.heygen_api_key = Some(format!("another, {}", Fault::Error503))).await;
     app.advance_s(1_200).await;
     assert_eq!((&*app.state(&id).await, app.keys_sent(&id).len(), app.charges(&id)), ("completed", 2, 1));
