@@ -35,8 +35,10 @@ const SEARCH_PAGES: usize = 10;
 const SEARCH_AGAIN: Millis = 10 * MINUTE;
 /// Of a call that was made with another HeyGen key, or at another address.
 const ELSEWHERE: &str = "it was sent with another HeyGen key, and this one's event log and lists do not know it. Start \
-                         with that key again and it is found out; or look at HeyGen whether it was made: if it was \
-                         not, `retry` it with accept_second_charge.";
+                         with that key again and it is found out.";
+/// What a person can do about a call that is not repeated.
+const BY_HAND: &str =
+    "Look at HeyGen whether it was made: if it was not, `retry` it with accept_second_charge.";
 /// Before the next one of those that go one at a time is tried.
 const TURN: Millis = SECOND;
 
@@ -183,8 +185,11 @@ async fn search_for(work: &Work, task: Claimed, job: &Job) -> End {
     let why = match search(work, job).await {
         Ok(Some(created)) => return accepted(work, task, job, created),
         _ if !honours_keys(job.kind) => for_a_person(job),
-        Ok(None) if job.is_elsewhere(&work.account) => ELSEWHERE.to_owned(),
-        Ok(None) => "neither HeyGen's event log nor its lists know it".to_owned(),
+        Ok(None) if job.is_elsewhere(&work.account) => format!("{ELSEWHERE} {BY_HAND}"),
+        Ok(None) => format!(
+            "neither HeyGen's event log nor its lists know it, and HeyGen may have forgotten its Idempotency-Key, so \
+             it is not sent again. {BY_HAND}"
+        ),
         Err(fault) => fault.why(),
     };
     let at = work.clock.now() + SEARCH_AGAIN;
@@ -193,14 +198,12 @@ async fn search_for(work: &Work, task: Claimed, job: &Job) -> End {
 
 /// What the job's note says of a call that must not be repeated: what happened, and who decides.
 fn for_a_person(job: &Job) -> String {
-    const ADVICE: &str = "HeyGen is not known to honour a repeated call here, so it is not sent again. \
-                          Look there whether it was made: if it was not, `retry` it with \
-                          accept_second_charge.";
     let note = job.details.note.as_deref().unwrap_or("the outcome is unknown");
-    if note.ends_with(ADVICE) {
+    if note.ends_with(BY_HAND) {
         return note.to_owned();
     }
-    format!("{}. {ADVICE}", note.trim_end_matches('.'))
+    let why = "HeyGen is not known to honour a repeated call here, so it is not sent again.";
+    format!("{}. {why} {BY_HAND}", note.trim_end_matches('.'))
 }
 
 /// The one call that costs money.

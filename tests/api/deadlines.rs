@@ -202,7 +202,14 @@ async fn what_the_event_log_does_not_know_stays_open_until_the_deadline(fresh: &
     app.sandbox.set_offline(false);
     // The last resend may have fallen right on the limit.
     let since = sent_at + 20 * 3_600_000;
-    app.advance(Duration::from_secs(4 * HOUR + 1)).await;
+    app.advance(Duration::from_secs(HOUR)).await;
+    let job = app.job(&id).await;
+    let note = job["note"].as_str().unwrap_or_default();
+    assert!(
+        note.contains("event log") && note.contains("accept_second_charge"),
+        "why, and what to do: {job}"
+    );
+    app.advance(Duration::from_secs(3 * HOUR + 1)).await;
     let job = ended_by_time(&app, &id, "failed", "job.failed").await;
     assert_eq!(job["failure"]["code"], "outcome_unknown");
     assert_eq!((app.charges(&id), creates_after(&app, since)), (0, 0));
