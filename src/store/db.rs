@@ -6,9 +6,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
+use super::callers::Callers;
 use super::error::{Error, Result};
 use super::postgres::{self, Postgres, PostgresTx};
 use super::row::{Param, Row};
@@ -37,6 +39,7 @@ pub struct Db {
     engine: Arc<Engine>,
     pub bell: Bell,
     takes_nothing: Arc<AtomicBool>,
+    callers: Callers,
 }
 
 enum Engine {
@@ -52,7 +55,12 @@ impl Db {
             Address::Sqlite(path) => Engine::Sqlite(sqlite::open(path, bell.clone(), now)?),
             Address::Postgres(url) => Engine::Postgres(postgres::open(url, bell.clone(), now)?),
         };
-        Ok(Self { engine: Arc::new(engine), bell, takes_nothing: Arc::default() })
+        Ok(Self {
+            engine: Arc::new(engine),
+            bell,
+            takes_nothing: Arc::default(),
+            callers: Callers::default(),
+        })
     }
 
     /// Whether no other process may write to it while this one lives.
@@ -78,6 +86,15 @@ impl Db {
         match &*self.engine {
             Engine::Sqlite(_) => "sqlite",
             Engine::Postgres(_) => "postgres",
+        }
+    }
+
+    /// For how long the runner is to rest after a turn at the store that `took` so long, lest those who wait
+    /// for an answer wait for it, too. On SQLite the one who writes sees to that by itself.
+    pub fn rest_after(&self, took: Duration) -> Duration {
+        match &*self.engine {
+            Engine::Sqlite(_) => Duration::ZERO,
+            Engine::Postgres(_) => self.callers.rest_after(took),
         }
     }
 
@@ -112,6 +129,7 @@ impl Db {
         access: Access,
         work: impl Fn(&mut Tx) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        let _caller = (access == Access::Write).then(|| self.callers.enter());
         let (reply, answer) = oneshot::channel();
         let takes_nothing = self.takes_nothing.clone();
         let job: Box<dyn Work> =

@@ -4,6 +4,7 @@
 
 pub mod api_key;
 pub mod audit;
+mod callers;
 pub mod db;
 pub mod dead_letter;
 pub mod delivery;

@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
 
+use super::callers::{LULL, REST};
 use super::db::{Access, Bell, Tx, Work};
 use super::error::{Error, Result};
 use super::row::{Param, Row, Value, storable};
@@ -28,15 +29,9 @@ const MAX_BATCH: usize = 256;
 /// Statements kept prepared per connection.
 const STATEMENTS: usize = 256;
 
-/// While callers write, the runner's own work waits after each turn until the writer has been idle
-/// for this many times the turn. Otherwise a burst of webhooks would wait for the understanding of
-/// those before it.
-const IDLE_FIRST: u32 = 3;
-/// And at most for this many times the turn, idle or not: what is understood late is late, too.
+/// Of the runner's rest only what the writer is idle counts, but it waits at most for this many times the
+/// turn: what is understood late is late, too.
 const WAITS_AT_MOST: u32 = 31;
-/// Callers count as writing for this long after the last of them was served: between two requests
-/// of a busy sender the queue is empty for a moment.
-const LULL: Duration = Duration::from_millis(3);
 
 pub(super) struct Sqlite {
     writes: Option<Sender<Box<dyn Work>>>,
@@ -180,7 +175,7 @@ struct Turn {
 
 impl Turn {
     fn after(took: Duration) -> Self {
-        let (idle_owed, longest) = (took * IDLE_FIRST, took * WAITS_AT_MOST);
+        let (idle_owed, longest) = (took * REST, took * WAITS_AT_MOST);
         Self { idle_owed, longest, ended: Some(Stopwatch::start()) }
     }
 

@@ -14,14 +14,24 @@ use crate::flow::{self, Hearing, Terms};
 use crate::heygen::wire::{self, Heard};
 use crate::store::{self, inbox};
 
+/// Receipts of claimed tasks as they were understood, not recorded yet.
+pub(super) struct Understood {
+    batch: Vec<flow::Heard>,
+    unknown_types: u64,
+}
+
 pub(super) async fn run(work: &Work, tasks: Vec<Claimed>) -> store::Result<()> {
+    record(work, understand(work, tasks).await?).await
+}
+
+/// Changes nothing, so it may be done while what came before is being recorded.
+pub(super) async fn understand(work: &Work, tasks: Vec<Claimed>) -> store::Result<Understood> {
     let ids: Vec<String> = tasks.iter().flat_map(Claimed::subjects).map(str::to_owned).collect();
     let read =
         move |tx: &mut store::Tx| inbox::find_many(tx, &ids.iter().map(String::as_str).collect::<Vec<_>>());
     let receipts = work.db.read(read).await?;
     let mut found: HashMap<String, Receipt> = receipts.into_iter().map(|r| (r.id.clone(), r)).collect();
-    let mut batch: Vec<flow::Heard> = vec![];
-    let mut unknown_types = 0;
+    let mut understood = Understood { batch: vec![], unknown_types: 0 };
     for task in tasks {
         let hearings = task.subjects().map(|id| match found.remove(id) {
             Some(receipt) => {
@@ -29,14 +39,19 @@ pub(super) async fn run(work: &Work, tasks: Vec<Claimed>) -> store::Result<()> {
                     && matches!(receipt.verdict, Verdict::Signed | Verdict::Logged);
                 let hearing = hear(receipt, work.adoption);
                 let unknown = hearing.event_type.as_deref().is_some_and(wire::is_unknown_type);
-                unknown_types += u64::from(counts && unknown);
+                understood.unknown_types += u64::from(counts && unknown);
                 hearing
             }
             None => nothing(id.to_owned(), "the receipt is gone"),
         });
         let hearings = hearings.collect();
-        batch.push((task, hearings));
+        understood.batch.push((task, hearings));
     }
+    Ok(understood)
+}
+
+pub(super) async fn record(work: &Work, understood: Understood) -> store::Result<()> {
+    let Understood { batch, unknown_types } = understood;
     let stamp = work.stamp();
     work.fail.at(Point::ApplyRead).await;
     let done = work.db.write_behind(move |tx| flow::observe_many(tx, &batch, &stamp)).await?;

@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::{OptionFuture, join};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{Work, apply, deadline, deliver, poll, replay, submit, upkeep};
+use crate::clock::Stopwatch;
 use crate::domain::dead_letter::{Cause, Trouble};
 use crate::domain::endpoint::MAX_ENDPOINTS;
 use crate::domain::retry::{MAX_ATTEMPTS, backoff};
@@ -103,7 +105,7 @@ impl Runner {
             };
             for batch in batches {
                 let runner = self.clone();
-                tokio::spawn(async move { runner.execute(batch).await });
+                tokio::spawn(async move { runner.execute(batch, true).await });
             }
             let nap = self.nap().await;
             let woken = async {
@@ -141,7 +143,7 @@ impl Runner {
             }
             for batch in batches {
                 ran += batch.tasks.len();
-                self.execute(batch).await;
+                self.execute(batch, false).await;
             }
         }
     }
@@ -230,31 +232,67 @@ impl Runner {
         Ok(batches)
     }
 
-    async fn execute(&self, batch: Batch) {
+    async fn execute(&self, batch: Batch, rests: bool) {
         let Batch { lane, tasks, permit } = batch;
         self.work.fail.at(Point::RunClaimed).await;
-        let groups = if lane == Lane::Inbound { groups(tasks) } else { vec![tasks] };
-        for tasks in groups {
-            let ran = AssertUnwindSafe(self.dispatch(lane, tasks.clone())).catch_unwind().await;
-            let why = match ran {
-                Ok(Ok(())) => continue,
-                Ok(Err(e)) => e.to_string(),
-                Err(_) => {
-                    self.work.metrics.task_panics.inc();
-                    "the run panicked".to_owned()
-                }
-            };
-            self.put_back(tasks, &why).await;
+        if lane == Lane::Inbound {
+            self.apply(groups(tasks), rests).await;
+        } else {
+            let ran = self.guard(self.dispatch(lane, tasks.clone())).await;
+            self.finish(tasks, ran).await;
         }
         drop(permit);
         self.freed.notify_one();
     }
 
+    /// Group by group, and each is understood while the one before it is recorded: the one takes a
+    /// processor, the other mostly the store's time. In a live server it `rests` in between as long as the
+    /// store's callers ask for.
+    async fn apply(&self, groups: Vec<Vec<Claimed>>, rests: bool) {
+        let understand = async |tasks: Vec<Claimed>| {
+            let understood = self.guard(apply::understand(&self.work, tasks.clone())).await;
+            (tasks, understood)
+        };
+        let record = async |(tasks, understood)| {
+            let watch = Stopwatch::start();
+            let recorded = match understood {
+                Ok(understood) => self.guard(apply::record(&self.work, understood)).await,
+                Err(why) => Err(why),
+            };
+            self.finish(tasks, recorded).await;
+            let rest = self.work.db.rest_after(watch.elapsed());
+            if rests && !rest.is_zero() {
+                self.work.clock.sleep(rest).await;
+            }
+        };
+        let mut before = None;
+        for tasks in groups.into_iter().map(Some).chain([None]) {
+            let understanding = OptionFuture::from(tasks.map(understand));
+            let recording = OptionFuture::from(before.take().map(record));
+            (before, _) = join(understanding, recording).await;
+        }
+    }
+
+    /// What went wrong with a run, a panic included.
+    async fn guard<T>(&self, run: impl Future<Output = store::Result<T>>) -> Result<T, String> {
+        match AssertUnwindSafe(run).catch_unwind().await {
+            Ok(ran) => ran.map_err(|e| e.to_string()),
+            Err(_) => {
+                self.work.metrics.task_panics.inc();
+                Err("the run panicked".to_owned())
+            }
+        }
+    }
+
+    async fn finish(&self, tasks: Vec<Claimed>, ran: Result<(), String>) {
+        if let Err(why) = ran {
+            self.put_back(tasks, &why).await;
+        }
+    }
+
     async fn dispatch(&self, lane: Lane, tasks: Vec<Claimed>) -> store::Result<()> {
-        match lane {
-            Lane::Inbound => return apply::run(&self.work, tasks).await,
-            Lane::Poll => return poll::run_many(&self.work, tasks).await,
-            _ => {}
+        if lane == Lane::Poll {
+            return poll::run_many(&self.work, tasks).await;
         }
         for task in tasks {
             match task.kind {
