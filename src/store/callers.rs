@@ -1,6 +1,6 @@
-//! Who waits for the store to write something, and how much the runner's own work gives way to them.
-//! Otherwise a burst of webhooks would wait for the understanding of those before it. Nothing is ever
-//! put off for good: a rest has a bound.
+//! Who waits for PostgreSQL to write something, and how much the understanding of receipts gives way to
+//! them. Otherwise a burst of webhooks would wait for what came before it to be understood. Nothing is put
+//! off for good: the longer receipts have waited, the shorter the rest.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,9 @@ pub(super) const REST: u32 = 3;
 /// Callers count as writing for this long after the last of them was served: between two requests
 /// of a busy sender nobody waits for a moment.
 pub(super) const LULL: Duration = Duration::from_millis(3);
-/// A turn that took long because the store is slow is not made up for: leases go on.
+/// Receipts that have waited for so long are understood without any rest.
+const MOST_BEHIND: Duration = Duration::from_secs(5);
+/// A turn that took long because the store is slow is not made up for: the leases of those behind it go on.
 const LONGEST_REST: Duration = Duration::from_millis(250);
 
 #[derive(Clone, Default)]
@@ -34,11 +36,12 @@ impl Callers {
         Caller(self.clone())
     }
 
-    /// For how long to rest after a turn that `took` so long.
-    pub(super) fn rest_after(&self, took: Duration) -> Duration {
+    /// How long to rest after a turn that `took` so long over what had waited for `behind`.
+    pub(super) fn rest_after(&self, took: Duration, behind: Duration) -> Duration {
         let served = self.0.served.lock().unwrap_or_else(PoisonError::into_inner);
         let since = served.as_ref().map(Stopwatch::elapsed);
-        rest(took, self.0.waiting.load(Ordering::Relaxed), since)
+        let write = self.0.waiting.load(Ordering::Relaxed) > 0 || since.is_some_and(|since| since < LULL);
+        if write { rest(took, behind) } else { Duration::ZERO }
     }
 }
 
@@ -50,9 +53,9 @@ impl Drop for Caller {
     }
 }
 
-fn rest(took: Duration, waiting: usize, since_served: Option<Duration>) -> Duration {
-    let write = waiting > 0 || since_served.is_some_and(|since| since < LULL);
-    if write { took.saturating_mul(REST).min(LONGEST_REST) } else { Duration::ZERO }
+fn rest(took: Duration, behind: Duration) -> Duration {
+    let patience = MOST_BEHIND.saturating_sub(behind).as_secs_f64() / MOST_BEHIND.as_secs_f64();
+    took.saturating_mul(REST).min(LONGEST_REST).mul_f64(patience)
 }
 
 #[cfg(test)]
@@ -62,25 +65,24 @@ mod tests {
     const TURN: Duration = Duration::from_millis(10);
 
     #[test]
-    fn the_runner_rests_while_callers_write_and_for_no_longer_than_a_bound() {
-        assert_eq!(rest(TURN, 0, None), Duration::ZERO);
-        assert_eq!(rest(TURN, 1, None), TURN * 3);
-        assert_eq!(rest(TURN, 0, Some(LULL - Duration::from_nanos(1))), TURN * 3);
-        assert_eq!(rest(TURN, 0, Some(LULL)), Duration::ZERO);
-        let bound = LONGEST_REST / REST;
-        assert_eq!(rest(bound, 1, None), bound * 3);
-        assert_eq!(rest(bound + TURN, 1, None), LONGEST_REST);
-        assert_eq!(rest(Duration::MAX, 1, None), LONGEST_REST);
+    fn a_rest_is_three_turns_bounded_and_shorter_the_longer_receipts_have_waited() {
+        assert_eq!(rest(TURN, Duration::ZERO), TURN * 3);
+        assert_eq!(rest(LONGEST_REST / 3, Duration::ZERO), LONGEST_REST / 3 * 3);
+        assert_eq!(rest(LONGEST_REST / 3 + TURN, Duration::ZERO), LONGEST_REST);
+        assert_eq!(rest(Duration::MAX, Duration::ZERO), LONGEST_REST);
+        assert_eq!(rest(TURN, MOST_BEHIND / 2), TURN * 3 / 2);
+        assert!(!rest(TURN, MOST_BEHIND - TURN).is_zero());
+        assert_eq!(rest(TURN, MOST_BEHIND), Duration::ZERO);
+        assert_eq!(rest(TURN, Duration::MAX), Duration::ZERO);
     }
 
     #[test]
-    fn whoever_waits_is_counted_until_served() {
+    fn there_is_a_rest_while_anybody_waits() {
         let callers = Callers::default();
-        assert_eq!(callers.rest_after(TURN), Duration::ZERO);
+        assert_eq!(callers.rest_after(TURN, Duration::ZERO), Duration::ZERO);
         let (one, two) = (callers.enter(), callers.enter());
         drop(one);
-        assert_eq!(callers.rest_after(TURN), TURN * 3);
-        assert_eq!(callers.0.waiting.load(Ordering::Relaxed), 1);
+        assert_eq!(callers.rest_after(TURN, Duration::ZERO), TURN * 3);
         drop(two);
         assert_eq!(callers.0.waiting.load(Ordering::Relaxed), 0);
     }

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use super::callers::Callers;
 use super::error::{Error, Result};
 use super::postgres::{self, Postgres, PostgresTx};
 use super::row::{Param, Row};
@@ -39,7 +38,6 @@ pub struct Db {
     engine: Arc<Engine>,
     pub bell: Bell,
     takes_nothing: Arc<AtomicBool>,
-    callers: Callers,
 }
 
 enum Engine {
@@ -55,12 +53,7 @@ impl Db {
             Address::Sqlite(path) => Engine::Sqlite(sqlite::open(path, bell.clone(), now)?),
             Address::Postgres(url) => Engine::Postgres(postgres::open(url, bell.clone(), now)?),
         };
-        Ok(Self {
-            engine: Arc::new(engine),
-            bell,
-            takes_nothing: Arc::default(),
-            callers: Callers::default(),
-        })
+        Ok(Self { engine: Arc::new(engine), bell, takes_nothing: Arc::default() })
     }
 
     /// Whether no other process may write to it while this one lives.
@@ -89,12 +82,12 @@ impl Db {
         }
     }
 
-    /// For how long the runner is to rest after a turn at the store that `took` so long, lest those who wait
-    /// for an answer wait for it, too. On SQLite the one who writes sees to that by itself.
-    pub fn rest_after(&self, took: Duration) -> Duration {
+    /// How long to rest after a turn at the store that `took` so long over receipts that had waited for `behind`,
+    /// lest callers who write now wait for it, too. On SQLite the one who writes sees to that by itself.
+    pub fn rest_after(&self, took: Duration, behind: Duration) -> Duration {
         match &*self.engine {
             Engine::Sqlite(_) => Duration::ZERO,
-            Engine::Postgres(_) => self.callers.rest_after(took),
+            Engine::Postgres(engine) => engine.callers.rest_after(took, behind),
         }
     }
 
@@ -129,11 +122,14 @@ impl Db {
         access: Access,
         work: impl Fn(&mut Tx) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let _caller = (access == Access::Write).then(|| self.callers.enter());
         let (reply, answer) = oneshot::channel();
         let takes_nothing = self.takes_nothing.clone();
         let job: Box<dyn Work> =
             Box::new(Closure { work, result: None, has_written: false, takes_nothing, reply });
+        let _caller = match &*self.engine {
+            Engine::Postgres(engine) if access == Access::Write => Some(engine.callers.enter()),
+            _ => None,
+        };
         match &*self.engine {
             Engine::Sqlite(engine) => engine.submit(access, job)?,
             Engine::Postgres(engine) => engine.submit(access, job)?,

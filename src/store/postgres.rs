@@ -15,6 +15,7 @@ use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use postgres::{Client, Config, Statement, error::SqlState};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::callers::Callers;
 use super::db::{Access, Bell, Tx, Work};
 use super::error::{Error, Result};
 use super::migrate;
@@ -50,6 +51,8 @@ pub(super) struct Postgres {
     threads: Vec<JoinHandle<()>>,
     /// No other node lived when this one started.
     pub(super) started_alone: bool,
+    /// Of this node.
+    pub(super) callers: Callers,
     /// Dropped to end listener and notifier, which are not waited for: they may sit in a read.
     _stop: Sender<()>,
 }
@@ -89,7 +92,8 @@ pub(super) fn open(url: &str, bell: Bell, now: i64) -> Result<Postgres> {
     let (others, own_too, stopped_too) = (server.clone(), own.clone(), stopped.clone());
     drop(spawn(move || notify(&others, &tell, &own_too, &stopped_too))?);
     drop(spawn(move || listen(first, &server, &bell, &own, &stopped))?);
-    Ok(Postgres { writes: Some(writes), reads: Some(reads), threads, started_alone, _stop: stop })
+    let callers = Callers::default();
+    Ok(Postgres { writes: Some(writes), reads: Some(reads), threads, started_alone, callers, _stop: stop })
 }
 
 /// Takes this node's share of the presence lock. Whether no other node had one.
@@ -141,7 +145,8 @@ fn refuse_transaction_pooler(server: &Server, first: &mut Connection) -> Result<
 }
 
 impl Postgres {
-    /// The runner's writes need no queue of their own: callers have other threads to go to.
+    /// The runner's writes need no queue of their own: understanding, which is most of them, gives way by itself
+    /// (`callers.rs`), and callers find another thread.
     pub(super) fn submit(&self, access: Access, work: Box<dyn Work>) -> Result<()> {
         let queue = if access == Access::Read { &self.reads } else { &self.writes };
         let queue = queue.as_ref().ok_or(Error::Closed)?;

@@ -3,8 +3,10 @@
 //! An unsigned receipt only ever makes us ask. One that cannot be read is kept with the reason.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use super::Work;
+use crate::clock::Stopwatch;
 use crate::domain::job::{FoundBy, Kind, Observation, Says};
 use crate::domain::receipt::{Receipt, Verdict};
 use crate::domain::stranger::Stranger;
@@ -20,11 +22,8 @@ pub(super) struct Understood {
     unknown_types: u64,
 }
 
-pub(super) async fn run(work: &Work, tasks: Vec<Claimed>) -> store::Result<()> {
-    record(work, understand(work, tasks).await?).await
-}
-
-/// Changes nothing, so it may be done while what came before is being recorded.
+/// Changes nothing, rolls no dice and passes no fail point, so it may be done while what came before is being
+/// recorded.
 pub(super) async fn understand(work: &Work, tasks: Vec<Claimed>) -> store::Result<Understood> {
     let ids: Vec<String> = tasks.iter().flat_map(Claimed::subjects).map(str::to_owned).collect();
     let read =
@@ -50,11 +49,16 @@ pub(super) async fn understand(work: &Work, tasks: Vec<Claimed>) -> store::Resul
     Ok(understood)
 }
 
-pub(super) async fn record(work: &Work, understood: Understood) -> store::Result<()> {
+/// For how long the store worked on it.
+pub(super) async fn record(work: &Work, understood: Understood) -> store::Result<Duration> {
     let Understood { batch, unknown_types } = understood;
     let stamp = work.stamp();
     work.fail.at(Point::ApplyRead).await;
-    let done = work.db.write_behind(move |tx| flow::observe_many(tx, &batch, &stamp)).await?;
+    let observe = move |tx: &mut store::Tx| {
+        let watch = Stopwatch::start();
+        Ok((flow::observe_many(tx, &batch, &stamp)?, watch.elapsed()))
+    };
+    let (done, took) = work.db.write_behind(observe).await?;
     work.fail.at(Point::ApplyStored).await;
     let m = &work.metrics;
     for (by, n) in [
@@ -71,7 +75,7 @@ pub(super) async fn record(work: &Work, understood: Understood) -> store::Result
     for (upstream_id, event_type) in &done.strangers {
         tracing::info!(upstream_id, event_type, "no job has this upstream id; kept and published");
     }
-    Ok(())
+    Ok(took)
 }
 
 /// What a receipt says, whatever its bytes.

@@ -14,7 +14,6 @@ use futures_util::future::{OptionFuture, join};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{Work, apply, deadline, deliver, poll, replay, submit, upkeep};
-use crate::clock::Stopwatch;
 use crate::domain::dead_letter::{Cause, Trouble};
 use crate::domain::endpoint::MAX_ENDPOINTS;
 use crate::domain::retry::{MAX_ATTEMPTS, backoff};
@@ -105,7 +104,7 @@ impl Runner {
             };
             for batch in batches {
                 let runner = self.clone();
-                tokio::spawn(async move { runner.execute(batch, true).await });
+                tokio::spawn(async move { runner.execute(batch).await });
             }
             let nap = self.nap().await;
             let woken = async {
@@ -143,7 +142,7 @@ impl Runner {
             }
             for batch in batches {
                 ran += batch.tasks.len();
-                self.execute(batch, false).await;
+                self.execute(batch).await;
             }
         }
     }
@@ -232,48 +231,56 @@ impl Runner {
         Ok(batches)
     }
 
-    async fn execute(&self, batch: Batch, rests: bool) {
+    async fn execute(&self, batch: Batch) {
         let Batch { lane, tasks, permit } = batch;
         self.work.fail.at(Point::RunClaimed).await;
         if lane == Lane::Inbound {
-            self.apply(groups(tasks), rests).await;
-        } else {
-            let ran = self.guard(self.dispatch(lane, tasks.clone())).await;
-            self.finish(tasks, ran).await;
+            self.apply_groups(groups(tasks)).await;
+        } else if let Err(why) = self.guard(self.dispatch(lane, tasks.clone())).await {
+            self.put_back(tasks, &why).await;
         }
         drop(permit);
         self.freed.notify_one();
     }
 
-    /// Group by group, and each is understood while the one before it is recorded: the one takes a
-    /// processor, the other mostly the store's time. In a live server it `rests` in between as long as the
-    /// store's callers ask for.
-    async fn apply(&self, groups: Vec<Vec<Claimed>>, rests: bool) {
+    /// One after the other, and each is understood while the one before it is recorded: the one takes a
+    /// processor, the other mostly the store's time.
+    async fn apply_groups(&self, groups: Vec<Vec<Claimed>>) {
         let understand = async |tasks: Vec<Claimed>| {
             let understood = self.guard(apply::understand(&self.work, tasks.clone())).await;
             (tasks, understood)
         };
-        let record = async |(tasks, understood)| {
-            let watch = Stopwatch::start();
-            let recorded = match understood {
-                Ok(understood) => self.guard(apply::record(&self.work, understood)).await,
-                Err(why) => Err(why),
-            };
-            self.finish(tasks, recorded).await;
-            let rest = self.work.db.rest_after(watch.elapsed());
-            if rests && !rest.is_zero() {
-                self.work.clock.sleep(rest).await;
-            }
-        };
         let mut before = None;
         for tasks in groups.into_iter().map(Some).chain([None]) {
             let understanding = OptionFuture::from(tasks.map(understand));
-            let recording = OptionFuture::from(before.take().map(record));
+            let recording = OptionFuture::from(before.take().map(|(tasks, got)| self.record(tasks, got)));
             (before, _) = join(understanding, recording).await;
         }
     }
 
-    /// What went wrong with a run, a panic included.
+    async fn record(&self, tasks: Vec<Claimed>, understood: Result<apply::Understood, String>) {
+        let recorded = match understood {
+            Ok(understood) => self.guard(apply::record(&self.work, understood)).await,
+            Err(why) => Err(why),
+        };
+        match recorded {
+            Ok(took) => self.give_way(took, &tasks).await,
+            Err(why) => self.put_back(tasks, &why).await,
+        }
+    }
+
+    /// To callers, after a turn at the store; not by a clock that somebody moves by hand.
+    async fn give_way(&self, took: Duration, over: &[Claimed]) {
+        let now = self.work.clock.now();
+        let behind = over.iter().map(|task| now.saturating_sub(task.due_at)).max();
+        let behind = Duration::from_millis(behind.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0));
+        let rest = self.work.db.rest_after(took, behind);
+        if !rest.is_zero() && !self.work.clock.is_manual() {
+            self.work.clock.sleep(rest).await;
+        }
+    }
+
+    /// What a run came to; a panic is a fault like others.
     async fn guard<T>(&self, run: impl Future<Output = store::Result<T>>) -> Result<T, String> {
         match AssertUnwindSafe(run).catch_unwind().await {
             Ok(ran) => ran.map_err(|e| e.to_string()),
@@ -284,19 +291,13 @@ impl Runner {
         }
     }
 
-    async fn finish(&self, tasks: Vec<Claimed>, ran: Result<(), String>) {
-        if let Err(why) = ran {
-            self.put_back(tasks, &why).await;
-        }
-    }
-
     async fn dispatch(&self, lane: Lane, tasks: Vec<Claimed>) -> store::Result<()> {
         if lane == Lane::Poll {
             return poll::run_many(&self.work, tasks).await;
         }
         for task in tasks {
             match task.kind {
-                TaskKind::Apply => apply::run(&self.work, vec![task]).await?,
+                TaskKind::Apply => self.apply_groups(vec![vec![task]]).await,
                 TaskKind::Submit => submit::run(&self.work, task).await?,
                 TaskKind::Poll => poll::run(&self.work, task).await?,
                 TaskKind::Deadline => deadline::run(&self.work, task).await?,

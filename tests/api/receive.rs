@@ -23,6 +23,7 @@ cases! {
     what_is_refused_is_counted_sampled_and_never_applied,
     the_check_of_a_signature_is_shown_step_by_step,
     no_credential_is_kept_with_a_receipt,
+    one_that_the_store_cannot_give_back_harms_no_other,
     a_sender_is_believed_through_trusted_proxies_only,
     what_one_node_removes_another_stops_believing_within_a_minute,
 }
@@ -388,6 +389,35 @@ async fn no_credential_is_kept_with_a_receipt(fresh: &Fresh) {
     let receipt = app.get(&format!("/api/receipts/{id}")).await.expect(200);
     assert!(!receipt.text().contains("top-secret"), "{}", receipt.text());
     assert_eq!(receipt.json()["headers"]["user-agent"], "HeyGen/1");
+}
+
+/// They are understood one by one then, each while the one before it is recorded.
+async fn one_that_the_store_cannot_give_back_harms_no_other(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    let secret = app.register().await;
+    for video in ["one", "two", "three"] {
+        let body = success(&json!(video), "https://files.heygen.ai/a.mp4");
+        app.webhook(&[("signature", &signed(&secret, body.as_bytes()))], body).await.expect(200);
+    }
+    let kept = texts(&app.get("/api/receipts").await.json()["data"], "id");
+    let [third, second, first] = kept.try_into().expect("three of them");
+    let judge = async |app: &TestApp, verdict: &'static str| {
+        let id = second.clone();
+        let sql = "UPDATE inbox SET verdict = ?2 WHERE id = ?1";
+        app.db().write(move |tx| tx.execute(sql, reelhook::params![&id, verdict])).await.unwrap();
+    };
+    let applied = async |app: &TestApp, id: &str| {
+        app.get(&format!("/api/receipts/{id}")).await.expect(200).json()["applied_at"].is_string()
+    };
+    judge(&app, "nonsense").await;
+    app.settle().await;
+    assert!(applied(&app, &first).await && applied(&app, &third).await);
+    judge(&app, "signed").await;
+    assert!(!applied(&app, &second).await);
+    app.advance_s(60).await;
+    assert!(applied(&app, &second).await);
+    let events = texts(&app.get("/api/events").await.json()["data"], "type");
+    assert_eq!(events, ["heygen.avatar_video.success"; 3], "each is published once");
 }
 
 async fn a_sender_is_believed_through_trusted_proxies_only(fresh: &Fresh) {
