@@ -178,7 +178,7 @@ ${table(full)}
 What bounds it here is processor time: ${cpus().length} cores are shared by server, load and, where there is one, the
 database server, whose time is not in the last column. reelhook's time has in it that receipts are applied while
 more arrive: parsed, matched with their job, noted. That gives way to what arrives: ${percent(of(full, "reelhook, SQLite").done)} of the receipts were
-applied on SQLite when the load ended and ${percent(of(full, "reelhook, PostgreSQL").done)} on PostgreSQL, the others are afterwards. On SQLite
+applied on SQLite when the load ended and ${percent(of(full, "reelhook, PostgreSQL").done)} on PostgreSQL, the others afterwards. On SQLite
 ${share("reelhook, SQLite")} of the machine is the server's, on PostgreSQL ${share("reelhook, PostgreSQL")}.
 
 HeyGen probes an address with OPTIONS and waits one second. Asked meanwhile, the slowest hundredth of probes is
