@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::client::Session;
-use super::job::{Again, wait};
+use super::job::{Again, submit, wait};
 use super::list::{self, PageFlags};
 use super::output::{Fit, Output, Paint, Shown, cell, field, painted};
 use super::units::age;
@@ -90,17 +90,22 @@ async fn cancel(s: &Session, id: &str) -> Result<Exit> {
 
 async fn retry_failed(s: &Session, id: &str, how: &Again) -> Result<Exit> {
     let done = how.send(s, &["groups", id, "retry-failed"]).await?;
-    let left = done["left"].as_array().map_or(0, Vec::len);
-    if left > 0 {
-        s.out.note(&format!(
-            "{left} left: HeyGen may have charged for them; --accept-second-charge takes them, too"
-        ));
-    }
+    note_left(s, &done);
     if how.wait.wait {
         return finish(s, done["group"].clone(), &how.wait).await;
     }
     s.out.answer(&done, |out| page(out, &done["group"], s.clock.now()));
     Ok(Exit::Ok)
+}
+
+fn note_left(s: &Session, done: &Value) {
+    let left = done["left"].as_array().map_or(0, Vec::len);
+    if left > 0 {
+        s.out.note(&format!(
+            "{left} left: HeyGen may have charged for them; `reelhook group retry-failed --accept-second-charge` \
+             takes them, too"
+        ));
+    }
 }
 
 /// Prints a new group, or waits for its end first.
@@ -118,6 +123,31 @@ pub async fn finish(s: &Session, group: Value, wait: &wait::Wait) -> Result<Exit
     }
 }
 
+/// Waits for its end; of what failed a second group is made then, and its end is the answer.
+pub async fn finish_twice(s: &Session, made: Value, key: &str, wait: &wait::Wait) -> Result<Exit> {
+    note_outlook(s, &made);
+    let id = field(&made, "id");
+    let first = wait::for_end(s, &GROUP, &id, Some(made), &wait.until()).await?;
+    if first["finished_at"].is_null() || not_completed(&first).is_empty() {
+        return tell_end(s, &first, &wait.until());
+    }
+    let body = json!({"accept_second_charge": false});
+    // The submit's key with its own purpose: a submit that is repeated finds the same second group.
+    match submit::send(s, &["groups", &id, "retry-failed"], &body, &format!("{key}-again")).await {
+        Ok(done) => {
+            s.out.note(&format!("of {id} {}; they are tried again, once", not_completed(&first)));
+            note_left(s, &done);
+            let again = field(&done["group"], "id");
+            wait_for(s, &again, Some(done["group"].clone()), &wait.until()).await
+        }
+        Err(refused) if refused.problem["status"] == 409 => {
+            s.out.note(&format!("nothing is tried again: {}", field(&refused.problem, "detail")));
+            tell_end(s, &first, &wait.until())
+        }
+        Err(e) => Err(e),
+    }
+}
+
 /// What a submit, or its dry run, warns of.
 pub fn note_outlook(s: &Session, answer: &Value) {
     if let Some(hint) = answer["outlook"]["hint"].as_str() {
@@ -127,15 +157,21 @@ pub fn note_outlook(s: &Session, answer: &Value) {
 
 async fn wait_for(s: &Session, id: &str, known: Option<Value>, until: &wait::Until) -> Result<Exit> {
     let group = wait::for_end(s, &GROUP, id, known, until).await?;
-    print(s, &group);
+    tell_end(s, &group, until)
+}
+
+/// Prints a group that was waited for, and says by the exit code how it went.
+fn tell_end(s: &Session, group: &Value, until: &wait::Until) -> Result<Exit> {
+    print(s, group);
+    let id = field(group, "id");
     if group["finished_at"].is_null() {
-        return Err(wait::timed_out(&GROUP, id, &words(&group), until));
+        return Err(wait::timed_out(&GROUP, &id, &words(group), until));
     }
-    let bad = not_completed(&group);
+    let bad = not_completed(group);
     if bad.is_empty() {
         return Ok(Exit::Ok);
     }
-    let detail = format!("of {} jobs {bad}", field(&group, "jobs"));
+    let detail = format!("of {} jobs {bad}", field(group, "jobs"));
     let hint = format!(
         "`reelhook job list --group {id} --state failed` says why; `reelhook group retry-failed {id}` tries them again"
     );

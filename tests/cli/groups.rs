@@ -100,6 +100,7 @@ async fn a_file_that_is_no_table_is_told_by_its_line_and_nothing_is_sent() {
         (vec!["--file", &*rows, "--kind", "video"], "--template"),
         (vec!["--template", "{}"], "--file"),
         (vec!["--file", &*rows, "--ignore", "p"], "--template"),
+        (vec!["--file", &*rows, "--template", "{}", "--retry-failed"], "--wait"),
         (vec!["--file", &*rows, "--template", "{}", "--request", "{}"], "--request"),
     ] {
         let ran = run(&[&["job", "submit", "--url", &server.url], &args[..]].concat()).await.expect(2);
@@ -191,6 +192,49 @@ async fn failed_jobs_are_retried_and_what_is_left_is_told() {
     assert_eq!(asked.line(), format!("POST /api/groups/{ID}/retry-failed"));
     assert_eq!(asked.json(), json!({"accept_second_charge": true}));
     assert!(asked.header("idempotency-key").is_some());
+}
+
+#[tokio::test]
+async fn what_failed_is_tried_again_once_when_the_submit_says_so() {
+    const AGAIN: &str = "grp_01hzy3k8v9q2m4n6p8r0s2t4w7";
+    let template = r#"{"kind": "video_agent", "request": {"prompt": "{{p}}"}}"#;
+    let submit = async |steps: Vec<(u16, Value)>, code| {
+        let server = Canned::in_turn(steps).await;
+        let flags = ["job", "submit", "--url", &server.url, "--template", template, "--file", "-"];
+        let more = ["--wait", "--retry-failed", "--idempotency-key", "k"];
+        let ran = run_in(&[], &[&flags[..], &more].concat(), "p\n1\n2\n3\n4\n").await.expect(code);
+        (ran, server)
+    };
+    let second = |ended, failed| {
+        let mut group = group(ended, failed, 0);
+        group["id"] = json!(AGAIN);
+        group
+    };
+    let retried = json!({"group": second(0, 0), "left": ["job_1"]});
+    let steps =
+        vec![(202, group(0, 0, 0)), (200, group(4, 2, 0)), (202, retried.clone()), (200, second(4, 0))];
+    let (ran, server) = submit(steps, 0).await;
+    assert_eq!(ran.json()["id"], AGAIN, "one answer, which is the end: {}", ran.out);
+    assert!(ran.err.contains("2 failed; they are tried again, once"), "{}", ran.err);
+    assert!(ran.err.contains("1 left: HeyGen may have charged"), "{}", ran.err);
+    let asked = &server.asked()[2];
+    assert_eq!(asked.line(), format!("POST /api/groups/{ID}/retry-failed"));
+    assert_eq!(asked.json(), json!({"accept_second_charge": false}));
+    assert_eq!(asked.header("idempotency-key").unwrap(), "k-again");
+
+    // Once: what fails again is told.
+    let steps = vec![(202, group(0, 0, 0)), (200, group(4, 2, 0)), (202, retried), (200, second(4, 1))];
+    let (ran, server) = submit(steps, 7).await;
+    assert_eq!((server.lines().len(), &ran.problem()["detail"]), (4, &json!("of 4 jobs 1 failed")));
+
+    // Nothing can be: the first end stands.
+    let steps = vec![(202, group(0, 0, 0)), (200, group(4, 0, 4)), problem(409, "nothing_to_retry")];
+    let (ran, _) = submit(steps, 7).await;
+    assert_eq!((&ran.json()["id"], &ran.problem()["detail"]), (&json!(ID), &json!("of 4 jobs 4 canceled")));
+
+    // All went well: nothing is asked for.
+    let (ran, server) = submit(vec![(202, group(0, 0, 0)), (200, group(4, 0, 0))], 0).await;
+    assert_eq!((&ran.json()["id"], server.lines().len()), (&json!(ID), 2));
 }
 
 #[tokio::test]

@@ -25,9 +25,9 @@ const PAUSE: Duration = Duration::from_secs(1);
     reelhook job submit --kind video --request video.json --label team=sales\n  \
     reelhook job submit --kind template --request template.json --dry-run\n  \
     reelhook job submit --file rows.csv --template job.json --dry-run\n  \
-    reelhook job submit --file rows.csv --template job.json --wait\n  \
+    reelhook job submit --file rows.csv --template job.json --wait --retry-failed\n  \
     jq .job plan.json | reelhook job submit --file - --dry-run\n\n\
-    What failed of a group is tried again by `reelhook group retry-failed`."
+    What failed of a group is tried again by --retry-failed, or later by `reelhook group retry-failed`."
 )]
 pub struct Args {
     /// What kind of job.
@@ -50,6 +50,10 @@ pub struct Args {
     /// What the group of these jobs is called [default: the name of the file].
     #[arg(long, value_name = "TEXT", requires = "template")]
     title: Option<String>,
+    /// With --template and --wait: when all have ended, try what failed again, once, but nothing that HeyGen may
+    /// have charged for.
+    #[arg(long, requires = "template", requires = "wait")]
+    retry_failed: bool,
     /// Your own id of it; echoed and searchable.
     #[arg(long, value_name = "ID")]
     callback_id: Option<String>,
@@ -92,12 +96,12 @@ pub struct Args {
 
 pub async fn run(s: &Session, args: Args) -> Result<Exit> {
     let job = body(&args, s.clock.now())?;
-    let key = || args.idempotency_key.clone().unwrap_or_else(|| fresh_key(&s.clock));
+    let key = args.idempotency_key.clone().unwrap_or_else(|| fresh_key(&s.clock));
     let Some(file) = args.file.as_ref().filter(|_| args.template.is_some()) else {
         if args.dry_run {
             return dry_run(s, &["jobs"], &job).await;
         }
-        let made = send(s, &["jobs"], &job, &key()).await?;
+        let made = send(s, &["jobs"], &job, &key).await?;
         return finish(s, made, &args.wait).await;
     };
     let sheet = rows::read(file, "file")?;
@@ -110,7 +114,10 @@ pub async fn run(s: &Session, args: Args) -> Result<Exit> {
     if args.dry_run {
         return dry_run(s, &["groups"], &group).await.map_err(|e| sheet.locate(e));
     }
-    let made = send(s, &["groups"], &group, &key()).await.map_err(|e| sheet.locate(e))?;
+    let made = send(s, &["groups"], &group, &key).await.map_err(|e| sheet.locate(e))?;
+    if args.retry_failed {
+        return group::finish_twice(s, made, &key, &args.wait).await;
+    }
     finish(s, made, &args.wait).await
 }
 
