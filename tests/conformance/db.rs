@@ -1,5 +1,7 @@
 //! `Db` itself: what a closure may do to itself and to those it is committed with, and the bell.
 
+use std::time::Duration;
+
 use reelhook::domain::time::DAY;
 use reelhook::params;
 use reelhook::store::{Bell, Db, Error, Tx, setting};
@@ -11,6 +13,7 @@ cases![
     a_panicking_closure_is_a_bug_and_the_engine_lives_on,
     a_swallowed_fault_is_not_committed,
     what_takes_nothing_is_told_of_until_something_could_be_written,
+    whoever_understands_rests_while_somebody_writes,
     what_met_a_full_disk_together_is_told_the_truth,
     a_broken_constraint_undoes_what_came_before_it,
     a_read_cannot_write,
@@ -315,4 +318,16 @@ async fn what_is_written_behind_is_written_while_callers_write_on(store: Store) 
     let (callers, behind) = all.await;
     assert!(callers.into_iter().chain(behind).all(|done| done.is_ok()));
     assert_eq!(names(&store).await, 400, "nobody starves");
+}
+
+/// Seen from within a write, so that somebody waits for one. On SQLite the one who writes sees to it.
+async fn whoever_understands_rests_while_somebody_writes(store: Store) {
+    let turn = Duration::from_millis(10);
+    let rest_of = async |behind: Duration| {
+        let db = store.db.clone();
+        store.db.write(move |_| Ok(db.rest_after(turn, behind))).await.expect("a write")
+    };
+    let wanted = if store.db.engine() == "postgres" { turn * 3 } else { Duration::ZERO };
+    assert_eq!(rest_of(Duration::ZERO).await, wanted);
+    assert_eq!(rest_of(Duration::from_secs(5)).await, Duration::ZERO, "they have waited long enough");
 }

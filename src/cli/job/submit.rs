@@ -27,7 +27,8 @@ const PAUSE: Duration = Duration::from_secs(1);
     reelhook job submit --file rows.csv --template job.json --dry-run\n  \
     reelhook job submit --file rows.csv --template job.json --wait --retry-failed\n  \
     jq .job plan.json | reelhook job submit --file - --dry-run\n\n\
-    What failed of a group is tried again by --retry-failed, or later by `reelhook group retry-failed`."
+    What failed of a group is tried again by --retry-failed, or later on by\n\
+    `reelhook group retry-failed`."
 )]
 pub struct Args {
     /// What kind of job.
