@@ -13,6 +13,8 @@ use super::{CliError, Exit, Result};
 use crate::domain::job::State;
 
 const GROUP: wait::Kind = wait::group(words);
+/// How a job ends that did not complete.
+const UNWISHED: [State; 2] = [State::Failed, State::Canceled];
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
@@ -90,7 +92,7 @@ async fn cancel(s: &Session, id: &str) -> Result<Exit> {
 
 async fn retry_failed(s: &Session, id: &str, how: &Again) -> Result<Exit> {
     let done = how.send(s, &["groups", id, "retry-failed"]).await?;
-    note_left(s, &done);
+    note_left(s, id, &done);
     if how.wait.wait {
         return finish(s, done["group"].clone(), &how.wait).await;
     }
@@ -98,11 +100,12 @@ async fn retry_failed(s: &Session, id: &str, how: &Again) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-fn note_left(s: &Session, done: &Value) {
+/// Of the group that was tried again.
+fn note_left(s: &Session, id: &str, done: &Value) {
     let left = done["left"].as_array().map_or(0, Vec::len);
     if left > 0 {
         s.out.note(&format!(
-            "{left} left: HeyGen may have charged for them; `reelhook group retry-failed --accept-second-charge` \
+            "{left} left: HeyGen may have charged for them; `reelhook group retry-failed {id} --accept-second-charge` \
              takes them, too"
         ));
     }
@@ -123,29 +126,35 @@ pub async fn finish(s: &Session, group: Value, wait: &wait::Wait) -> Result<Exit
     }
 }
 
-/// Waits for its end; of what failed a second group is made then, and its end is the answer.
-pub async fn finish_twice(s: &Session, made: Value, key: &str, wait: &wait::Wait) -> Result<Exit> {
+/// Waits for its end; of what failed a second group is made then, whose end is the answer. That goes well only
+/// if every job of the first did, there or here.
+pub async fn finish_twice(s: &Session, made: Value, wait: &wait::Wait) -> Result<Exit> {
     note_outlook(s, &made);
     let id = field(&made, "id");
     let first = wait::for_end(s, &GROUP, &id, Some(made), &wait.until()).await?;
-    if first["finished_at"].is_null() || not_completed(&first).is_empty() {
+    let missed = not_completed(&first);
+    if first["finished_at"].is_null() || missed.is_empty() {
         return tell_end(s, &first, &wait.until());
     }
     let body = json!({"accept_second_charge": false});
-    // The submit's key with its own purpose: a submit that is repeated finds the same second group.
-    match submit::send(s, &["groups", &id, "retry-failed"], &body, &format!("{key}-again")).await {
-        Ok(done) => {
-            s.out.note(&format!("of {id} {}; they are tried again, once", not_completed(&first)));
-            note_left(s, &done);
-            let again = field(&done["group"], "id");
-            wait_for(s, &again, Some(done["group"].clone()), &wait.until()).await
-        }
+    // A key of the group's: a submit that is repeated finds the same second group.
+    let done = match submit::send(s, &["groups", &id, "retry-failed"], &body, &format!("{id}-again")).await {
         Err(refused) if refused.problem["status"] == 409 => {
             s.out.note(&format!("nothing is tried again: {}", field(&refused.problem, "detail")));
-            tell_end(s, &first, &wait.until())
+            return tell_end(s, &first, &wait.until());
         }
-        Err(e) => Err(e),
+        done => done?,
+    };
+    s.out.note(&format!("of {id} {missed}; what failed is tried again, once"));
+    note_left(s, &id, &done);
+    finish(s, done["group"].clone(), wait).await?;
+    let tried = done["group"]["jobs"].as_u64().unwrap_or(0);
+    let unwished: u64 = UNWISHED.iter().filter_map(|state| first["counts"][state.name()].as_u64()).sum();
+    if tried >= unwished {
+        return Ok(Exit::Ok);
     }
+    let detail = format!("of {} jobs {missed}, and {tried} tried again", field(&first, "jobs"));
+    Err(ended_badly(&id, detail))
 }
 
 /// What a submit, or its dry run, warns of.
@@ -171,11 +180,14 @@ fn tell_end(s: &Session, group: &Value, until: &wait::Until) -> Result<Exit> {
     if bad.is_empty() {
         return Ok(Exit::Ok);
     }
-    let detail = format!("of {} jobs {bad}", field(group, "jobs"));
+    Err(ended_badly(&id, format!("of {} jobs {bad}", field(group, "jobs"))))
+}
+
+fn ended_badly(id: &str, detail: String) -> CliError {
     let hint = format!(
         "`reelhook job list --group {id} --state failed` says why; `reelhook group retry-failed {id}` tries them again"
     );
-    Err(CliError::new(Exit::JobFailed, "cli_job_ended", detail, Some(&hint)))
+    CliError::new(Exit::JobFailed, "cli_job_ended", detail, Some(&hint))
 }
 
 /// How far it is, and what did not go well: `40 % of 500 ended (3 failed)`.
@@ -187,7 +199,7 @@ fn words(group: &Value) -> String {
 
 /// Jobs that ended otherwise than wished: `3 failed, 1 canceled`.
 fn not_completed(group: &Value) -> String {
-    counted(group, &[State::Failed, State::Canceled])
+    counted(group, &UNWISHED)
 }
 
 /// How many jobs are in these states, those that are empty left out.

@@ -201,31 +201,44 @@ async fn what_failed_is_tried_again_once_when_the_submit_says_so() {
     let submit = async |steps: Vec<(u16, Value)>, code| {
         let server = Canned::in_turn(steps).await;
         let flags = ["job", "submit", "--url", &server.url, "--template", template, "--file", "-"];
-        let more = ["--wait", "--retry-failed", "--idempotency-key", "k"];
+        let more = ["--wait", "--retry-failed"];
         let ran = run_in(&[], &[&flags[..], &more].concat(), "p\n1\n2\n3\n4\n").await.expect(code);
         (ran, server)
     };
-    let second = |ended, failed| {
-        let mut group = group(ended, failed, 0);
-        group["id"] = json!(AGAIN);
+    let second = |jobs: u64, ended: bool, failed: u64| {
+        let mut group = group(if ended { 4 } else { 0 }, failed, 0);
+        (group["id"], group["jobs"]) = (json!(AGAIN), json!(jobs));
         group
     };
-    let retried = json!({"group": second(0, 0), "left": ["job_1"]});
-    let steps =
-        vec![(202, group(0, 0, 0)), (200, group(4, 2, 0)), (202, retried.clone()), (200, second(4, 0))];
-    let (ran, server) = submit(steps, 0).await;
+    let steps = |first: Value, jobs, left: &[&str], failed| {
+        let retried = json!({"group": second(jobs, false, 0), "left": left});
+        vec![(202, group(0, 0, 0)), (200, first), (202, retried), (200, second(jobs, true, failed))]
+    };
+    let (ran, server) = submit(steps(group(4, 2, 0), 2, &[], 0), 0).await;
     assert_eq!(ran.json()["id"], AGAIN, "one answer, which is the end: {}", ran.out);
-    assert!(ran.err.contains("2 failed; they are tried again, once"), "{}", ran.err);
-    assert!(ran.err.contains("1 left: HeyGen may have charged"), "{}", ran.err);
+    assert!(ran.err.contains("2 failed; what failed is tried again, once"), "{}", ran.err);
     let asked = &server.asked()[2];
     assert_eq!(asked.line(), format!("POST /api/groups/{ID}/retry-failed"));
     assert_eq!(asked.json(), json!({"accept_second_charge": false}));
-    assert_eq!(asked.header("idempotency-key").unwrap(), "k-again");
+    assert_eq!(
+        asked.header("idempotency-key").unwrap(),
+        format!("{ID}-again"),
+        "the same when it is repeated"
+    );
 
     // Once: what fails again is told.
-    let steps = vec![(202, group(0, 0, 0)), (200, group(4, 2, 0)), (202, retried), (200, second(4, 1))];
-    let (ran, server) = submit(steps, 7).await;
-    assert_eq!((server.lines().len(), &ran.problem()["detail"]), (4, &json!("of 4 jobs 1 failed")));
+    let (ran, server) = submit(steps(group(4, 2, 0), 2, &[], 1), 7).await;
+    assert_eq!((server.lines().len(), &ran.problem()["detail"]), (4, &json!("of 2 jobs 1 failed")));
+
+    // All went well that was tried, and that was not all.
+    for (first, left, missed) in
+        [(group(4, 2, 0), &["job_1"][..], "2 failed"), (group(4, 1, 1), &[], "1 failed, 1 canceled")]
+    {
+        let (ran, _) = submit(steps(first, 1, left, 0), 7).await;
+        assert_eq!(ran.problem()["detail"], format!("of 4 jobs {missed}, and 1 tried again"));
+        let takes = format!("retry-failed {ID} --accept-second-charge");
+        assert_eq!(ran.err.contains(&takes), !left.is_empty(), "{}", ran.err);
+    }
 
     // Nothing can be: the first end stands.
     let steps = vec![(202, group(0, 0, 0)), (200, group(4, 0, 4)), problem(409, "nothing_to_retry")];

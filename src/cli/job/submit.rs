@@ -52,7 +52,7 @@ pub struct Args {
     #[arg(long, value_name = "TEXT", requires = "template")]
     title: Option<String>,
     /// With --template and --wait: when all have ended, try what failed again, once, but nothing that HeyGen may
-    /// have charged for.
+    /// have charged for. It ends well only if every row completed.
     #[arg(long, requires = "template", requires = "wait")]
     retry_failed: bool,
     /// Your own id of it; echoed and searchable.
@@ -97,12 +97,12 @@ pub struct Args {
 
 pub async fn run(s: &Session, args: Args) -> Result<Exit> {
     let job = body(&args, s.clock.now())?;
-    let key = args.idempotency_key.clone().unwrap_or_else(|| fresh_key(&s.clock));
+    let key = || args.idempotency_key.clone().unwrap_or_else(|| fresh_key(&s.clock));
     let Some(file) = args.file.as_ref().filter(|_| args.template.is_some()) else {
         if args.dry_run {
             return dry_run(s, &["jobs"], &job).await;
         }
-        let made = send(s, &["jobs"], &job, &key).await?;
+        let made = send(s, &["jobs"], &job, &key()).await?;
         return finish(s, made, &args.wait).await;
     };
     let sheet = rows::read(file, "file")?;
@@ -115,9 +115,9 @@ pub async fn run(s: &Session, args: Args) -> Result<Exit> {
     if args.dry_run {
         return dry_run(s, &["groups"], &group).await.map_err(|e| sheet.locate(e));
     }
-    let made = send(s, &["groups"], &group, &key).await.map_err(|e| sheet.locate(e))?;
+    let made = send(s, &["groups"], &group, &key()).await.map_err(|e| sheet.locate(e))?;
     if args.retry_failed {
-        return group::finish_twice(s, made, &key, &args.wait).await;
+        return group::finish_twice(s, made, &args.wait).await;
     }
     finish(s, made, &args.wait).await
 }
