@@ -32,7 +32,9 @@ pub use adopt::{Fate, Terms, adopt, judge};
 pub use dead_letter::{
     MOST_DROPPED, Revived, drop_dead, replay_delivery, replay_some, start_replay, stop_replay, tell_dead,
 };
-pub use group::{NewGroup, Retried, cancel_some, outlook, retry_failed, submit_group};
+pub use group::{
+    Added, NewGroup, Retried, add_to_group, cancel_some, close_group, outlook, retry_failed, submit_group,
+};
 pub use publish::{
     Enabled, add_endpoint, change_endpoint, disable_endpoint, enable_endpoint, remove_endpoint, test_endpoint,
 };

@@ -46,7 +46,7 @@ pub enum Verb {
         #[command(flatten)]
         until: wait::Until,
     },
-    /// Cancel the jobs of a group that were not sent to HeyGen yet.
+    /// Cancel the jobs of a group that were not sent to HeyGen yet; it takes no more rows.
     #[command(after_help = "Example:\n  reelhook group cancel grp_01…")]
     Cancel {
         #[arg(value_name = "ID")]
@@ -102,7 +102,12 @@ async fn retry_failed(s: &Session, id: &str, how: &Again) -> Result<Exit> {
 
 /// Of the group that was tried again.
 fn note_left(s: &Session, id: &str, done: &Value) {
-    let left = done["left"].as_array().map_or(0, Vec::len);
+    let (left, remaining) = (done["left"].as_array().map_or(0, Vec::len), field(done, "remaining"));
+    if done["remaining"].as_u64().is_some_and(|n| n > 0) {
+        s.out.note(&format!(
+            "{remaining} failed jobs remain; `reelhook group retry-failed {id}` takes them next"
+        ));
+    }
     if left > 0 {
         s.out.note(&format!(
             "{left} left: HeyGen may have charged for them; `reelhook group retry-failed {id} --accept-second-charge` \
@@ -194,7 +199,8 @@ fn ended_badly(id: &str, detail: String) -> CliError {
 fn words(group: &Value) -> String {
     let bad = not_completed(group);
     let bad = if bad.is_empty() { bad } else { format!(" ({bad})") };
-    format!("{} % of {} ended{bad}", field(group, "progress"), field(group, "jobs"))
+    let more = if group["next_row"].is_null() { "" } else { ", more rows to come" };
+    format!("{} % of {} ended{bad}{more}", field(group, "progress"), field(group, "jobs"))
 }
 
 /// Jobs that ended otherwise than wished: `3 failed, 1 canceled`.
@@ -216,7 +222,11 @@ fn print(s: &Session, group: &Value) {
 }
 
 fn page(out: &Output, group: &Value, now: i64) -> String {
-    let state = if group["finished_at"].is_null() { "open" } else { "finished" };
+    let state = match (&group["finished_at"], &group["next_row"]) {
+        (Value::Null, Value::Null) => "open",
+        (Value::Null, _) => "open, takes more rows",
+        _ => "finished",
+    };
     let head = format!("{}  {state}\n", out.paint(&field(group, "id"), Paint::Bold));
     let submitted = age(group["created_at"].as_str(), now);
     head + &out.pairs(&[

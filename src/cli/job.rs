@@ -1,6 +1,7 @@
 //! `reelhook job`: submit, look, wait, and what a caller may wish of one.
 
 mod adopt;
+mod parts;
 mod show;
 pub mod submit;
 pub mod wait;

@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use super::{CliError, Result, read};
 use crate::domain::json as strict;
 
-/// The server takes no longer group.
-const MAX_BYTES: u64 = 16 << 20;
+/// All of it is held in memory.
+const MAX_BYTES: u64 = 128 << 20;
 
 pub struct Sheet {
     pub rows: Vec<Value>,
@@ -25,22 +25,40 @@ pub fn read(given: &str, flag: &str) -> Result<Sheet> {
 }
 
 impl Sheet {
-    /// The server's refusal, with the line of the file behind every row it names.
-    pub fn locate(&self, mut e: CliError) -> CliError {
+    /// The server's refusal of rows of which `before` others stand, as of all of them, with the line of the file
+    /// behind every row it names.
+    pub fn locate(&self, mut e: CliError, before: usize) -> CliError {
         let CliError { problem, .. } = &mut e;
+        let nth = |error: &Value| -> Option<usize> {
+            error["pointer"].as_str()?.strip_prefix("/rows/")?.split('/').next()?.parse().ok()
+        };
+        let first = nth(&problem["errors"][0]);
         for error in problem["errors"].as_array_mut().into_iter().flatten() {
-            let nth = error["pointer"]
-                .as_str()
-                .and_then(|p| p.strip_prefix("/rows/")?.split('/').next()?.parse().ok());
-            if let Some(line) = nth.and_then(|nth: usize| self.lines.get(nth)) {
+            let Some(nth) = nth(error) else { continue };
+            if let Some(line) = self.lines.get(before + nth) {
                 error["line"] = json!(line);
             }
+            renumber(&mut error["pointer"], nth, before);
+            renumber(&mut error["message"], nth, before);
         }
-        let first = &problem["errors"][0];
-        if let (Some(line), Some(detail)) = (first["line"].as_u64(), problem["detail"].as_str()) {
-            problem["detail"] = json!(format!("line {line} of the file: {detail}"));
+        if let (Some(nth), Some(line)) = (first, problem["errors"][0]["line"].as_u64()) {
+            let detail = &mut problem["detail"];
+            renumber(detail, nth, before);
+            *detail = json!(format!("line {line} of the file: {}", detail.as_str().unwrap_or_default()));
         }
         e
+    }
+}
+
+/// The server counts the rows that it was sent.
+fn renumber(text: &mut Value, nth: usize, before: usize) {
+    if let Value::String(text) = text {
+        for (sent, stands) in [
+            (format!("/rows/{nth}"), format!("/rows/{}", nth + before)),
+            (format!("row {}", nth + 1), format!("row {}", nth + 1 + before)),
+        ] {
+            *text = text.replacen(&sent, &stands, 1);
+        }
     }
 }
 
@@ -243,12 +261,19 @@ mod tests {
         let mut e = CliError::usage("/rows/1/name: row 2, column name: is empty, and 1 more");
         e.problem["errors"] =
             json!([{"pointer": "/rows/1/name"}, {"pointer": "/template/kind"}, {"pointer": "/rows/9"}]);
-        let problem = sheet.locate(e).problem;
+        let problem = sheet.locate(e.clone(), 0).problem;
         let lines: Vec<&Value> = problem["errors"].as_array().unwrap().iter().map(|e| &e["line"]).collect();
         assert_eq!(lines, [&json!(5), &Value::Null, &Value::Null]);
         assert!(
-            problem["detail"].as_str().unwrap().starts_with("line 5 of the file: /rows/1/name"),
+            problem["detail"].as_str().unwrap().starts_with("line 5 of the file: /rows/1/name: row 2, "),
             "{problem}"
+        );
+        let sheet = Sheet { rows: vec![], lines: (2..).take(20_000).collect() };
+        let problem = sheet.locate(e, 10_000).problem;
+        let detail = "line 10003 of the file: /rows/10001/name: row 10002, column name: is empty, and 1 more";
+        assert_eq!(
+            (&problem["detail"], &problem["errors"][2]["pointer"]),
+            (&json!(detail), &json!("/rows/10009"))
         );
     }
 }

@@ -1,5 +1,5 @@
 //! A group: jobs that were submitted together. It has no state of its own: it is finished when its
-//! jobs are, and it never changes one of them.
+//! jobs are and it takes no more, and it never changes one of them.
 
 use serde_json::{Map, Value, json};
 
@@ -7,7 +7,7 @@ use super::history::Usual;
 use super::job::State;
 use super::time::{HOUR, MINUTE, Millis, SECOND, rfc3339};
 
-/// Jobs of one group at most.
+/// Jobs that one request makes at most.
 pub const MAX_JOBS: usize = 10_000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct Group {
     pub jobs: i64,
     /// How many of them have not ended.
     pub open: i64,
+    /// The number of the row that comes next, while it takes more.
+    pub next_row: Option<i64>,
     pub title: Option<String>,
     /// The group whose failed jobs these try again.
     pub retry_of: Option<String>,
@@ -102,6 +104,7 @@ pub fn group_json(group: &Group, counts: &Counts) -> Value {
         "ended": ended,
         "progress": ended * 100 / group.jobs.max(1),
         "counts": by_state,
+        "next_row": group.next_row,
         "retry_of": group.retry_of,
         "status_url": path,
         "jobs_url": format!("/api/jobs?group={}", group.id),

@@ -1,4 +1,4 @@
-//! Groups: jobs submitted, canceled and retried together. Each job of a group is a job like any other
+//! Groups: jobs submitted, added, canceled and retried together. Each job of a group is a job like any other
 //! and goes its own way; only its end is counted, and the last to end publishes the group's.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::submit::{begin, first_state, remember};
 use super::{Key, Loaded, NewJob, Polls, Slot, Stamp, Submitted, find_first, find_learned, publish};
 use crate::domain::event::{Event, GROUP_FINISHED};
-use crate::domain::group::{Counts, Group, Outlook, group_json};
+use crate::domain::group::{Group, MAX_JOBS, Outlook, group_json};
 use crate::domain::history::{Learned, Usual};
 use crate::domain::ids;
 use crate::domain::job::{FoundBy, Job, Kind, State};
@@ -22,6 +22,8 @@ pub struct NewGroup {
     pub title: Option<String>,
     pub retry_of: Option<String>,
     pub jobs: Vec<NewJob>,
+    /// It takes more after these.
+    pub more: bool,
 }
 
 /// The group, its jobs and the stored answer, together.
@@ -29,39 +31,85 @@ pub fn submit_group(tx: &mut Tx, new: &NewGroup, key: Option<&Key>, stamp: &Stam
     if let Some(first) = key.map(|k| find_first(tx, k)).transpose()?.flatten() {
         return Ok(first);
     }
-    submit_answering(tx, new, key, stamp, &|group| group)
+    add(tx, blank(new, stamp), new, key, stamp, &|group| group)
 }
 
-/// `answer` makes the answer of the group as it begins.
-fn submit_answering(
+/// What came of adding jobs to a group.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Added {
+    NotFound,
+    /// It takes no more.
+    Whole,
+    Submitted(Submitted),
+}
+
+/// More jobs for a group that takes more; `new` says whether others follow.
+pub fn add_to_group(
     tx: &mut Tx,
+    id: &str,
+    new: &NewGroup,
+    key: Option<&Key>,
+    stamp: &Stamp,
+) -> Result<Added> {
+    // Of two who add at once the second has its rows behind the first's.
+    let Some(group) = group::lock(tx, id)? else { return Ok(Added::NotFound) };
+    if let Some(first) = key.map(|k| find_first(tx, k)).transpose()?.flatten() {
+        return Ok(Added::Submitted(first));
+    }
+    if group.next_row.is_none() {
+        return Ok(Added::Whole);
+    }
+    Ok(Added::Submitted(add(tx, group, new, key, stamp, &|group| group)?))
+}
+
+/// One without any jobs, not stored yet.
+fn blank(new: &NewGroup, stamp: &Stamp) -> Group {
+    Group {
+        id: stamp.id(ids::GROUP, 0),
+        created_at: stamp.now,
+        finished_at: None,
+        jobs: 0,
+        open: 0,
+        next_row: Some(1),
+        title: new.title.clone(),
+        retry_of: new.retry_of.clone(),
+    }
+}
+
+/// Jobs behind those that the group has; one that has none is new. `answer` makes the answer of the group.
+fn add(
+    tx: &mut Tx,
+    group: Group,
     new: &NewGroup,
     key: Option<&Key>,
     stamp: &Stamp,
     answer: &dyn Fn(Value) -> Value,
 ) -> Result<Submitted> {
-    let count = i64::try_from(new.jobs.len()).unwrap_or(i64::MAX);
-    let made = Group {
-        id: stamp.id(ids::GROUP, 0),
-        created_at: stamp.now,
-        finished_at: None,
-        jobs: count,
-        open: count,
-        title: new.title.clone(),
-        retry_of: new.retry_of.clone(),
-    };
+    let (is_new, before) = (group.jobs == 0, group.next_row.map_or(0, |row| row - 1));
     let learned = find_learned(tx)?;
-    let in_group = |(nth, new)| first_state(new, (nth, Some(&made.id)), &learned, stamp);
+    let in_group = |(nth, new)| {
+        let mut job = first_state(new, (nth, Some(&group.id)), &learned, stamp);
+        job.details.group_row = job.details.group_row.map(|row| row + before);
+        job
+    };
     let jobs: Vec<Job> = new.jobs.iter().enumerate().map(in_group).collect();
-    let mut counts = Counts::default();
+    let last_row = jobs.iter().filter_map(|job| job.details.group_row).max().unwrap_or(before);
+    let count = i64::try_from(jobs.len()).unwrap_or(i64::MAX);
+    let mut counts = group::count_states(tx, &[&group.id])?.pop().unwrap_or_default();
     jobs.iter().for_each(|job| counts.add(job.state, 1));
+    let next_row = new.more.then_some(last_row + 1);
+    let made = Group { jobs: group.jobs + count, open: group.open + count, next_row, ..group };
     let mut shown = group_json(&made, &counts);
     shown["outlook"] = outlook(tx, &new.jobs, &learned, stamp.now)?.json();
     let answer = answer(shown).to_string();
     if let Some(first) = remember(tx, key, &made.id, &answer, stamp)? {
         return Ok(first);
     }
-    group::insert(tx, &made)?;
+    if is_new {
+        group::insert(tx, &made)?
+    } else {
+        group::grow(tx, &made)?
+    }
     let requests: Vec<(&Job, &str)> =
         jobs.iter().zip(&new.jobs).map(|(job, new)| (job, &*new.request)).collect();
     begin(tx, &requests, stamp)?;
@@ -90,19 +138,34 @@ pub(super) fn count_off(tx: &mut Tx, slots: &[&Slot], stamp: &Stamp, events: &mu
     }
     for (id, count) in ended {
         let group = group::count_off(tx, id, count, stamp.now)?;
-        if group.open > 0 {
-            continue;
+        if group.finished_at.is_some() {
+            events.push(end_of(tx, &group, events.len(), stamp)?);
         }
-        let counts = group::count_states(tx, &[id])?.remove(0);
-        events.push(Event {
-            id: stamp.id(ids::EVENT, events.len()),
-            event_type: GROUP_FINISHED.to_owned(),
-            created_at: stamp.now,
-            data: group_json(&group, &counts).to_string(),
-            ..Event::default()
-        });
     }
     Ok(())
+}
+
+/// The `nth` event of this stamp: a group's end.
+fn end_of(tx: &mut Tx, group: &Group, nth: usize, stamp: &Stamp) -> Result<Event> {
+    let counts = group::count_states(tx, &[&group.id])?.remove(0);
+    Ok(Event {
+        id: stamp.id(ids::EVENT, nth),
+        event_type: GROUP_FINISHED.to_owned(),
+        created_at: stamp.now,
+        data: group_json(group, &counts).to_string(),
+        ..Event::default()
+    })
+}
+
+/// Takes no more jobs from now on. If all that it has have ended, so does the group.
+pub fn close_group(tx: &mut Tx, id: &str, stamp: &Stamp) -> Result<()> {
+    match group::close(tx, id, stamp.now)? {
+        Some(group) if group.finished_at.is_some() => {
+            let end = end_of(tx, &group, 0, stamp)?;
+            publish(tx, &mut [end], stamp)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Cancels up to `most` jobs of a group that can be canceled; how many.
@@ -144,7 +207,8 @@ fn is_unwished(job: &Job) -> bool {
 type PollsOf<'a> = &'a dyn Fn(Kind, &str) -> Polls;
 
 /// A new group of what failed in an old one and was not retried yet. Jobs that may have been charged for
-/// are left unless `accepts` says that paying again is fine.
+/// are left unless `accepts` says that paying again is fine. Of very many the first are taken, as many as one
+/// request may make; who asks again gets the others.
 pub fn retry_failed(
     tx: &mut Tx,
     old_id: &str,
@@ -159,17 +223,20 @@ pub fn retry_failed(
         return Ok(Retried::Submitted { made: first, kinds: vec![] });
     }
     let failed = job::list_unretried(tx, old_id)?.into_iter().filter(|(job, _)| is_unwished(job));
-    let (left, again): (Vec<_>, Vec<_>) = failed.partition(|(job, _)| job.risks_second_charge() && !accepts);
+    let (left, mut again): (Vec<_>, Vec<_>) =
+        failed.partition(|(job, _)| job.risks_second_charge() && !accepts);
     let left: Vec<String> = left.into_iter().map(|(job, _)| job.id).collect();
     if again.is_empty() {
         return Ok(Retried::Nothing { left });
     }
+    let remaining = again.len().saturating_sub(MAX_JOBS);
+    again.truncate(MAX_JOBS);
     let jobs = again.into_iter().map(|(job, request)| {
         let polls = polls(job.kind, &request);
         NewJob::again(job, request, deadline_at, polls)
     });
-    let new = NewGroup { title: old.title, retry_of: Some(old.id), jobs: jobs.collect() };
-    let answer = |group| json!({"group": group, "left": left});
-    let made = submit_answering(tx, &new, key, stamp, &answer)?;
+    let new = NewGroup { title: old.title, retry_of: Some(old.id), jobs: jobs.collect(), more: false };
+    let answer = |group| json!({"group": group, "left": left, "remaining": remaining});
+    let made = add(tx, blank(&new, stamp), &new, key, stamp, &answer)?;
     Ok(Retried::Submitted { made, kinds: new.jobs.iter().map(|job| job.kind).collect() })
 }

@@ -22,7 +22,7 @@ use crate::domain::group::{Counts, Group, group_json};
 use crate::domain::ids;
 use crate::domain::job::Kind as JobKind;
 use crate::fail::Point;
-use crate::flow::{self, Key, NewGroup, Retried, Submitted};
+use crate::flow::{self, Added, Key, NewGroup, Retried, Submitted};
 use crate::store::{Tx, group, upstream_limit};
 
 /// Jobs canceled in one transaction, of each state that can be.
@@ -42,8 +42,49 @@ pub async fn submit(
             Begun::New(new) => new,
         };
     let reader = http.clone();
-    let new = aside(move || rows::new_group(&reader, &bytes)).await?;
+    let new = aside(move || rows::new_group(&reader, &bytes, true)).await?;
     submit_or_show(&http, new, key, wait, dry_run).await
+}
+
+/// More rows for a group that said that more follow.
+pub async fn add_rows(
+    State(http): State<Http>,
+    Path(id): Path<String>,
+    caller: Extension<Caller>,
+    query: RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response> {
+    let (asked, action) = ((caller, query, headers, body), format!("POST /api/groups/{id}/rows"));
+    let New { bytes, key, wait, dry_run } = match begin(&http, asked, &action, rows::MAX_BYTES).await? {
+        Begun::Answered(response) => return Ok(response),
+        Begun::New(new) => new,
+    };
+    let reader = http.clone();
+    let new = aside(move || rows::new_group(&reader, &bytes, false)).await?;
+    if dry_run {
+        if find(&http, &id).await?.0.next_row.is_none() {
+            return Err(Kind::GroupWhole.into());
+        }
+        return Ok(axum::Json(show_dry(&http, &new).await?).into_response());
+    }
+    let (kinds, stamp, wanted) = (kinds_of(&new), http.stamp(), id.clone());
+    http.fail.at(Point::SubmitRead).await;
+    let write = move |tx: &mut Tx| flow::add_to_group(tx, &wanted, &new, key.as_ref(), &stamp);
+    let added = http.db.write(write).await?;
+    http.fail.at(Point::SubmitStored).await;
+    match added {
+        Added::NotFound => Err(none(&id)),
+        Added::Whole => Err(Kind::GroupWhole.into()),
+        Added::Submitted(made) => {
+            taken_in(&http, &made, &kinds);
+            answer(&http, made, wait).await
+        }
+    }
+}
+
+fn kinds_of(new: &NewGroup) -> Vec<JobKind> {
+    new.jobs.iter().map(|job| job.kind).collect()
 }
 
 /// Stores a new group and answers for it; or shows what that would be.
@@ -57,8 +98,7 @@ pub async fn submit_or_show(
     if dry_run {
         return Ok(axum::Json(show_dry(http, &new).await?).into_response());
     }
-    let kinds: Vec<JobKind> = new.jobs.iter().map(|job| job.kind).collect();
-    let stamp = http.stamp();
+    let (kinds, stamp) = (kinds_of(&new), http.stamp());
     http.fail.at(Point::SubmitRead).await;
     let made = http.db.write(move |tx| flow::submit_group(tx, &new, key.as_ref(), &stamp)).await?;
     http.fail.at(Point::SubmitStored).await;
@@ -69,7 +109,7 @@ pub async fn submit_or_show(
 fn taken_in(http: &Http, made: &Submitted, kinds: &[JobKind]) {
     if let Submitted::New { id, .. } = made {
         kinds.iter().for_each(|kind| http.metrics.count(&http.metrics.jobs_submitted, kind.name()));
-        tracing::info!(group_id = id, jobs = kinds.len(), "group taken in");
+        tracing::info!(group_id = id, jobs = kinds.len(), "jobs of a group taken in");
     }
 }
 
@@ -165,10 +205,13 @@ pub async fn shown_after(http: &Http, id: &str, wait: Duration) -> Result<(bool,
     Ok((found.0.finished_at.is_some(), show(&found)))
 }
 
-/// Cancels what was not sent yet, in steps; a call that broke off is simply made again.
+/// Cancels what was not sent yet, in steps, and lets no more rows come; a call that broke off is simply made
+/// again.
 pub async fn cancel(State(http): State<Http>, Path(id): Path<String>, body: Body) -> Result<Response> {
     input::nothing(body).await?;
     find(&http, &id).await?;
+    let (closed, stamp) = (id.clone(), http.stamp());
+    http.db.write(move |tx| flow::close_group(tx, &closed, &stamp)).await?;
     let mut canceled = 0;
     loop {
         let (group_id, stamp) = (id.clone(), http.stamp());

@@ -51,15 +51,15 @@ pub struct New {
 }
 
 /// Reads a submit with a body of at most `most` bytes. `action` is its method and path.
-pub async fn begin(http: &Http, asked: Asked, action: &'static str, most: usize) -> Result<Begun> {
+pub async fn begin(http: &Http, asked: Asked, action: &str, most: usize) -> Result<Begun> {
     let (Extension(caller), RawQuery(raw), headers, body) = asked;
     let mut query = Query::parse(raw.as_deref());
     let dry_run = query.switch("dry_run");
     let wait = wait::asked(query, &headers)?;
     let bytes = input::read_up_to(body, most).await?;
     let key = if bytes.len() > MAX_BODY_BYTES {
-        let keyed = bytes.clone();
-        aside(move || key_of(&headers, &caller, action, &keyed)).await?
+        let (keyed, action) = (bytes.clone(), action.to_owned());
+        aside(move || key_of(&headers, &caller, &action, &keyed)).await?
     } else {
         key_of(&headers, &caller, action, &bytes)?
     };
@@ -100,7 +100,7 @@ pub async fn submit(
         // Several languages: a job for each.
         Err(jobs) => {
             let title = jobs.first().and_then(|job| job.title.clone());
-            let new = NewGroup { title, retry_of: None, jobs };
+            let new = NewGroup { title, retry_of: None, jobs, more: false };
             groups::submit_or_show(&http, new, key, wait, dry_run).await
         }
     }

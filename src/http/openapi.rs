@@ -52,7 +52,8 @@ fn operation(doc: &Doc) -> Value {
     parameters.extend(doc.query.iter().map(|(name, what)| {
         json!({"name": name, "in": "query", "required": false, "description": what, "schema": {"type": "string"}})
     }));
-    let makes_jobs = matches!(doc.path, "/api/jobs" | "/api/groups") || doc.path.contains("/retry");
+    let makes_jobs = matches!(doc.path, "/api/jobs" | "/api/groups" | "/api/groups/{id}/rows")
+        || doc.path.contains("/retry");
     if makes_jobs && doc.method == "post" {
         parameters.push(json!({
             "name": "Idempotency-Key", "in": "header", "required": false,

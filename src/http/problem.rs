@@ -99,6 +99,8 @@ problems! {
         "Its result is in the job. Submit it anew with POST /api/jobs if you want, and pay for, another.",
     Adopted "adopted" 409 false "The job was not submitted here, so its request is not known"
         "Submit it anew with POST /api/jobs.",
+    GroupWhole "group_whole" 409 false "The group takes no more rows"
+        "It takes more only while its last rows said `more`, and none after it was canceled. Submit them as a group of their own.",
     NothingToRetry "nothing_to_retry" 409 false "No job of the group is left to retry"
         "Jobs that failed or expired are retried once with their group; what became of that is in the new group, which names this one in `retry_of`.",
     SecondCharge "second_charge" 409 false "HeyGen may have charged for this job already"
@@ -118,7 +120,7 @@ problems! {
     TooSlow "too_slow" 408 true "The body did not come in time"
         "A request has 60 s to come whole. Try again on a better connection, or send less at once.",
     TooLarge "too_large" 413 false "The body is too large"
-        "Webhooks may have 1 MiB, API requests 1 MiB, groups 16 MiB.",
+        "Webhooks may have 1 MiB, API requests 1 MiB, the rows of a group 16 MiB at once.",
     NoPublicUrl "no_public_url" 409 false "The server does not know its public address"
         "Start it with --public-url https://… (or REELHOOK_PUBLIC_URL), the address HeyGen reaches it by.",
     ProbeFailed "probe_failed" 409 true "The public address does not answer"

@@ -25,6 +25,7 @@ fn handler(method: &str, path: &str) -> Option<MethodRouter<Http>> {
         ("post", "/api/jobs/{id}/retry") => post(jobs::retry),
         ("post", "/api/jobs/adopt") => post(adopt::adopt),
         ("post", "/api/groups") => post(groups::submit),
+        ("post", "/api/groups/{id}/rows") => post(groups::add_rows),
         ("get", "/api/groups") => get(groups::list),
         ("get", "/api/groups/{id}") => get(groups::get),
         ("post", "/api/groups/{id}/cancel") => post(groups::cancel),

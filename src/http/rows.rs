@@ -1,4 +1,4 @@
-//! The body of a group: a template, and rows to fill it with. Every row is checked as a job of its own
+//! The body of a group, or of rows for one: a template, and rows to fill it with. Every row is checked as a job of its own
 //! would be; every mistake is told, with its row and column, up to a bound. Nothing is stored here.
 
 use std::collections::HashSet;
@@ -14,12 +14,15 @@ use crate::flow::{NewGroup, NewJob};
 
 /// Of a group's body, and of all its jobs together once their templates are filled.
 pub const MAX_BYTES: usize = 16 << 20;
+const MORE_LATER: &str = "`POST /api/groups/{id}/rows` takes more";
 /// Mistakes told in one answer; more are only counted.
 const MAX_MISTAKES: usize = 100;
 
-pub fn new_group(http: &Http, bytes: &[u8]) -> Result<NewGroup> {
+/// Only one that is new is given a title.
+pub fn new_group(http: &Http, bytes: &[u8], is_new: bool) -> Result<NewGroup> {
     let mut fields = Fields::new(input::object(bytes, false)?);
-    let title = fields.text("title", MAX_TITLE_CHARS);
+    let title = if is_new { fields.text("title", MAX_TITLE_CHARS) } else { None };
+    let more = fields.switch("more");
     let ignored = fields.texts("ignore").unwrap_or_default();
     let template = template(&mut fields);
     let rows = rows(&mut fields);
@@ -28,7 +31,7 @@ pub fn new_group(http: &Http, bytes: &[u8]) -> Result<NewGroup> {
         Sheet { http, template: &template, ignored, seen: HashSet::new(), found: vec![], count: 0 };
     let jobs = sheet.jobs(&rows);
     sheet.finish()?;
-    Ok(NewGroup { title, retry_of: None, jobs })
+    Ok(NewGroup { title, retry_of: None, jobs, more })
 }
 
 fn template(fields: &mut Fields) -> Template {
@@ -50,7 +53,7 @@ fn rows(fields: &mut Fields) -> Vec<Map<String, Value>> {
     let given = match fields.take("rows") {
         Some(Value::Array(all)) if (1..=MAX_JOBS).contains(&all.len()) => all,
         Some(Value::Array(all)) => {
-            fields.wrong("rows", format!("has {} rows; a group has 1 to {MAX_JOBS} jobs", all.len()));
+            fields.wrong("rows", format!("has {} rows; 1 to {MAX_JOBS} at once; {MORE_LATER}", all.len()));
             return vec![];
         }
         _ => {
@@ -90,7 +93,13 @@ impl Sheet<'_> {
         for (nth, row) in rows.iter().enumerate() {
             let made = self.job_of(nth, row, &mut bytes);
             if bytes > MAX_BYTES {
-                self.wrong("/rows".to_owned(), format!("from row {} on they make jobs of more than {MAX_BYTES} bytes in all; split them over several groups", nth + 1));
+                self.wrong(
+                    "/rows".to_owned(),
+                    format!(
+                        "from row {} on they make jobs of more than {MAX_BYTES} bytes in all; {MORE_LATER}",
+                        nth + 1
+                    ),
+                );
                 return vec![];
             }
             let row = i64::try_from(nth + 1).ok();
@@ -98,10 +107,7 @@ impl Sheet<'_> {
             if jobs.len() > MAX_JOBS {
                 self.wrong(
                     "/rows".to_owned(),
-                    format!(
-                        "from row {} on they make more than {MAX_JOBS} jobs; split them over several groups",
-                        nth + 1
-                    ),
+                    format!("from row {} on they make more than {MAX_JOBS} jobs; {MORE_LATER}", nth + 1),
                 );
                 return vec![];
             }

@@ -11,11 +11,11 @@ use crate::domain::job::State;
 use crate::domain::time::Millis;
 use crate::params;
 
-const COLUMNS: &str = "id, created_at, finished_at, jobs, open, title, retry_of";
+const COLUMNS: &str = "id, created_at, finished_at, jobs, open, title, retry_of, next_row";
 
 pub fn insert(tx: &mut Tx, group: &Group) -> Result<()> {
     tx.execute(
-        &format!("INSERT INTO job_group ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"),
+        &format!("INSERT INTO job_group ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"),
         params![
             &group.id,
             group.created_at,
@@ -23,22 +23,43 @@ pub fn insert(tx: &mut Tx, group: &Group) -> Result<()> {
             group.jobs,
             group.open,
             &group.title,
-            &group.retry_of
+            &group.retry_of,
+            group.next_row
         ],
     )?;
     Ok(())
 }
 
 /// Takes jobs that ended off those that are open. The group as it is then: finished, if these were the
-/// last. Whoever else ends jobs of it waits here, so that only one can be last.
+/// last and it takes no more. Whoever else ends jobs of it waits here, so that only one can be last.
 pub fn count_off(tx: &mut Tx, id: &str, ended: i64, now: Millis) -> Result<Group> {
     let sql = format!(
         "UPDATE job_group SET open = open - ?2, \
-         finished_at = CASE WHEN open = ?2 THEN CAST(?3 AS BIGINT) ELSE finished_at END \
+         finished_at = CASE WHEN open = ?2 AND next_row IS NULL THEN CAST(?3 AS BIGINT) ELSE finished_at END \
          WHERE id = ?1 RETURNING {COLUMNS}"
     );
     let row = tx.one(&sql, params![id, ended, now])?;
     row.map(read).unwrap_or_else(|| Err(Error::Bug(format!("the group {id} of a job is gone"))))
+}
+
+/// Writes how many jobs it has, how many are open and which row comes next. To be locked before.
+pub fn grow(tx: &mut Tx, group: &Group) -> Result<()> {
+    tx.execute(
+        "UPDATE job_group SET jobs = ?2, open = ?3, next_row = ?4 WHERE id = ?1",
+        params![&group.id, group.jobs, group.open, group.next_row],
+    )?;
+    Ok(())
+}
+
+/// Lets it take no more. The group as it is then, finished if all its jobs have ended; none if it took no
+/// more before.
+pub fn close(tx: &mut Tx, id: &str, now: Millis) -> Result<Option<Group>> {
+    let sql = format!(
+        "UPDATE job_group SET next_row = NULL, \
+         finished_at = CASE WHEN open = 0 THEN CAST(?2 AS BIGINT) ELSE finished_at END \
+         WHERE id = ?1 AND next_row IS NOT NULL RETURNING {COLUMNS}"
+    );
+    tx.one(&sql, params![id, now])?.map(read).transpose()
 }
 
 pub fn find(tx: &mut Tx, id: &str) -> Result<Option<Group>> {
@@ -99,5 +120,6 @@ fn read(mut row: Row) -> Result<Group> {
         open: row.int(4)?,
         title: row.opt_text(5)?,
         retry_of: row.opt_text(6)?,
+        next_row: row.opt_int(7)?,
     })
 }

@@ -7,7 +7,7 @@ use super::error::{Error, Result};
 use crate::domain::time::Millis;
 use crate::params;
 
-pub(super) const ALL: [(i64, &str, &str); 9] = [
+pub(super) const ALL: [(i64, &str, &str); 10] = [
     (1, "init", include_str!("../../migrations/0001_init.sql")),
     (2, "parked_also", include_str!("../../migrations/0002_parked_also.sql")),
     (3, "submission", include_str!("../../migrations/0003_submission.sql")),
@@ -17,6 +17,7 @@ pub(super) const ALL: [(i64, &str, &str); 9] = [
     (7, "missed", include_str!("../../migrations/0007_missed.sql")),
     (8, "reader", include_str!("../../migrations/0008_reader.sql")),
     (9, "wire_version", include_str!("../../migrations/0009_wire_version.sql")),
+    (10, "group_rows", include_str!("../../migrations/0010_group_rows.sql")),
 ];
 
 /// Brings the schema up to date inside the caller's transaction, or, on SQLite, statement by statement.

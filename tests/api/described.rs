@@ -216,6 +216,15 @@ async fn groups(app: &mut TestApp, d: &mut Description) -> String {
     let id = group["id"].as_str().unwrap().to_owned();
     d.call(app, new, "", &json!({"template": {}, "rows": []})).await.expect(422);
     app.advance_s(60).await;
+    let mut rows = body.clone();
+    rows["more"] = json!(true);
+    let open = d.call(app, new, "", &rows).await.expect(202).json()["id"].as_str().unwrap().to_owned();
+    let add = "POST /api/groups/{id}/rows";
+    d.call(app, add, &open, &rows).await.expect(422);
+    rows = json!({"template": body["template"], "rows": body["rows"]});
+    d.call_with(app, add, &open, "?dry_run=true", &[], &rows).await.expect(200);
+    d.call(app, add, &open, &rows).await.expect(202);
+    d.call(app, add, &open, &rows).await.expect(409);
     d.call(app, "GET /api/groups/{id}", &id, &none).await.expect(200);
     d.call(app, "POST /api/groups/{id}/retry-failed", &id, &none).await.expect(202);
     d.call(app, "POST /api/groups/{id}/retry-failed", &id, &none).await.expect(409);

@@ -250,6 +250,7 @@ async fn what_is_no_group_is_refused_by_its_field(fresh: &Fresh) {
         (with("title", json!("")), "/title"),
         (with("ignore", json!("notes")), "/ignore"),
         (with("kind", json!("video")), "/kind"),
+        (with("more", json!("yes")), "/more"),
     ];
     for (body, pointer) in table {
         let answer = app.post("/api/groups", &body).await;
@@ -272,7 +273,10 @@ async fn rows_hold_their_limit_from_both_sides(fresh: &Fresh) {
     let over = app.post("/api/groups", &held_agents(MAX_JOBS + 1)).await;
     assert_eq!(
         told(&over)[0],
-        ("/rows".to_owned(), "has 10001 rows; a group has 1 to 10000 jobs".to_owned())
+        (
+            "/rows".to_owned(),
+            "has 10001 rows; 1 to 10000 at once; `POST /api/groups/{id}/rows` takes more".to_owned()
+        )
     );
     let video = json!({"type": "url", "url": "https://x"});
     let template = json!({"kind": "translation", "hold": true, "request": {"video": video, "output_languages": "{{l}}"}});

@@ -23,6 +23,8 @@ cases! {
     several_languages_in_rows_make_a_job_for_each,
     groups_are_listed_and_their_jobs_found,
     a_group_that_is_not_there_is_404,
+    rows_that_come_in_parts_make_one_group_with_one_end,
+    a_group_that_waits_for_rows_takes_none_once_it_is_canceled,
     a_group_outlives_a_restart_in_the_middle,
 }
 
@@ -277,4 +279,74 @@ async fn what_nobody_approved_of_a_group_waits_for_it_again(fresh: &Fresh) {
     let new = app.post(&path, &json!({})).await.expect(202).json()["group"].clone();
     app.settle().await;
     assert_eq!(group(&app, &new).await["counts"]["held"], 2);
+}
+
+async fn rows_that_come_in_parts_make_one_group_with_one_end(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    app.register().await;
+    let mut first = sheet(&["a", "b"]);
+    first["more"] = json!(true);
+    let opened = made(&app, &first).await;
+    assert_eq!(opened["next_row"], 3);
+    app.advance_s(600).await;
+    let waits = group(&app, &opened).await;
+    assert_eq!(
+        (&waits["progress"], &waits["finished_at"], &waits["next_row"]),
+        (&json!(100), &Value::Null, &json!(3))
+    );
+    assert_eq!(ends(&app).await, [Value::Null; 0], "more come");
+
+    let path = format!("{}/rows", opened["status_url"].as_str().unwrap());
+    let mut rest = sheet(&["c #fail", "d", "e"]);
+    app.post(&path, &rest).await.problem(422, "invalid_request");
+    rest.as_object_mut().unwrap().remove("title");
+    let mut wrong = rest.clone();
+    wrong["rows"][1]["title"] = json!(null);
+    assert_eq!(app.post(&path, &wrong).await.pointers(), ["/rows/1/title"]);
+    let dry = app.post(&format!("{path}?dry_run=true"), &rest).await.expect(200).json();
+    assert_eq!((&dry["jobs"], &group(&app, &opened).await["jobs"]), (&json!(3), &json!(2)));
+    let add = async |body: &Value| {
+        app.call("POST", &path, &[("idempotency-key", "part-2")], body.to_string()).await
+    };
+    let added = add(&rest).await.expect(202);
+    assert_eq!(added.header("location"), opened["status_url"].as_str());
+    assert_eq!((&added.json()["jobs"], &added.json()["next_row"]), (&json!(5), &Value::Null));
+    assert_eq!(add(&rest).await.expect(202).body, added.body, "the same key, nothing added");
+    let other = made(&app, &first).await;
+    let elsewhere = format!("{}/rows", other["status_url"].as_str().unwrap());
+    let moved = app.call("POST", &elsewhere, &[("idempotency-key", "part-2")], rest.to_string()).await;
+    moved.problem(422, "idempotency_key_reused");
+    app.post(&path, &rest).await.problem(409, "group_whole");
+    app.post(&format!("{path}?dry_run=true"), &rest).await.problem(409, "group_whole");
+
+    app.advance_s(600).await;
+    let ended = group(&app, &opened).await;
+    assert_eq!((&ended["counts"]["completed"], &ended["counts"]["failed"]), (&json!(4), &json!(1)));
+    assert_eq!(ends(&app).await, [ended], "once, and the other still waits for rows");
+    let all = jobs(&app, &opened).await;
+    let rows: Vec<&Value> = all.iter().map(|job| &job["group_row"]).collect();
+    assert_eq!(rows, [1, 2, 3, 4, 5]);
+    for id in ids(&all) {
+        assert_eq!(app.charges(&id), 1);
+    }
+}
+
+async fn a_group_that_waits_for_rows_takes_none_once_it_is_canceled(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    app.register().await;
+    let mut body = sheet(&["a"]);
+    body["more"] = json!(true);
+    let opened = made(&app, &body).await;
+    app.advance_s(600).await;
+    let cancel = format!("{}/cancel", opened["status_url"].as_str().unwrap());
+    let answer = app.post(&cancel, &json!({})).await.expect(200).json();
+    assert_eq!((&answer["canceled"], &answer["group"]["next_row"]), (&json!(0), &Value::Null));
+    assert!(answer["group"]["finished_at"].is_string());
+    assert_eq!(ends(&app).await.len(), 1);
+    app.post(&cancel, &json!({})).await.expect(200);
+    assert_eq!(ends(&app).await.len(), 1, "told once");
+    body.as_object_mut().unwrap().remove("title");
+    let path = format!("{}/rows", opened["status_url"].as_str().unwrap());
+    app.post(&path, &body).await.problem(409, "group_whole");
+    app.post("/api/groups/grp_none/rows", &body).await.problem(404, "not_found");
 }

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::canned::{Canned, job, problem};
+use crate::canned::{Asked, Canned, answer, job, problem};
 use crate::real::Server;
-use crate::{run, run_in};
+use crate::{Ran, run, run_in};
 
 const ID: &str = "grp_01hzy3k8v9q2m4n6p8r0s2t4w6";
 
@@ -90,9 +90,15 @@ async fn a_file_that_is_no_table_is_told_by_its_line_and_nothing_is_sent() {
     }
     let missing = run(&[&submit[..], &["/no/such.csv"]].concat()).await.expect(2).problem();
     assert!(missing["detail"].as_str().unwrap().contains("/no/such.csv"), "{missing}");
-    let desk = Desk::with(&[("rows.csv", "p\n1\n"), ("long.csv", &"x".repeat((16 << 20) + 1))]);
-    let long = run(&[&submit[..], &[&desk.path("long.csv")]].concat()).await.expect(2).problem();
-    assert!(long["detail"].as_str().unwrap().contains("more than 16777216 bytes"), "{long}");
+    let desk = Desk::with(&[("rows.csv", "p\n1\n")]);
+    for (bytes, told) in [(128 << 20, "line 1 is not UTF-8"), ((128 << 20) + 1, "more than 134217728 bytes")]
+    {
+        std::fs::write(desk.path("long.csv"), b"\xff").expect("a file");
+        let long = std::fs::File::options().write(true).open(desk.path("long.csv")).expect("a file");
+        long.set_len(bytes).expect("a long file");
+        let long = run(&[&submit[..], &[&desk.path("long.csv")]].concat()).await.expect(2).problem();
+        assert!(long["detail"].as_str().unwrap().contains(told), "{long}");
+    }
     let rows = desk.path("rows.csv");
     for (args, told) in [
         (vec!["--file", &*rows], "need --template"),
@@ -123,6 +129,131 @@ async fn a_refusal_names_the_line_of_the_file() {
         assert_eq!(problem["errors"][0]["line"], 4);
         assert_eq!(problem["detail"], "line 4 of the file: /rows/1/p: row 2, column p: is empty");
     }
+}
+
+/// `rows` rows of one column, and what a server of ours says to each call it is sent.
+async fn submit_many(
+    rows: usize,
+    args: &[&str],
+    code: i32,
+    says: impl Fn(&str, usize) -> (u16, Value) + Send + Sync + 'static,
+) -> (Ran, Canned) {
+    let server = Canned::start(move |_, asked| {
+        let (status, body) = says(&asked.line(), asked.json()["rows"].as_array().map_or(0, Vec::len));
+        answer(status, &body)
+    })
+    .await;
+    let template = r#"{"kind": "video_agent", "request": {"prompt": "{{p}}"}}"#;
+    let submit = ["job", "submit", "--url", &server.url, "--template", template, "--file", "-"];
+    let text: String =
+        std::iter::once("p\n".to_owned()).chain((1..=rows).map(|n| format!("{n}\n"))).collect();
+    let ran = run_in(&[], &[&submit[..], args].concat(), &text).await.expect(code);
+    (ran, server)
+}
+
+fn would(jobs: usize) -> Value {
+    json!({"jobs": jobs, "cost": null, "balance": null, "outlook": {"from_s": 10, "to_s": 20, "hint": null},
+        "first": {"kind": "video_agent", "method": "POST", "path": "/v3/p", "body": {}, "errors": []}})
+}
+
+#[tokio::test]
+async fn more_rows_than_one_call_takes_are_all_checked_and_then_sent_in_parts() {
+    let says = |line: &str, rows: usize| {
+        if line.contains("dry_run") { (200, would(rows)) } else { (202, group(0, 0, 0)) }
+    };
+    let (ran, server) = submit_many(20_001, &["--title", "T", "--idempotency-key", "k"], 0, says).await;
+    let rows = format!("POST /api/groups/{ID}/rows");
+    let check = "POST /api/groups?dry_run=true";
+    assert_eq!(server.lines(), [check, check, check, "POST /api/groups", &rows, &rows]);
+    let sent: Vec<_> = server.asked()[3..]
+        .iter()
+        .map(|asked| (asked.header("idempotency-key").map(str::to_owned), asked.json()))
+        .collect();
+    let keys: Vec<_> = sent.iter().filter_map(|(key, _)| key.as_deref()).collect();
+    assert_eq!(keys, ["k", &format!("{ID}-rows-10001"), &format!("{ID}-rows-20001")]);
+    let told: Vec<_> = sent
+        .iter()
+        .map(|(_, body)| (&body["more"], &body["title"], body["rows"].as_array().unwrap().len()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (&json!(true), &json!("T"), 10_000),
+            (&json!(true), &Value::Null, 10_000),
+            (&Value::Null, &Value::Null, 1)
+        ]
+    );
+    assert_eq!(sent[2].1["rows"], json!([{"p": "20001"}]));
+    assert_eq!(ran.json()["id"], ID, "one group");
+    for part in [
+        "20000 of 20001 rows are checked",
+        "in 3 parts",
+        "--idempotency-key k goes on",
+        "20001 of 20001 rows are in",
+    ] {
+        assert!(ran.err.contains(part), "{part}: {}", ran.err);
+    }
+    let (dry, server) = submit_many(20_001, &["--dry-run"], 0, says).await;
+    assert_eq!((&dry.json()["jobs"], &dry.json()["outlook"]["to_s"]), (&json!(20_001), &json!(60)));
+    assert_eq!(server.lines(), [check; 3]);
+}
+
+#[tokio::test]
+async fn a_mistake_far_down_is_named_by_its_line_before_anything_is_sent() {
+    let (ran, server) = submit_many(10_003, &[], 2, |_, rows| {
+        let (_, mut refused) = problem(422, "invalid_request");
+        refused["detail"] = json!("/rows/1/p: row 2, column p: is empty");
+        refused["errors"] = json!([{"pointer": "/rows/1/p", "message": "row 2, column p: is empty"}]);
+        if rows == 10_000 { (200, would(rows)) } else { (422, refused) }
+    })
+    .await;
+    let problem = ran.problem();
+    assert_eq!(problem["detail"], "line 10003 of the file: /rows/10001/p: row 10002, column p: is empty");
+    assert_eq!(
+        (&problem["errors"][0]["pointer"], &problem["errors"][0]["line"]),
+        (&json!("/rows/10001/p"), &json!(10_003))
+    );
+    assert_eq!(server.lines(), ["POST /api/groups?dry_run=true"; 2]);
+}
+
+#[tokio::test]
+async fn rows_that_are_too_much_for_one_call_are_halved() {
+    let says = |line: &str, rows: usize| {
+        let (_, mut refused) = problem(422, "invalid_request");
+        refused["errors"] = json!([{"pointer": "/rows", "message": "from row 3 on they make too much"}]);
+        let (_, long) = problem(413, "too_large");
+        match (rows, line.contains("dry_run")) {
+            (5.., _) => (413, long),
+            (3.., _) => (422, refused),
+            (_, true) => (200, would(rows)),
+            (_, false) => (202, group(0, 0, 0)),
+        }
+    };
+    let (_, server) = submit_many(5, &[], 0, says).await;
+    let rows = |asked: &Asked| asked.json()["rows"].as_array().unwrap().len();
+    let sent: Vec<_> = server.asked().iter().filter(|a| !a.line().contains("dry_run")).map(rows).collect();
+    assert_eq!(sent, [5, 2, 1, 2]);
+    // What cannot be halved is told.
+    let (ran, _) = submit_many(1, &[], 2, |_, _| {
+        let (_, mut refused) = problem(422, "invalid_request");
+        refused["errors"] = json!([{"pointer": "/rows", "message": "from row 1 on they make too much"}]);
+        (422, refused)
+    })
+    .await;
+    assert_eq!(ran.problem()["code"], "invalid_request");
+}
+
+#[tokio::test]
+async fn who_stops_midway_is_told_how_to_go_on() {
+    let says = |line: &str, rows: usize| match line {
+        _ if line.contains("dry_run") => (200, would(rows)),
+        "POST /api/groups" => (202, group(0, 0, 0)),
+        _ => problem(409, "group_whole"),
+    };
+    let (ran, _) = submit_many(10_001, &["--idempotency-key", "k7"], 6, says).await;
+    assert!(ran.err.contains("the same command with --idempotency-key k7 goes on"), "{}", ran.err);
+    assert!(ran.err.contains(&format!("10000 of 10001 rows are in {ID}")), "{}", ran.err);
+    assert_eq!(ran.problem()["code"], "group_whole");
 }
 
 #[tokio::test]

@@ -1,11 +1,11 @@
-//! `flow` on groups: made whole or not at all, finished once, canceled and retried without a double.
+//! `flow` on groups: made whole or part by part, finished once, canceled and retried without a double.
 
-use reelhook::domain::group::Group;
+use reelhook::domain::group::{Group, MAX_JOBS};
 use reelhook::domain::job::{Failure, Job, State};
 use reelhook::domain::step::Input;
 use reelhook::domain::table::send;
 use reelhook::domain::task::TaskKind;
-use reelhook::flow::{self, Key, NewGroup, NewJob, Retried, Stamp, Submitted};
+use reelhook::flow::{self, Added, Key, NewGroup, NewJob, Retried, Stamp, Submitted};
 use reelhook::store::job::Filter;
 use reelhook::store::{Error, event, group, job};
 use serde_json::{Value, json};
@@ -24,12 +24,16 @@ cases![
     what_expired_is_retried_and_what_was_canceled_is_not,
     what_may_have_been_charged_is_retried_only_if_that_is_accepted,
     retries_that_race_make_one_group,
+    of_very_many_that_failed_the_first_are_retried_and_then_the_others,
+    rows_that_come_in_parts_are_numbered_on_and_end_once,
+    parts_that_race_follow_each_other,
+    a_group_that_is_closed_takes_no_more,
 ];
 
 fn new_group(jobs: usize) -> NewGroup {
     let row = |n: i64| NewJob { title: Some(format!("row {n}")), group_row: Some(n), ..new_job() };
     let jobs = (1..).take(jobs).map(row).collect();
-    NewGroup { title: Some("rows.csv".to_owned()), retry_of: None, jobs }
+    NewGroup { title: Some("rows.csv".to_owned()), retry_of: None, jobs, more: false }
 }
 
 fn key(fingerprint: u8) -> Key {
@@ -242,4 +246,101 @@ async fn retries_that_race_make_one_group(store: Store) {
     let made = all.iter().filter(|done| matches!(done, Retried::Submitted { .. })).count();
     assert_eq!(made, 1, "{all:?}");
     assert_eq!(store.count("SELECT COUNT(*) FROM job").await, 2);
+}
+
+/// As if all had failed: one by one that would take minutes.
+async fn of_very_many_that_failed_the_first_are_retried_and_then_the_others(store: Store) {
+    let Submitted::New { id, .. } = submit(&store, new_group(MAX_JOBS + 1), None, 1).await else {
+        panic!("it is new")
+    };
+    store.write(|tx| tx.execute("UPDATE job SET state = 'failed'", &[])).await;
+    let first = retry(&store, &id, false, None, 2).await;
+    let Retried::Submitted { made: Submitted::New { answer, .. }, kinds } = first else {
+        panic!("{first:?}")
+    };
+    let answer: Value = serde_json::from_str(&answer).expect("JSON");
+    assert_eq!((kinds.len(), &answer["group"]["jobs"]), (MAX_JOBS, &json!(MAX_JOBS)));
+    assert_eq!((&answer["remaining"], &answer["left"]), (&json!(1), &json!([])));
+    let then = retry(&store, &id, false, None, 3).await;
+    let Retried::Submitted { made: Submitted::New { answer, .. }, kinds } = then else { panic!("{then:?}") };
+    let answer: Value = serde_json::from_str(&answer).expect("JSON");
+    assert_eq!((kinds.len(), &answer["remaining"]), (1, &json!(0)));
+    assert_eq!(retry(&store, &id, false, None, 4).await, Retried::Nothing { left: vec![] });
+}
+
+async fn add(store: &Store, id: &str, new: NewGroup, key: Option<Key>, n: u8) -> Added {
+    let id = id.to_owned();
+    store.write(move |tx| flow::add_to_group(tx, &id, &new, key.as_ref(), &stamp(n))).await
+}
+
+async fn open_group(store: &Store, jobs: usize, n: u8) -> String {
+    let done = submit(store, NewGroup { more: true, ..new_group(jobs) }, None, n).await;
+    let Submitted::New { id, answer } = done else { panic!("{done:?}") };
+    assert!(answer.contains(&format!("\"next_row\":{}", jobs + 1)), "{answer}");
+    id
+}
+
+async fn rows_that_come_in_parts_are_numbered_on_and_end_once(store: Store) {
+    let id = open_group(&store, 2, 1).await;
+    for job in jobs_of(&store, &id).await {
+        change(&store, &job, Input::Cancel, 2).await;
+    }
+    assert_eq!((group_of(&store, &id).await.open, ends(&store).await.len()), (0, 0), "more come");
+    let part = NewGroup { more: true, ..new_group(3) };
+    let added = add(&store, &id, part.clone(), Some(key(1)), 3).await;
+    let Added::Submitted(Submitted::New { id: of, answer }) = added else { panic!("{added:?}") };
+    let answer_json: Value = serde_json::from_str(&answer).expect("JSON");
+    assert_eq!((&*of, &answer_json["jobs"], &answer_json["next_row"]), (&*id, &json!(5), &json!(6)));
+    assert_eq!((&answer_json["ended"], &answer_json["counts"]["canceled"]), (&json!(2), &json!(2)));
+    let again = add(&store, &id, part, Some(key(1)), 4).await;
+    assert_eq!(again, Added::Submitted(Submitted::Replayed { id: id.clone(), answer }));
+    let other = add(&store, &id, new_group(1), Some(key(2)), 5).await;
+    assert_eq!(other, Added::Submitted(Submitted::KeyReused));
+    let added = add(&store, &id, new_group(1), None, 6).await;
+    assert!(matches!(added, Added::Submitted(Submitted::New { .. })), "{added:?}");
+    assert_eq!(add(&store, &id, new_group(1), None, 7).await, Added::Whole, "the last said so");
+    assert_eq!(add(&store, "grp_none", new_group(1), None, 8).await, Added::NotFound);
+    let jobs = jobs_of(&store, &id).await;
+    let rows: Vec<i64> = jobs.iter().filter_map(|job| job.details.group_row).collect();
+    assert_eq!(rows, [1, 2, 3, 4, 5, 6]);
+    for job in &jobs {
+        assert!(store.due(&job.id, TaskKind::Deadline).await.is_some() || job.state.is_terminal());
+        change(&store, job, Input::Cancel, 9).await;
+    }
+    let ends = ends(&store).await;
+    assert_eq!((ends.len(), &ends[0]["jobs"], &ends[0]["next_row"]), (1, &json!(6), &Value::Null));
+    assert_eq!(group_of(&store, &id).await.finished_at, Some(NOW));
+}
+
+async fn parts_that_race_follow_each_other(store: Store) {
+    let id = open_group(&store, 1, 1).await;
+    let part = NewGroup { more: true, ..new_group(3) };
+    let all = (2..8).map(|n| add(&store, &id, part.clone(), None, n));
+    futures_util::future::join_all(all).await;
+    let mut rows: Vec<i64> =
+        jobs_of(&store, &id).await.iter().filter_map(|job| job.details.group_row).collect();
+    rows.sort_unstable();
+    assert_eq!(rows, (1..=19).collect::<Vec<_>>());
+    let group = group_of(&store, &id).await;
+    assert_eq!((group.jobs, group.open, group.next_row), (19, 19, Some(20)));
+}
+
+async fn a_group_that_is_closed_takes_no_more(store: Store) {
+    let close = |id: &str, n| {
+        let id = id.to_owned();
+        store.write(move |tx| flow::close_group(tx, &id, &stamp(n)))
+    };
+    let id = open_group(&store, 1, 1).await;
+    close(&id, 2).await;
+    assert_eq!(add(&store, &id, new_group(1), None, 3).await, Added::Whole);
+    assert_eq!(ends(&store).await.len(), 0, "its job goes on");
+    change(&store, &jobs_of(&store, &id).await[0], Input::Cancel, 4).await;
+    assert_eq!(ends(&store).await.len(), 1);
+
+    let over = open_group(&store, 1, 5).await;
+    change(&store, &jobs_of(&store, &over).await[0], Input::Cancel, 6).await;
+    assert_eq!(ends(&store).await.len(), 1, "more may come");
+    close(&over, 7).await;
+    close(&over, 8).await;
+    assert_eq!((ends(&store).await.len(), group_of(&store, &over).await.finished_at), (2, Some(NOW)));
 }

@@ -10,6 +10,7 @@ cases![
     a_group_is_found_as_it_was_stored,
     the_last_to_be_counted_off_finishes_it,
     of_many_that_count_off_at_once_one_is_last,
+    one_that_takes_more_is_finished_when_it_is_closed,
     a_group_that_is_gone_is_told,
     a_list_is_newest_first_and_goes_on_behind_a_cursor,
     jobs_are_counted_by_state_for_each_group,
@@ -23,6 +24,7 @@ async fn a_group_is_found_as_it_was_stored(store: Store) {
         finished_at: Some(NOW + 5),
         jobs: 3,
         open: 2,
+        next_row: Some(4),
         title: Some("rows.csv".to_owned()),
         retry_of: Some(id("grp_", 0)),
     };
@@ -56,6 +58,32 @@ async fn of_many_that_count_off_at_once_one_is_last(store: Store) {
     let all = futures_util::future::join_all(all).await;
     let finished = all.iter().filter(|g| g.as_ref().expect("no fault").finished_at.is_some()).count();
     assert_eq!(finished, 1);
+}
+
+async fn one_that_takes_more_is_finished_when_it_is_closed(store: Store) {
+    store.insert_group("grp_1", 2).await;
+    let off = |ended| store.write(move |tx| group::count_off(tx, "grp_1", ended, NOW + 1));
+    let close = |now| store.write(move |tx| group::close(tx, "grp_1", now));
+    assert_eq!(close(NOW + 1).await, None, "it takes no more as it is");
+    let found = store.read(|tx| group::find(tx, "grp_1")).await.expect("the group");
+    let more = Group { jobs: 4, open: 4, next_row: Some(3), ..found };
+    let stored = more.clone();
+    store.write(move |tx| group::grow(tx, &stored)).await;
+    assert_eq!(store.read(|tx| group::find(tx, "grp_1")).await, Some(more));
+    let all = off(4).await;
+    assert_eq!((all.open, all.finished_at), (0, None), "more may come");
+    let closed = close(NOW + 2).await.expect("it took more");
+    assert_eq!((closed.next_row, closed.finished_at), (None, Some(NOW + 2)));
+    assert_eq!(close(NOW + 3).await, None);
+    assert_eq!(store.read(|tx| group::find(tx, "grp_1")).await, Some(closed));
+
+    store.insert_group("grp_2", 2).await;
+    let found = store.read(|tx| group::find(tx, "grp_2")).await.expect("the group");
+    store.write(move |tx| group::grow(tx, &Group { next_row: Some(3), ..found.clone() })).await;
+    let open = store.write(|tx| group::close(tx, "grp_2", NOW)).await.expect("it took more");
+    assert_eq!((open.open, open.finished_at), (2, None), "its jobs go on");
+    let last = store.write(|tx| group::count_off(tx, "grp_2", 2, NOW + 4)).await;
+    assert_eq!(last.finished_at, Some(NOW + 4));
 }
 
 async fn a_group_that_is_gone_is_told(store: Store) {

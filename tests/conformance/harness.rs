@@ -96,8 +96,16 @@ impl Store {
     /// An open group of so many jobs, none of them stored.
     pub async fn insert_group(&self, id: &str, jobs: i64) {
         let id = id.to_owned();
-        let made =
-            Group { id, created_at: NOW, finished_at: None, jobs, open: jobs, title: None, retry_of: None };
+        let made = Group {
+            id,
+            created_at: NOW,
+            finished_at: None,
+            jobs,
+            open: jobs,
+            next_row: None,
+            title: None,
+            retry_of: None,
+        };
         self.write(move |tx| group::insert(tx, &made)).await;
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::parts::Parts;
 use super::{show, wait};
 use crate::cli::client::{Path, Session, is_retryable};
 use crate::cli::output::field;
@@ -100,7 +101,7 @@ pub async fn run(s: &Session, args: Args) -> Result<Exit> {
     let key = || args.idempotency_key.clone().unwrap_or_else(|| fresh_key(&s.clock));
     let Some(file) = args.file.as_ref().filter(|_| args.template.is_some()) else {
         if args.dry_run {
-            return dry_run(s, &["jobs"], &job).await;
+            return show_dry(s, &s.api.post_dry(&["jobs"], &job).await?);
         }
         let made = send(s, &["jobs"], &job, &key()).await?;
         return finish(s, made, &args.wait).await;
@@ -109,13 +110,13 @@ pub async fn run(s: &Session, args: Args) -> Result<Exit> {
     let group = json!({
         "title": args.title.clone().or_else(|| name_of(file)),
         "template": job,
-        "rows": sheet.rows,
         "ignore": Some(&args.ignored).filter(|all| !all.is_empty()),
     });
+    let parts = Parts { session: s, sheet: &sheet, group };
     if args.dry_run {
-        return dry_run(s, &["groups"], &group).await.map_err(|e| sheet.locate(e));
+        return show_dry(s, &parts.dry_run().await?);
     }
-    let made = send(s, &["groups"], &group, &key()).await.map_err(|e| sheet.locate(e))?;
+    let made = parts.submit(&key()).await?;
     if args.retry_failed {
         return group::finish_twice(s, made, &args.wait).await;
     }
@@ -230,12 +231,11 @@ pub fn fresh_key(clock: &Clock) -> String {
     format!("cli-{}", hex::encode(clock.random::<16>()))
 }
 
-/// Asks the server, which knows what it would send.
-async fn dry_run(s: &Session, path: Path<'_>, body: &Value) -> Result<Exit> {
-    let would = s.api.post_dry(path, body).await?;
+/// What the server says that it would send.
+fn show_dry(s: &Session, would: &Value) -> Result<Exit> {
     // Of a group, the first of its jobs.
-    let first = if would["first"].is_object() { &would["first"] } else { &would };
-    s.out.answer(&would, |_| {
+    let first = if would["first"].is_object() { &would["first"] } else { would };
+    s.out.answer(would, |_| {
         let text = |name: &str| first[name].as_str().unwrap_or_default();
         format!("{} {}\n\n{:#}", text("method"), text("path"), first["body"])
     });
@@ -253,7 +253,7 @@ async fn dry_run(s: &Session, path: Path<'_>, body: &Value) -> Result<Exit> {
         let (left, at) = (field(balance, "left"), field(balance, "at"));
         s.out.note(&format!("the balance at HeyGen was {left} at {at}"));
     }
-    group::note_outlook(s, &would);
+    group::note_outlook(s, would);
     s.out.note("nothing was sent");
     Ok(Exit::Ok)
 }

@@ -155,6 +155,13 @@ pub const TABLE: &[Doc] = &[
         ..doc("post", "/api/groups", "Submit many jobs together: a template, and rows to fill it with.")
     },
     Doc {
+        query: &SUBMIT_GROUP,
+        body: Some("MoreRows"),
+        answer: (202, Some("Group")),
+        also: &[(200, Some("EndedOrDryRun"))],
+        ..doc("post", "/api/groups/{id}/rows", "Add rows to a group that takes more.")
+    },
+    Doc {
         query: &PAGE,
         answer: (200, Some("GroupPage")),
         ..doc("get", "/api/groups", "List groups, newest first.")
@@ -167,7 +174,11 @@ pub const TABLE: &[Doc] = &[
     },
     Doc {
         answer: (200, Some("CanceledGroup")),
-        ..doc("post", "/api/groups/{id}/cancel", "Cancel the jobs of a group that were not sent yet.")
+        ..doc(
+            "post",
+            "/api/groups/{id}/cancel",
+            "Cancel the jobs of a group that were not sent yet; it takes no more rows.",
+        )
     },
     Doc {
         body: Some("Retry"),
