@@ -3,6 +3,8 @@
 //! Nothing is parsed here, and no 2xx leaves before the commit. What is refused is counted, and a
 //! bounded sample kept; it is never acted on.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -10,7 +12,6 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
-use serde_json::{Map, Value};
 
 use super::Http;
 use super::input;
@@ -241,7 +242,7 @@ fn receipt(http: &Http, d: Delivery, verdict: Verdict, signed_by: Option<String>
         signed_by,
         path: d.path,
         remote: d.remote.map(|ip| ip.to_string()),
-        headers: chosen(&d.headers).to_string(),
+        headers: chosen(&d.headers),
         body: d.body.into(),
         note,
     }
@@ -249,7 +250,7 @@ fn receipt(http: &Http, d: Delivery, verdict: Verdict, signed_by: Option<String>
 
 /// The headers that say something about the delivery, and all that HeyGen may come to send. No cookie and no
 /// credential is among them. At most so many, each so long: more is nobody's we know.
-fn chosen(headers: &HeaderMap) -> Value {
+fn chosen(headers: &HeaderMap) -> String {
     const KEPT: [&str; 5] = ["content-type", "user-agent", "signature", "x-request-id", "x-forwarded-proto"];
     const HEYGENS: [&str; 2] = ["heygen-", "x-heygen-"];
     const MOST: usize = 24;
@@ -258,7 +259,9 @@ fn chosen(headers: &HeaderMap) -> Value {
     let kept = headers.keys().map(http::HeaderName::as_str).filter(|name| wanted(name));
     let kept = kept.filter_map(|name| {
         let value = headers.get(name).filter(|value| value.len() <= MAX_BYTES)?;
-        Some((name.to_owned(), Value::String(String::from_utf8_lossy(value.as_bytes()).into_owned())))
+        Some((name, String::from_utf8_lossy(value.as_bytes())))
     });
-    Value::Object(kept.take(MOST).collect::<Map<_, _>>())
+    let kept: BTreeMap<&str, Cow<str>> = kept.take(MOST).collect();
+    // Texts by text always are JSON.
+    serde_json::to_string(&kept).unwrap_or_else(|_| "{}".to_owned())
 }
