@@ -71,5 +71,5 @@ fn new_group(now: i64) -> NewGroup {
         least_poll_ms: 15_000,
     };
     let jobs = (1..).take(MAX_JOBS).map(job).collect();
-    NewGroup { title: Some("rows.csv".to_owned()), retry_of: None, jobs, more: false }
+    NewGroup { title: Some("rows.csv".to_owned()), retry_of: None, jobs, first_row: 1, more: false }
 }

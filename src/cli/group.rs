@@ -143,7 +143,9 @@ pub async fn finish_twice(s: &Session, made: Value, wait: &wait::Wait) -> Result
     }
     let body = json!({"accept_second_charge": false});
     // A key of the group's: a submit that is repeated finds the same second group.
-    let done = match submit::send(s, &["groups", &id, "retry-failed"], &body, &format!("{id}-again")).await {
+    let key = format!("{id}-again");
+    let again = format!("`reelhook group retry-failed {id} --idempotency-key {key}`");
+    let done = match submit::send(s, &["groups", &id, "retry-failed"], &body, &key, &again).await {
         Err(refused) if refused.problem["status"] == 409 => {
             s.out.note(&format!("nothing is tried again: {}", field(&refused.problem, "detail")));
             return tell_end(s, &first, &wait.until());
@@ -224,7 +226,7 @@ fn print(s: &Session, group: &Value) {
 fn page(out: &Output, group: &Value, now: i64) -> String {
     let state = match (&group["finished_at"], &group["next_row"]) {
         (Value::Null, Value::Null) => "open",
-        (Value::Null, _) => "open, takes more rows",
+        (Value::Null, _) => "open, takes more rows, or none after `group cancel`",
         _ => "finished",
     };
     let head = format!("{}  {state}\n", out.paint(&field(group, "id"), Paint::Bold));

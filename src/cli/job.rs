@@ -147,7 +147,7 @@ impl Again {
     pub async fn send(&self, s: &Session, path: Path<'_>) -> Result<Value> {
         let body = json!({"accept_second_charge": self.accept_second_charge});
         let key = self.idempotency_key.clone().unwrap_or_else(|| submit::fresh_key(&s.clock));
-        submit::send(s, path, &body, &key).await
+        submit::send(s, path, &body, &key, &format!("--idempotency-key {key}")).await
     }
 }
 

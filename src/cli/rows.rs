@@ -2,6 +2,7 @@
 //! is named by its line. What a row is good for, the server decides.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use serde_json::{Map, Value, json};
 
@@ -12,7 +13,8 @@ use crate::domain::json as strict;
 const MAX_BYTES: u64 = 128 << 20;
 
 pub struct Sheet {
-    pub rows: Vec<Value>,
+    /// JSON objects, as text: of a long file it is the least to hold.
+    pub rows: Vec<String>,
     /// Where each row begins in the file, from 1.
     lines: Vec<u64>,
 }
@@ -25,15 +27,19 @@ pub fn read(given: &str, flag: &str) -> Result<Sheet> {
 }
 
 impl Sheet {
-    /// The server's refusal of rows of which `before` others stand, as of all of them, with the line of the file
-    /// behind every row it names.
-    pub fn locate(&self, mut e: CliError, before: usize) -> CliError {
-        let CliError { problem, .. } = &mut e;
+    /// The server's refusal of this part of the rows, as of all of them, with the line of the file behind every
+    /// row it names.
+    pub fn locate(&self, mut e: CliError, part: &Range<usize>) -> CliError {
+        let (CliError { problem, .. }, before) = (&mut e, part.start);
         let nth = |error: &Value| -> Option<usize> {
-            error["pointer"].as_str()?.strip_prefix("/rows/")?.split('/').next()?.parse().ok()
+            match error["pointer"].as_str()?.strip_prefix("/rows")?.strip_prefix('/') {
+                Some(rest) => rest.split('/').next()?.parse().ok(),
+                // All of them, which is one.
+                None => Some(0).filter(|_| part.len() == 1),
+            }
         };
         let first = nth(&problem["errors"][0]);
-        for error in problem["errors"].as_array_mut().into_iter().flatten() {
+        for error in problem.get_mut("errors").and_then(Value::as_array_mut).into_iter().flatten() {
             let Some(nth) = nth(error) else { continue };
             if let Some(line) = self.lines.get(before + nth) {
                 error["line"] = json!(line);
@@ -82,7 +88,7 @@ fn json_lines(text: &str) -> std::result::Result<Sheet, String> {
     let mut sheet = Sheet { rows: vec![], lines: vec![] };
     for (line, text) in (1..).zip(text.lines()).filter(|(_, text)| !text.trim().is_empty()) {
         match strict::read(text.as_bytes()) {
-            Ok(row @ Value::Object(_)) => sheet.rows.push(row),
+            Ok(row @ Value::Object(_)) => sheet.rows.push(row.to_string()),
             Ok(_) => return Err(format!("line {line} is not one JSON object")),
             Err(e) => return Err(format!("line {line} is not one JSON object: {e}")),
         }
@@ -125,7 +131,7 @@ fn csv(text: &str) -> std::result::Result<Sheet, String> {
         let record = record.map_err(|e| ragged(&e, &mut lines))?;
         let row: Map<String, Value> =
             columns.iter().cloned().zip(record.iter().map(|cell| json!(cell))).collect();
-        sheet.rows.push(Value::Object(row));
+        sheet.rows.push(Value::Object(row).to_string());
         sheet.lines.push(lines.of(record.position()));
     }
     Ok(sheet)
@@ -191,7 +197,7 @@ mod tests {
 
     fn rows(text: &str) -> (Vec<Value>, Vec<u64>) {
         let sheet = parse(text.as_bytes()).unwrap();
-        (sheet.rows, sheet.lines)
+        (sheet.rows.iter().map(|row| serde_json::from_str(row).unwrap()).collect(), sheet.lines)
     }
 
     fn wrong(bytes: &[u8]) -> String {
@@ -261,7 +267,7 @@ mod tests {
         let mut e = CliError::usage("/rows/1/name: row 2, column name: is empty, and 1 more");
         e.problem["errors"] =
             json!([{"pointer": "/rows/1/name"}, {"pointer": "/template/kind"}, {"pointer": "/rows/9"}]);
-        let problem = sheet.locate(e.clone(), 0).problem;
+        let problem = sheet.locate(e.clone(), &(0..9)).problem;
         let lines: Vec<&Value> = problem["errors"].as_array().unwrap().iter().map(|e| &e["line"]).collect();
         assert_eq!(lines, [&json!(5), &Value::Null, &Value::Null]);
         assert!(
@@ -269,7 +275,7 @@ mod tests {
             "{problem}"
         );
         let sheet = Sheet { rows: vec![], lines: (2..).take(20_000).collect() };
-        let problem = sheet.locate(e, 10_000).problem;
+        let problem = sheet.locate(e.clone(), &(10_000..20_000)).problem;
         let detail = "line 10003 of the file: /rows/10001/name: row 10002, column name: is empty, and 1 more";
         assert_eq!(
             (&problem["detail"], &problem["errors"][2]["pointer"]),

@@ -9,6 +9,8 @@ use super::time::{HOUR, MINUTE, Millis, SECOND, rfc3339};
 
 /// Jobs that one request makes at most.
 pub const MAX_JOBS: usize = 10_000;
+/// Bytes of the requests of these jobs at most, and of the body that asks for them.
+pub const MAX_BYTES: usize = 16 << 20;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
@@ -77,7 +79,13 @@ impl Outlook {
     }
 
     pub fn json(&self) -> Value {
-        json!({"from_s": self.takes.from_ms / SECOND, "to_s": self.takes.to_ms / SECOND, "hint": self.hint()})
+        json!({
+            "from_s": self.takes.from_ms / SECOND,
+            "to_s": self.takes.to_ms / SECOND,
+            "slots": self.slots,
+            "deadline_s": self.deadline_ms / SECOND,
+            "hint": self.hint(),
+        })
     }
 }
 
@@ -87,8 +95,8 @@ fn about(span: Millis) -> String {
     if span < 2 * HOUR { format!("{} min", whole(MINUTE)) } else { format!("{} h", whole(HOUR)) }
 }
 
-/// The group as the outside sees it: the same object in every answer and in its event. What could be done
-/// to none of its jobs has no link.
+/// The group as the outside sees it: the same object in every answer and in its event. What could change nothing
+/// has no link.
 pub fn group_json(group: &Group, counts: &Counts) -> Value {
     let path = format!("/api/groups/{}", group.id);
     let ended = group.jobs - group.open;
@@ -108,7 +116,7 @@ pub fn group_json(group: &Group, counts: &Counts) -> Value {
         "retry_of": group.retry_of,
         "status_url": path,
         "jobs_url": format!("/api/jobs?group={}", group.id),
-        "cancel_url": any([State::Held, State::Queued]).then(|| format!("{path}/cancel")),
+        "cancel_url": (any([State::Held, State::Queued]) || group.next_row.is_some()).then(|| format!("{path}/cancel")),
         "retry_failed_url": any([State::Failed, State::Canceled]).then(|| format!("{path}/retry-failed")),
     })
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::submit::{begin, first_state, remember};
 use super::{Key, Loaded, NewJob, Polls, Slot, Stamp, Submitted, find_first, find_learned, publish};
 use crate::domain::event::{Event, GROUP_FINISHED};
-use crate::domain::group::{Group, MAX_JOBS, Outlook, group_json};
+use crate::domain::group::{Group, MAX_BYTES, MAX_JOBS, Outlook, group_json};
 use crate::domain::history::{Learned, Usual};
 use crate::domain::ids;
 use crate::domain::job::{FoundBy, Job, Kind, State};
@@ -22,6 +22,8 @@ pub struct NewGroup {
     pub title: Option<String>,
     pub retry_of: Option<String>,
     pub jobs: Vec<NewJob>,
+    /// The number of the first of their rows; of a new group 1.
+    pub first_row: i64,
     /// It takes more after these.
     pub more: bool,
 }
@@ -38,12 +40,14 @@ pub fn submit_group(tx: &mut Tx, new: &NewGroup, key: Option<&Key>, stamp: &Stam
 #[derive(Debug, Clone, PartialEq)]
 pub enum Added {
     NotFound,
-    /// It takes no more.
-    Whole,
+    /// It takes other rows next, or none.
+    Misplaced {
+        next_row: Option<i64>,
+    },
     Submitted(Submitted),
 }
 
-/// More jobs for a group that takes more; `new` says whether others follow.
+/// More jobs for a group that takes more, if they are those that come next; `new` says whether others follow.
 pub fn add_to_group(
     tx: &mut Tx,
     id: &str,
@@ -51,13 +55,13 @@ pub fn add_to_group(
     key: Option<&Key>,
     stamp: &Stamp,
 ) -> Result<Added> {
-    // Of two who add at once the second has its rows behind the first's.
+    // Of two who add the same rows at once the second finds that others come next.
     let Some(group) = group::lock(tx, id)? else { return Ok(Added::NotFound) };
     if let Some(first) = key.map(|k| find_first(tx, k)).transpose()?.flatten() {
         return Ok(Added::Submitted(first));
     }
-    if group.next_row.is_none() {
-        return Ok(Added::Whole);
+    if group.next_row != Some(new.first_row) {
+        return Ok(Added::Misplaced { next_row: group.next_row });
     }
     Ok(Added::Submitted(add(tx, group, new, key, stamp, &|group| group)?))
 }
@@ -70,7 +74,7 @@ fn blank(new: &NewGroup, stamp: &Stamp) -> Group {
         finished_at: None,
         jobs: 0,
         open: 0,
-        next_row: Some(1),
+        next_row: Some(new.first_row),
         title: new.title.clone(),
         retry_of: new.retry_of.clone(),
     }
@@ -85,7 +89,7 @@ fn add(
     stamp: &Stamp,
     answer: &dyn Fn(Value) -> Value,
 ) -> Result<Submitted> {
-    let (is_new, before) = (group.jobs == 0, group.next_row.map_or(0, |row| row - 1));
+    let (is_new, before) = (group.jobs == 0, new.first_row - 1);
     let learned = find_learned(tx)?;
     let in_group = |(nth, new)| {
         let mut job = first_state(new, (nth, Some(&group.id)), &learned, stamp);
@@ -208,7 +212,7 @@ type PollsOf<'a> = &'a dyn Fn(Kind, &str) -> Polls;
 
 /// A new group of what failed in an old one and was not retried yet. Jobs that may have been charged for
 /// are left unless `accepts` says that paying again is fine. Of very many the first are taken, as many as one
-/// request may make; who asks again gets the others.
+/// request may make; the others remain for whoever asks again.
 pub fn retry_failed(
     tx: &mut Tx,
     old_id: &str,
@@ -222,21 +226,55 @@ pub fn retry_failed(
     if let Some(first) = key.map(|k| find_first(tx, k)).transpose()?.flatten() {
         return Ok(Retried::Submitted { made: first, kinds: vec![] });
     }
-    let failed = job::list_unretried(tx, old_id)?.into_iter().filter(|(job, _)| is_unwished(job));
-    let (left, mut again): (Vec<_>, Vec<_>) =
-        failed.partition(|(job, _)| job.risks_second_charge() && !accepts);
-    let left: Vec<String> = left.into_iter().map(|(job, _)| job.id).collect();
+    let Failed { left, again, remaining } = failed_of(tx, old_id, accepts)?;
     if again.is_empty() {
         return Ok(Retried::Nothing { left });
     }
-    let remaining = again.len().saturating_sub(MAX_JOBS);
-    again.truncate(MAX_JOBS);
     let jobs = again.into_iter().map(|(job, request)| {
         let polls = polls(job.kind, &request);
         NewJob::again(job, request, deadline_at, polls)
     });
-    let new = NewGroup { title: old.title, retry_of: Some(old.id), jobs: jobs.collect(), more: false };
+    let new = NewGroup {
+        title: old.title,
+        retry_of: Some(old.id),
+        jobs: jobs.collect(),
+        first_row: 1,
+        more: false,
+    };
     let answer = |group| json!({"group": group, "left": left, "remaining": remaining});
     let made = add(tx, blank(&new, stamp), &new, key, stamp, &answer)?;
     Ok(Retried::Submitted { made, kinds: new.jobs.iter().map(|job| job.kind).collect() })
+}
+
+/// What failed of a group and was not retried yet.
+#[derive(Default)]
+struct Failed {
+    /// May have been charged for.
+    left: Vec<String>,
+    again: Vec<(Job, String)>,
+    /// More than one request may make.
+    remaining: usize,
+}
+
+/// Page by page: a group may be of any size.
+fn failed_of(tx: &mut Tx, group_id: &str, accepts: bool) -> Result<Failed> {
+    const PAGE: i64 = 100;
+    let (mut failed, mut bytes, mut after) = (Failed::default(), 0, String::new());
+    loop {
+        let page = job::list_unretried(tx, group_id, &after, PAGE)?;
+        let Some((last, _)) = page.last() else { return Ok(failed) };
+        after.clone_from(&last.id);
+        for (job, request) in page.into_iter().filter(|(job, _)| is_unwished(job)) {
+            if job.risks_second_charge() && !accepts {
+                failed.left.push(job.id);
+                continue;
+            }
+            bytes += request.len();
+            if failed.again.len() < MAX_JOBS && bytes <= MAX_BYTES {
+                failed.again.push((job, request));
+            } else {
+                failed.remaining += 1;
+            }
+        }
+    }
 }

@@ -18,7 +18,7 @@ use super::problem::{Kind, Problem, Result};
 use super::query::{Query, page};
 use super::upstream::balance_json;
 use super::{Http, input, rows, wait};
-use crate::domain::group::{Counts, Group, group_json};
+use crate::domain::group::{Counts, Group, MAX_BYTES, group_json};
 use crate::domain::ids;
 use crate::domain::job::Kind as JobKind;
 use crate::fail::Point;
@@ -36,11 +36,10 @@ pub async fn submit(
     body: Body,
 ) -> Result<Response> {
     let asked = (caller, query, headers, body);
-    let New { bytes, key, wait, dry_run } =
-        match begin(&http, asked, "POST /api/groups", rows::MAX_BYTES).await? {
-            Begun::Answered(response) => return Ok(response),
-            Begun::New(new) => new,
-        };
+    let New { bytes, key, wait, dry_run } = match begin(&http, asked, "POST /api/groups", MAX_BYTES).await? {
+        Begun::Answered(response) => return Ok(response),
+        Begun::New(new) => new,
+    };
     let reader = http.clone();
     let new = aside(move || rows::new_group(&reader, &bytes, true)).await?;
     submit_or_show(&http, new, key, wait, dry_run).await
@@ -56,15 +55,16 @@ pub async fn add_rows(
     body: Body,
 ) -> Result<Response> {
     let (asked, action) = ((caller, query, headers, body), format!("POST /api/groups/{id}/rows"));
-    let New { bytes, key, wait, dry_run } = match begin(&http, asked, &action, rows::MAX_BYTES).await? {
+    let New { bytes, key, wait, dry_run } = match begin(&http, asked, &action, MAX_BYTES).await? {
         Begun::Answered(response) => return Ok(response),
         Begun::New(new) => new,
     };
     let reader = http.clone();
     let new = aside(move || rows::new_group(&reader, &bytes, false)).await?;
     if dry_run {
-        if find(&http, &id).await?.0.next_row.is_none() {
-            return Err(Kind::GroupWhole.into());
+        let next_row = find(&http, &id).await?.0.next_row;
+        if next_row != Some(new.first_row) {
+            return Err(misplaced(next_row));
         }
         return Ok(axum::Json(show_dry(&http, &new).await?).into_response());
     }
@@ -75,11 +75,18 @@ pub async fn add_rows(
     http.fail.at(Point::SubmitStored).await;
     match added {
         Added::NotFound => Err(none(&id)),
-        Added::Whole => Err(Kind::GroupWhole.into()),
+        Added::Misplaced { next_row } => Err(misplaced(next_row)),
         Added::Submitted(made) => {
             taken_in(&http, &made, &kinds);
             answer(&http, made, wait).await
         }
+    }
+}
+
+fn misplaced(next_row: Option<i64>) -> Problem {
+    match next_row {
+        Some(row) => Problem::saying(Kind::WrongRow, format!("the next row of the group is row {row}")),
+        None => Kind::GroupWhole.into(),
     }
 }
 

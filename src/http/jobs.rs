@@ -100,7 +100,7 @@ pub async fn submit(
         // Several languages: a job for each.
         Err(jobs) => {
             let title = jobs.first().and_then(|job| job.title.clone());
-            let new = NewGroup { title, retry_of: None, jobs, more: false };
+            let new = NewGroup { title, retry_of: None, jobs, first_row: 1, more: false };
             groups::submit_or_show(&http, new, key, wait, dry_run).await
         }
     }

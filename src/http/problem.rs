@@ -101,6 +101,8 @@ problems! {
         "Submit it anew with POST /api/jobs.",
     GroupWhole "group_whole" 409 false "The group takes no more rows"
         "It takes more only while its last rows said `more`, and none after it was canceled. Submit them as a group of their own.",
+    WrongRow "wrong_row" 409 false "These are not the rows that come next"
+        "Others are missing before them, or they are in already: `first_row` has to be the `next_row` of the group.",
     NothingToRetry "nothing_to_retry" 409 false "No job of the group is left to retry"
         "Jobs that failed or expired are retried once with their group; what became of that is in the new group, which names this one in `retry_of`.",
     SecondCharge "second_charge" 409 false "HeyGen may have charged for this job already"

@@ -8,12 +8,10 @@ use serde_json::{Map, Value};
 use super::Http;
 use super::input::{self, Fields, MAX_BODY_BYTES, MAX_TITLE_CHARS};
 use super::problem::{FieldError, Kind, Problem, Result, field};
-use crate::domain::group::MAX_JOBS;
+use crate::domain::group::{MAX_BYTES, MAX_JOBS};
 use crate::domain::template::{Template, escaped};
 use crate::flow::{NewGroup, NewJob};
 
-/// Of a group's body, and of all its jobs together once their templates are filled.
-pub const MAX_BYTES: usize = 16 << 20;
 const MORE_LATER: &str = "`POST /api/groups/{id}/rows` takes more";
 /// Mistakes told in one answer; more are only counted.
 const MAX_MISTAKES: usize = 100;
@@ -22,6 +20,7 @@ const MAX_MISTAKES: usize = 100;
 pub fn new_group(http: &Http, bytes: &[u8], is_new: bool) -> Result<NewGroup> {
     let mut fields = Fields::new(input::object(bytes, false)?);
     let title = if is_new { fields.text("title", MAX_TITLE_CHARS) } else { None };
+    let first_row = if is_new { 1 } else { first_row(&mut fields) };
     let more = fields.switch("more");
     let ignored = fields.texts("ignore").unwrap_or_default();
     let template = template(&mut fields);
@@ -31,7 +30,18 @@ pub fn new_group(http: &Http, bytes: &[u8], is_new: bool) -> Result<NewGroup> {
         Sheet { http, template: &template, ignored, seen: HashSet::new(), found: vec![], count: 0 };
     let jobs = sheet.jobs(&rows);
     sheet.finish()?;
-    Ok(NewGroup { title, retry_of: None, jobs, more })
+    Ok(NewGroup { title, retry_of: None, jobs, first_row, more })
+}
+
+/// It says where the rows belong, so that none is added twice, or before others.
+fn first_row(fields: &mut Fields) -> i64 {
+    match fields.take("first_row").as_ref().and_then(Value::as_i64) {
+        Some(row @ 1..) => row,
+        _ => {
+            fields.wrong("first_row", "must be the `next_row` of the group, a whole number");
+            1
+        }
+    }
 }
 
 fn template(fields: &mut Fields) -> Template {

@@ -1,6 +1,7 @@
 //! Table `job_group`: how many jobs a group has and how many are open. Written only by `flow`.
 //!
-//! A group's row is locked after its jobs and before the event counter.
+//! A group's row is locked after its jobs and before the event counter; whoever adds jobs, which are nobody else's
+//! yet, locks it before them.
 
 use super::db::Tx;
 use super::error::{Error, Result};

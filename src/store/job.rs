@@ -146,13 +146,14 @@ pub fn find_request(tx: &mut Tx, id: &str) -> Result<Option<String>> {
 }
 
 /// The jobs of a group that did not complete and that nobody has retried yet, each with its request, the
-/// oldest first.
-pub fn list_unretried(tx: &mut Tx, group_id: &str) -> Result<Vec<(Job, String)>> {
+/// oldest first, newer than the job `after` and at most `limit`.
+pub fn list_unretried(tx: &mut Tx, group_id: &str, after: &str, limit: i64) -> Result<Vec<(Job, String)>> {
     let sql = format!(
-        "SELECT {COLUMNS}, body FROM job JOIN job_request ON job_id = id WHERE group_id = ?1 \
-         AND state IN ('failed', 'canceled') AND NOT EXISTS (SELECT 1 FROM job later WHERE later.retry_of = job.id) ORDER BY id"
+        "SELECT {COLUMNS}, body FROM job JOIN job_request ON job_id = id WHERE group_id = ?1 AND id > ?2 \
+         AND state IN ('failed', 'canceled') AND NOT EXISTS (SELECT 1 FROM job later WHERE later.retry_of = job.id) \
+         ORDER BY id LIMIT ?3"
     );
-    let rows = tx.query(&sql, params![group_id])?;
+    let rows = tx.query(&sql, params![group_id, after, limit])?;
     rows.into_iter()
         .map(|mut row| {
             let body = row.text(14)?;

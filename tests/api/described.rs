@@ -221,7 +221,7 @@ async fn groups(app: &mut TestApp, d: &mut Description) -> String {
     let open = d.call(app, new, "", &rows).await.expect(202).json()["id"].as_str().unwrap().to_owned();
     let add = "POST /api/groups/{id}/rows";
     d.call(app, add, &open, &rows).await.expect(422);
-    rows = json!({"template": body["template"], "rows": body["rows"]});
+    rows = json!({"template": body["template"], "rows": body["rows"], "first_row": 3});
     d.call_with(app, add, &open, "?dry_run=true", &[], &rows).await.expect(200);
     d.call(app, add, &open, &rows).await.expect(202);
     d.call(app, add, &open, &rows).await.expect(409);

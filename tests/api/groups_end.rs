@@ -300,6 +300,13 @@ async fn rows_that_come_in_parts_make_one_group_with_one_end(fresh: &Fresh) {
     let mut rest = sheet(&["c #fail", "d", "e"]);
     app.post(&path, &rest).await.problem(422, "invalid_request");
     rest.as_object_mut().unwrap().remove("title");
+    assert_eq!(app.post(&path, &rest).await.pointers(), ["/first_row"]);
+    for wrong in [2, 4] {
+        rest["first_row"] = json!(wrong);
+        app.post(&path, &rest).await.problem(409, "wrong_row");
+        app.post(&format!("{path}?dry_run=true"), &rest).await.problem(409, "wrong_row");
+    }
+    rest["first_row"] = json!(3);
     let mut wrong = rest.clone();
     wrong["rows"][1]["title"] = json!(null);
     assert_eq!(app.post(&path, &wrong).await.pointers(), ["/rows/1/title"]);
@@ -338,6 +345,7 @@ async fn a_group_that_waits_for_rows_takes_none_once_it_is_canceled(fresh: &Fres
     body["more"] = json!(true);
     let opened = made(&app, &body).await;
     app.advance_s(600).await;
+    assert!(group(&app, &opened).await["cancel_url"].is_string(), "though none can be canceled");
     let cancel = format!("{}/cancel", opened["status_url"].as_str().unwrap());
     let answer = app.post(&cancel, &json!({})).await.expect(200).json();
     assert_eq!((&answer["canceled"], &answer["group"]["next_row"]), (&json!(0), &Value::Null));
@@ -346,6 +354,7 @@ async fn a_group_that_waits_for_rows_takes_none_once_it_is_canceled(fresh: &Fres
     app.post(&cancel, &json!({})).await.expect(200);
     assert_eq!(ends(&app).await.len(), 1, "told once");
     body.as_object_mut().unwrap().remove("title");
+    body["first_row"] = json!(2);
     let path = format!("{}/rows", opened["status_url"].as_str().unwrap());
     app.post(&path, &body).await.problem(409, "group_whole");
     app.post("/api/groups/grp_none/rows", &body).await.problem(404, "not_found");

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::DefaultBodyLimit;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, Method, StatusCode, Uri, header};
 use serde_json::{Value, json};
@@ -59,7 +60,7 @@ impl Canned {
         };
         let listener = TcpListener::bind(address).await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let router = Router::new().fallback(handler);
+        let router = Router::new().fallback(handler).layer(DefaultBodyLimit::disable());
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { url, asked }
     }

@@ -25,15 +25,16 @@ cases![
     what_may_have_been_charged_is_retried_only_if_that_is_accepted,
     retries_that_race_make_one_group,
     of_very_many_that_failed_the_first_are_retried_and_then_the_others,
+    of_what_failed_only_so_many_bytes_are_retried_at_once,
     rows_that_come_in_parts_are_numbered_on_and_end_once,
-    parts_that_race_follow_each_other,
+    parts_that_race_are_added_once,
     a_group_that_is_closed_takes_no_more,
 ];
 
 fn new_group(jobs: usize) -> NewGroup {
     let row = |n: i64| NewJob { title: Some(format!("row {n}")), group_row: Some(n), ..new_job() };
     let jobs = (1..).take(jobs).map(row).collect();
-    NewGroup { title: Some("rows.csv".to_owned()), retry_of: None, jobs, more: false }
+    NewGroup { title: Some("rows.csv".to_owned()), retry_of: None, jobs, first_row: 1, more: false }
 }
 
 fn key(fingerprint: u8) -> Key {
@@ -268,6 +269,22 @@ async fn of_very_many_that_failed_the_first_are_retried_and_then_the_others(stor
     assert_eq!(retry(&store, &id, false, None, 4).await, Retried::Nothing { left: vec![] });
 }
 
+/// Requests of so many bytes that seventeen are more than one request may make.
+async fn of_what_failed_only_so_many_bytes_are_retried_at_once(store: Store) {
+    let mut new = new_group(17);
+    new.jobs.iter_mut().for_each(|job| job.request = format!("{{\"x\":\"{}\"}}", "y".repeat((1 << 20) - 8)));
+    let Submitted::New { id, .. } = submit(&store, new, None, 1).await else { panic!("it is new") };
+    store.write(|tx| tx.execute("UPDATE job SET state = 'failed'", &[])).await;
+    for (n, (tried, remain)) in (2..).zip([(16, 1), (1, 0)]) {
+        let done = retry(&store, &id, false, None, n).await;
+        let Retried::Submitted { made: Submitted::New { answer, .. }, kinds } = done else {
+            panic!("{done:?}")
+        };
+        let answer: Value = serde_json::from_str(&answer).expect("JSON");
+        assert_eq!((kinds.len(), &answer["remaining"]), (tried, &json!(remain)));
+    }
+}
+
 async fn add(store: &Store, id: &str, new: NewGroup, key: Option<Key>, n: u8) -> Added {
     let id = id.to_owned();
     store.write(move |tx| flow::add_to_group(tx, &id, &new, key.as_ref(), &stamp(n))).await
@@ -286,7 +303,7 @@ async fn rows_that_come_in_parts_are_numbered_on_and_end_once(store: Store) {
         change(&store, &job, Input::Cancel, 2).await;
     }
     assert_eq!((group_of(&store, &id).await.open, ends(&store).await.len()), (0, 0), "more come");
-    let part = NewGroup { more: true, ..new_group(3) };
+    let part = NewGroup { first_row: 3, more: true, ..new_group(3) };
     let added = add(&store, &id, part.clone(), Some(key(1)), 3).await;
     let Added::Submitted(Submitted::New { id: of, answer }) = added else { panic!("{added:?}") };
     let answer_json: Value = serde_json::from_str(&answer).expect("JSON");
@@ -296,9 +313,18 @@ async fn rows_that_come_in_parts_are_numbered_on_and_end_once(store: Store) {
     assert_eq!(again, Added::Submitted(Submitted::Replayed { id: id.clone(), answer }));
     let other = add(&store, &id, new_group(1), Some(key(2)), 5).await;
     assert_eq!(other, Added::Submitted(Submitted::KeyReused));
-    let added = add(&store, &id, new_group(1), None, 6).await;
+    for wrong in [5, 7] {
+        let added = add(&store, &id, NewGroup { first_row: wrong, ..new_group(1) }, None, 6).await;
+        assert_eq!(added, Added::Misplaced { next_row: Some(6) }, "in already, or too early");
+    }
+    let last = NewGroup { first_row: 6, ..new_group(1) };
+    let added = add(&store, &id, last.clone(), None, 6).await;
     assert!(matches!(added, Added::Submitted(Submitted::New { .. })), "{added:?}");
-    assert_eq!(add(&store, &id, new_group(1), None, 7).await, Added::Whole, "the last said so");
+    assert_eq!(
+        add(&store, &id, last, None, 7).await,
+        Added::Misplaced { next_row: None },
+        "the last said so"
+    );
     assert_eq!(add(&store, "grp_none", new_group(1), None, 8).await, Added::NotFound);
     let jobs = jobs_of(&store, &id).await;
     let rows: Vec<i64> = jobs.iter().filter_map(|job| job.details.group_row).collect();
@@ -312,17 +338,19 @@ async fn rows_that_come_in_parts_are_numbered_on_and_end_once(store: Store) {
     assert_eq!(group_of(&store, &id).await.finished_at, Some(NOW));
 }
 
-async fn parts_that_race_follow_each_other(store: Store) {
+async fn parts_that_race_are_added_once(store: Store) {
     let id = open_group(&store, 1, 1).await;
-    let part = NewGroup { more: true, ..new_group(3) };
+    let part = NewGroup { first_row: 2, more: true, ..new_group(3) };
     let all = (2..8).map(|n| add(&store, &id, part.clone(), None, n));
-    futures_util::future::join_all(all).await;
+    let all = futures_util::future::join_all(all).await;
+    let late = all.iter().filter(|done| **done == Added::Misplaced { next_row: Some(5) }).count();
+    assert_eq!(late, 5, "{all:?}");
     let mut rows: Vec<i64> =
         jobs_of(&store, &id).await.iter().filter_map(|job| job.details.group_row).collect();
     rows.sort_unstable();
-    assert_eq!(rows, (1..=19).collect::<Vec<_>>());
+    assert_eq!(rows, [1, 2, 3, 4]);
     let group = group_of(&store, &id).await;
-    assert_eq!((group.jobs, group.open, group.next_row), (19, 19, Some(20)));
+    assert_eq!((group.jobs, group.open, group.next_row), (4, 4, Some(5)));
 }
 
 async fn a_group_that_is_closed_takes_no_more(store: Store) {
@@ -332,7 +360,8 @@ async fn a_group_that_is_closed_takes_no_more(store: Store) {
     };
     let id = open_group(&store, 1, 1).await;
     close(&id, 2).await;
-    assert_eq!(add(&store, &id, new_group(1), None, 3).await, Added::Whole);
+    let next = NewGroup { first_row: 2, ..new_group(1) };
+    assert_eq!(add(&store, &id, next, None, 3).await, Added::Misplaced { next_row: None });
     assert_eq!(ends(&store).await.len(), 0, "its job goes on");
     change(&store, &jobs_of(&store, &id).await[0], Input::Cancel, 4).await;
     assert_eq!(ends(&store).await.len(), 1);

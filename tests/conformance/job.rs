@@ -143,11 +143,15 @@ async fn what_did_not_complete_in_a_group_is_listed_until_it_is_retried(store: S
         made.group_id = Some(if n == 3 { "grp_2" } else { "grp_1" }.to_owned());
         store.insert_job(&made).await;
     }
-    let list = || store.read(|tx| job::list_unretried(tx, "grp_1"));
+    let list = || store.read(|tx| job::list_unretried(tx, "grp_1", "", 9));
     let ids =
         |found: Vec<(Job, String)>| -> Vec<String> { found.into_iter().map(|(job, _)| job.id).collect() };
     assert_eq!(ids(list().await), [id("job_", 0), id("job_", 2)], "the oldest first");
     assert_eq!(list().await[0].1, "{}", "with its request");
+    let first = store.read(|tx| job::list_unretried(tx, "grp_1", "", 1)).await;
+    assert_eq!(ids(first), [id("job_", 0)]);
+    let after = id("job_", 0);
+    assert_eq!(ids(store.read(move |tx| job::list_unretried(tx, "grp_1", &after, 9)).await), [id("job_", 2)]);
     let mut again = job_in(State::Queued, 9);
     again.retry_of = Some(id("job_", 0));
     store.insert_job(&again).await;

@@ -5,11 +5,13 @@ use std::ops::Range;
 
 use serde_json::{Value, json};
 
-use super::submit::send;
+use super::submit::{persist, send};
 use crate::cli::client::Session;
 use crate::cli::rows::Sheet;
 use crate::cli::{CliError, Result};
-use crate::domain::group::MAX_JOBS;
+use crate::domain::group::{MAX_BYTES, MAX_JOBS, Outlook};
+use crate::domain::history::Usual;
+use crate::domain::time::SECOND;
 
 /// Where rows of a file go, and with what.
 pub struct Parts<'a> {
@@ -17,35 +19,33 @@ pub struct Parts<'a> {
     pub sheet: &'a Sheet,
     /// All of the group but its rows.
     pub group: Value,
+    pub key: String,
+    /// The flags that make the same command the same submit.
+    pub same: String,
 }
 
 impl Parts<'_> {
     /// The group with all its rows. With the same key what is there already is not made again.
-    pub async fn submit(&self, key: &str) -> Result<Value> {
+    pub async fn submit(&self) -> Result<Value> {
         let all = 0..self.sheet.rows.len();
         if all.len() <= MAX_JOBS {
-            match self.send(&["groups"], &all, false, key).await {
-                Err(e) if is_split(&e, &all) => {}
+            match self.send(&all, &Value::Null).await {
+                // Or the key is that of its first part already.
+                Err(e) if is_too_much(&e) || e.problem["code"] == "idempotency_key_reused" => {}
                 made => return made,
             }
         }
-        let (parts, _) = self.check().await?;
+        let parts = self.check().await?;
         let note = |text: &str| self.session.out.note(text);
         note(&format!(
-            "{} rows go out in {} parts; if that stops midway, the same command with --idempotency-key {key} goes on",
+            "{} rows go out in {} parts; if that stops midway, the same command with {} goes on",
             all.len(),
-            parts.len()
+            parts.len(),
+            self.same
         ));
         let mut made = Value::Null;
-        for part in &parts {
-            let more = part.end < all.end;
-            made = match made["id"].as_str() {
-                None => self.send(&["groups"], part, more, key).await?,
-                Some(id) => {
-                    let key = format!("{id}-rows-{}", part.start + 1);
-                    self.send(&["groups", id, "rows"], part, more, &key).await?
-                }
-            };
+        for (part, _) in &parts {
+            made = self.send(part, &made).await?;
             note(&format!(
                 "{} of {} rows are in {}",
                 part.end,
@@ -53,77 +53,121 @@ impl Parts<'_> {
                 made["id"].as_str().unwrap_or("?")
             ));
         }
+        made["outlook"] = together(&parts)["outlook"].clone();
         Ok(made)
     }
 
     /// What a submit would do, of all rows together.
     pub async fn dry_run(&self) -> Result<Value> {
-        Ok(self.check().await?.1)
+        Ok(together(&self.check().await?))
     }
 
-    /// Asks the server about every part, smaller ones where it cannot take as many at once.
-    async fn check(&self) -> Result<(Vec<Range<usize>>, Value)> {
+    /// Every part with what the server says of it, smaller ones where it cannot take as many at once.
+    async fn check(&self) -> Result<Vec<(Range<usize>, Value)>> {
         let all = 0..self.sheet.rows.len();
         let mut open: Vec<Range<usize>> =
             all.clone().step_by(MAX_JOBS).map(|from| from..all.end.min(from + MAX_JOBS)).rev().collect();
-        let (mut parts, mut would) = (vec![], Value::Null);
+        let mut parts = vec![];
         while let Some(part) = open.pop() {
-            match self.session.api.post_dry(&["groups"], &self.body(&["groups"], &part, false)).await {
-                Err(e) if is_split(&e, &part) => {
+            let asked = match self.body(&part) {
+                Ok(body) => {
+                    persist(self.session, async || self.session.api.post_dry(&["groups"], &body).await).await
+                }
+                Err(e) => Err(e),
+            };
+            match asked {
+                Err(e) if is_too_much(&e) && part.len() > 1 => {
                     let middle = part.start + part.len() / 2;
                     open.extend([middle..part.end, part.start..middle]);
                 }
-                Err(e) => return Err(self.sheet.locate(e, part.start)),
-                Ok(one) => {
+                Err(e) => return Err(self.sheet.locate(e, &part)),
+                Ok(would) => {
                     if part != all {
                         self.session.out.note(&format!("{} of {} rows are checked", part.end, all.len()));
                     }
-                    would = together(would, one);
-                    parts.push(part);
+                    parts.push((part, would));
                 }
             }
         }
-        Ok((parts, would))
+        Ok(parts)
     }
 
-    async fn send(&self, path: &[&str], part: &Range<usize>, more: bool, key: &str) -> Result<Value> {
-        let sent = send(self.session, path, &self.body(path, part, more), key).await;
-        sent.map_err(|e| self.sheet.locate(e, part.start))
-    }
-
-    fn body(&self, path: &[&str], part: &Range<usize>, more: bool) -> Value {
-        let mut body = self.group.clone();
-        body["rows"] = json!(self.sheet.rows[part.clone()]);
-        if more {
+    /// The next part of the group `made`, or the first of a new one.
+    async fn send(&self, part: &Range<usize>, made: &Value) -> Result<Value> {
+        let mut body = self.body(part)?;
+        if part.end < self.sheet.rows.len() {
             body["more"] = json!(true);
         }
-        if path.len() > 1
-            && let Some(fields) = body.as_object_mut()
-        {
-            fields.remove("title");
+        let again = format!("the same command with {}", self.same);
+        let sent = match made["id"].as_str() {
+            None => send(self.session, &["groups"], &body, &self.key, &again).await,
+            Some(id) => {
+                body.as_object_mut().map(|fields| fields.remove("title"));
+                body["first_row"] = json!(part.start + 1);
+                let key = format!("{id}-rows-{}", part.start + 1);
+                send(self.session, &["groups", id, "rows"], &body, &key, &again).await
+            }
+        };
+        sent.map_err(|mut e| {
+            let hint = match (e.problem["code"].as_str(), made["id"].as_str()) {
+                (Some("idempotency_key_reused"), _) => Some(
+                    "the key came with other rows, another template or other times before; with a new key all \
+                     rows are submitted, and paid for, again"
+                        .to_owned(),
+                ),
+                (_, Some(id)) => {
+                    Some(format!("{} rows are in {id} and go their way; {again} sends the others", part.start))
+                }
+                _ => None,
+            };
+            if let Some(hint) = hint {
+                e.problem["hint"] = json!(hint);
+            }
+            self.sheet.locate(e, part)
+        })
+    }
+
+    /// As a group of its own. Fails if it is longer than the server takes: one that reads no further may be
+    /// heard no more.
+    fn body(&self, part: &Range<usize>) -> Result<Value> {
+        const FRAME: usize = 1_000;
+        let rows = self.sheet.rows.get(part.clone()).unwrap_or_default();
+        let bytes: usize = rows.iter().map(|row| row.len() + 1).sum();
+        if bytes + self.group.to_string().len() + FRAME > MAX_BYTES {
+            let mut e = CliError::usage(format!("it is more than {MAX_BYTES} bytes"));
+            e.problem["errors"] = json!([{"pointer": "/rows", "message": e.problem["detail"]}]);
+            return Err(e);
         }
-        body
+        let mut body = self.group.clone();
+        body["rows"] = rows.iter().filter_map(|row| serde_json::from_str::<Value>(row).ok()).collect();
+        Ok(body)
     }
 }
 
-/// Whether the server would take these rows in smaller parts: nothing is wrong but how much they are.
-fn is_split(e: &CliError, part: &Range<usize>) -> bool {
+/// Nothing is wrong with these rows but how much they are for one call.
+fn is_too_much(e: &CliError) -> bool {
     let errors = e.problem["errors"].as_array();
-    let only_rows = errors.is_some_and(|all| !all.is_empty() && all.iter().all(|e| e["pointer"] == "/rows"));
-    part.len() > 1 && (only_rows || e.problem["status"] == 413)
+    errors.is_some_and(|all| !all.is_empty() && all.iter().all(|e| e["pointer"] == "/rows"))
 }
 
-/// What two dry runs tell, as of one. What is told of one job is the first's.
-fn together(first: Value, next: Value) -> Value {
-    if first.is_null() {
-        return next;
+/// What the server says of several parts, as of one. What is told of one job is the first's.
+fn together(parts: &[(Range<usize>, Value)]) -> Value {
+    let mut all = match parts {
+        [] => return Value::Null,
+        [(_, one)] => return one.clone(),
+        [(_, first), ..] => first.clone(),
+    };
+    let each = |of: fn(&Value) -> &Value| parts.iter().filter_map(move |(_, would)| of(would).as_i64());
+    let ms = |seconds: i64| seconds.saturating_mul(SECOND);
+    all["jobs"] = json!(each(|would| &would["jobs"]).sum::<i64>());
+    all["outlook"] = Outlook {
+        slots: each(|would| &would["outlook"]["slots"]).min().unwrap_or(1),
+        takes: Usual {
+            from_ms: ms(each(|would| &would["outlook"]["from_s"]).sum()),
+            to_ms: ms(each(|would| &would["outlook"]["to_s"]).sum()),
+        },
+        deadline_ms: ms(each(|would| &would["outlook"]["deadline_s"]).min().unwrap_or(0)),
     }
-    let sum = |of: fn(&Value) -> &Value| of(&first).as_u64().zip(of(&next).as_u64()).map(|(a, b)| a + b);
-    let (jobs, from_s, to_s) =
-        (sum(|v| &v["jobs"]), sum(|v| &v["outlook"]["from_s"]), sum(|v| &v["outlook"]["to_s"]));
-    let hint = [&first, &next].map(|v| v["outlook"]["hint"].clone()).into_iter().find(Value::is_string);
-    let mut all = first;
-    all["jobs"] = json!(jobs);
-    all["outlook"] = json!({"from_s": from_s, "to_s": to_s, "hint": hint});
+    .json();
     all
 }

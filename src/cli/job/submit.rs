@@ -97,13 +97,15 @@ pub struct Args {
 }
 
 pub async fn run(s: &Session, args: Args) -> Result<Exit> {
-    let job = body(&args, s.clock.now())?;
-    let key = || args.idempotency_key.clone().unwrap_or_else(|| fresh_key(&s.clock));
+    let now = s.clock.now();
+    let job = body(&args, now)?;
+    let key = args.idempotency_key.clone().unwrap_or_else(|| fresh_key(&s.clock));
+    let same = same(&args, &key, now);
     let Some(file) = args.file.as_ref().filter(|_| args.template.is_some()) else {
         if args.dry_run {
             return show_dry(s, &s.api.post_dry(&["jobs"], &job).await?);
         }
-        let made = send(s, &["jobs"], &job, &key()).await?;
+        let made = send(s, &["jobs"], &job, &key, &format!("the same command with {same}")).await?;
         return finish(s, made, &args.wait).await;
     };
     let sheet = rows::read(file, "file")?;
@@ -112,15 +114,26 @@ pub async fn run(s: &Session, args: Args) -> Result<Exit> {
         "template": job,
         "ignore": Some(&args.ignored).filter(|all| !all.is_empty()),
     });
-    let parts = Parts { session: s, sheet: &sheet, group };
+    let parts = Parts { session: s, sheet: &sheet, group, key, same };
     if args.dry_run {
         return show_dry(s, &parts.dry_run().await?);
     }
-    let made = parts.submit(&key()).await?;
+    let made = parts.submit().await?;
     if args.retry_failed {
         return group::finish_twice(s, made, &args.wait).await;
     }
     finish(s, made, &args.wait).await
+}
+
+/// The flags that make the same command the same submit later on, when a span would end at another time.
+fn same(args: &Args, key: &str, now: i64) -> String {
+    let mut flags = format!("--idempotency-key {key}");
+    for (flag, moment) in [("not-before", args.not_before), ("deadline", args.deadline)] {
+        if let Some(span @ units::Moment::In(_)) = moment {
+            flags += &format!(" --{flag} {}", span.rfc3339(now));
+        }
+    }
+    flags
 }
 
 /// The name of a file without its folder.
@@ -203,26 +216,30 @@ fn labels(given: &[(String, String)]) -> Result<Option<Value>> {
     Ok((!labels.is_empty()).then_some(Value::Object(labels)))
 }
 
-/// Sends it, and again when the answer was lost or the server was busy: always with the same key.
-pub async fn send(s: &Session, path: Path<'_>, body: &Value, key: &str) -> Result<Value> {
+/// Sends it, and again when the answer was lost or the server was busy: always with the same key. If no answer
+/// comes at all, `again` says how to ask later on.
+pub async fn send(s: &Session, path: Path<'_>, body: &Value, key: &str, again: &str) -> Result<Value> {
+    let sent = persist(s, async || s.api.post_with_key(path, Some(body), key).await).await;
+    sent.map_err(|mut e| {
+        if e.problem["code"] == "cli_no_answer" {
+            e.problem["hint"] = json!(format!("it may have been taken in; {again} finds out, at no risk"));
+        }
+        e
+    })
+}
+
+/// Makes a call that may be repeated, some times when its answer is lost or the server is busy.
+pub async fn persist(s: &Session, call: impl AsyncFn() -> Result<Value>) -> Result<Value> {
     let mut tries = 1;
     loop {
-        match s.api.post_with_key(path, Some(body), key).await {
+        match call().await {
             Err(e) if is_retryable(&e) && tries < TRIES => {
                 tries += 1;
                 let pause = e.problem["retry_after_s"].as_u64().map_or(PAUSE, Duration::from_secs);
-                s.out.note("no answer, or not now; asking again with the same key");
+                s.out.note("no answer, or not now; asking again");
                 s.clock.sleep(pause.min(Duration::from_secs(30))).await;
             }
-            Err(mut e) => {
-                if e.problem["code"] == "cli_no_answer" {
-                    let hint =
-                        format!("it may have been taken in; --idempotency-key {key} finds out, at no risk");
-                    e.problem["hint"] = json!(hint);
-                }
-                return Err(e);
-            }
-            Ok(job) => return Ok(job),
+            done => return done,
         }
     }
 }

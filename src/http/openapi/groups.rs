@@ -17,7 +17,7 @@ pub fn schemas() -> [(&'static str, Value); 7] {
     let retried = json!({
         "group": reference("Group"),
         "left": {"type": "array", "items": text(), "description": "Failed jobs that HeyGen may have charged for, which `accept_second_charge` would retry."},
-        "remaining": {"type": "integer", "description": "Failed jobs beyond the 10,000 that are retried at once: the same call takes them next."}});
+        "remaining": {"type": "integer", "description": "Failed jobs beyond those retried, which are 10,000 and 16 MiB at once: another call, with another key, takes them next."}});
     // Only whoever submits it is told what to expect.
     let mut all = whole(group());
     all["properties"]["outlook"] = outlook();
@@ -50,6 +50,8 @@ fn outlook() -> Value {
     whole(json!({
         "from_s": {"type": "integer", "description": "Seconds until all have ended if all goes well, at what HeyGen takes at once now and behind what is queued already."},
         "to_s": {"type": "integer", "description": "The same, when all take long."},
+        "slots": {"type": "integer", "description": "How many HeyGen takes at once now."},
+        "deadline_s": {"type": "integer", "description": "Seconds until the first deadline of these jobs."},
         "hint": {"type": ["string", "null"], "description": "What to do when a deadline comes before that."},
     }))
 }
@@ -74,6 +76,9 @@ fn more_rows() -> Value {
     let mut rows = new_group();
     if let Some(properties) = rows["properties"].as_object_mut() {
         properties.remove("title");
+        let first_row = json!({"type": "integer", "minimum": 1, "description": "The `next_row` of the group: rows that are in already, or whose forerunners are missing, are refused."});
+        properties.insert("first_row".to_owned(), first_row);
     }
+    rows["required"] = json!(["template", "rows", "first_row"]);
     rows
 }
