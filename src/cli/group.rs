@@ -226,7 +226,7 @@ fn print(s: &Session, group: &Value) {
 fn page(out: &Output, group: &Value, now: i64) -> String {
     let state = match (&group["finished_at"], &group["next_row"]) {
         (Value::Null, Value::Null) => "open",
-        (Value::Null, _) => "open, takes more rows, or none after `group cancel`",
+        (Value::Null, _) => "open, takes more rows",
         _ => "finished",
     };
     let head = format!("{}  {state}\n", out.paint(&field(group, "id"), Paint::Bold));
