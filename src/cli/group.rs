@@ -102,10 +102,10 @@ async fn retry_failed(s: &Session, id: &str, how: &Again) -> Result<Exit> {
 
 /// Of the group that was tried again.
 fn note_left(s: &Session, id: &str, done: &Value) {
-    let (left, remaining) = (done["left"].as_array().map_or(0, Vec::len), field(done, "remaining"));
-    if done["remaining"].as_u64().is_some_and(|n| n > 0) {
+    let left = done["left"].as_array().map_or(0, Vec::len);
+    if done["remaining"] == true {
         s.out.note(&format!(
-            "{remaining} failed jobs remain; `reelhook group retry-failed {id}` takes them next"
+            "more failed than are retried at once; `reelhook group retry-failed {id}` takes the next"
         ));
     }
     if left > 0 {

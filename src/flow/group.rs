@@ -252,29 +252,34 @@ struct Failed {
     /// May have been charged for.
     left: Vec<String>,
     again: Vec<(Job, String)>,
-    /// More than one request may make.
-    remaining: usize,
+    /// There is more than one request may make.
+    remaining: bool,
 }
 
-/// Page by page: a group may be of any size.
+/// Page by page, and no further than one request may go: a group may be of any size.
 fn failed_of(tx: &mut Tx, group_id: &str, accepts: bool) -> Result<Failed> {
     const PAGE: i64 = 100;
-    let (mut failed, mut bytes, mut after) = (Failed::default(), 0, String::new());
-    loop {
-        let page = job::list_unretried(tx, group_id, &after, PAGE)?;
-        let Some((last, _)) = page.last() else { return Ok(failed) };
-        after.clone_from(&last.id);
-        for (job, request) in page.into_iter().filter(|(job, _)| is_unwished(job)) {
-            if job.risks_second_charge() && !accepts {
-                failed.left.push(job.id);
-                continue;
-            }
-            bytes += request.len();
-            if failed.again.len() < MAX_JOBS && bytes <= MAX_BYTES {
+    let (mut failed, mut bytes) = (Failed::default(), 0);
+    'all: for state in [State::Failed, State::Canceled] {
+        let mut after = String::new();
+        loop {
+            let page = job::list_unretried(tx, group_id, state, &after, PAGE)?;
+            let Some((last, _)) = page.last() else { break };
+            after.clone_from(&last.id);
+            for (job, request) in page.into_iter().filter(|(job, _)| is_unwished(job)) {
+                if job.risks_second_charge() && !accepts {
+                    failed.left.push(job.id);
+                    continue;
+                }
+                bytes += request.len();
+                if failed.again.len() == MAX_JOBS || bytes > MAX_BYTES {
+                    failed.remaining = true;
+                    break 'all;
+                }
                 failed.again.push((job, request));
-            } else {
-                failed.remaining += 1;
             }
         }
     }
+    failed.again.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+    Ok(failed)
 }

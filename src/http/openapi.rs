@@ -500,7 +500,7 @@ fn problem_schema() -> Value {
             "type": text(), "title": text(), "status": {"type": "integer"}, "code": {"enum": codes},
             "detail": text(), "retryable": {"type": "boolean"}, "retry_after_s": {"type": "integer"}, "hint": text(),
             "errors": {"type": "array", "items": field_error()},
-            "request_id": {"type": "string", "description": "Also in the header X-Request-Id, and in the lines of the server's log."},
+            "request_id": {"type": "string", "description": "Also in the header X-Request-Id, and in the lines of the server's log about requests to /api/."},
             "instance": {"type": "string", "description": "The path that was called."},
             "upstream": {"type": "object", "required": ["message"], "properties": failure()},
         },

@@ -100,7 +100,7 @@ problems! {
     Adopted "adopted" 409 false "The job was not submitted here, so its request is not known"
         "Submit it anew with POST /api/jobs.",
     GroupWhole "group_whole" 409 false "The group takes no more rows"
-        "It takes more only while its last rows said `more`, and none after it was canceled. Submit them as a group of their own.",
+        "Its last rows said that no more follow, or it was canceled. These may be in already: `group_row` of the jobs at its `jobs_url` says so. Only if they are not, submit them as a group of their own.",
     WrongRow "wrong_row" 409 false "These are not the rows that come next"
         "Others are missing before them, or they are in already: `first_row` has to be the `next_row` of the group.",
     NothingToRetry "nothing_to_retry" 409 false "No job of the group is left to retry"
@@ -291,8 +291,8 @@ pub fn markdown() -> String {
          `pointer` and `message`), `retry_after_s`, and `upstream` (HeyGen\'s own `code`, `message` and\n\
          `request_id`, and what they mean, where HeyGen was asked). Decide by `code`; it never changes meaning.\n\n\
          Every answer, success or not, has its request id in `X-Request-Id`: the caller\'s own, if it sent one of 1\n\
-         to 128 visible ASCII characters, else a new one. The lines of the server\'s log about the request have it,\n\
-         too.\n\n\
+         to 128 visible ASCII characters, else a new one. The lines of the server\'s log about a request to `/api/` have\n\
+         it, too.\n\n\
          | code | status | retry | what it means | what to do |\n| --- | --- | --- | --- | --- |\n",
     );
     for kind in Kind::ALL {

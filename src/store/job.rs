@@ -145,15 +145,20 @@ pub fn find_request(tx: &mut Tx, id: &str) -> Result<Option<String>> {
     tx.one("SELECT body FROM job_request WHERE job_id = ?1", params![id])?.map(|mut r| r.text(0)).transpose()
 }
 
-/// The jobs of a group that did not complete and that nobody has retried yet, each with its request, the
-/// oldest first, newer than the job `after` and at most `limit`.
-pub fn list_unretried(tx: &mut Tx, group_id: &str, after: &str, limit: i64) -> Result<Vec<(Job, String)>> {
+/// The jobs of a group in this state that nobody has retried yet, each with its request, the oldest first, newer
+/// than the job `after` and at most `limit`. The index `job_of_group` has them in this order.
+pub fn list_unretried(
+    tx: &mut Tx,
+    group_id: &str,
+    state: State,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<(Job, String)>> {
     let sql = format!(
-        "SELECT {COLUMNS}, body FROM job JOIN job_request ON job_id = id WHERE group_id = ?1 AND id > ?2 \
-         AND state IN ('failed', 'canceled') AND NOT EXISTS (SELECT 1 FROM job later WHERE later.retry_of = job.id) \
-         ORDER BY id LIMIT ?3"
+        "SELECT {COLUMNS}, body FROM job JOIN job_request ON job_id = id WHERE group_id = ?1 AND state = ?2 AND id > ?3 \
+         AND NOT EXISTS (SELECT 1 FROM job later WHERE later.retry_of = job.id) ORDER BY id LIMIT ?4"
     );
-    let rows = tx.query(&sql, params![group_id, after, limit])?;
+    let rows = tx.query(&sql, params![group_id, state.name(), after, limit])?;
     rows.into_iter()
         .map(|mut row| {
             let body = row.text(14)?;

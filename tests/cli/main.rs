@@ -9,6 +9,7 @@ mod endpoints;
 mod flags;
 mod groups;
 mod listen;
+mod long_files;
 mod real;
 mod selftest;
 mod settings;

@@ -261,11 +261,11 @@ async fn of_very_many_that_failed_the_first_are_retried_and_then_the_others(stor
     };
     let answer: Value = serde_json::from_str(&answer).expect("JSON");
     assert_eq!((kinds.len(), &answer["group"]["jobs"]), (MAX_JOBS, &json!(MAX_JOBS)));
-    assert_eq!((&answer["remaining"], &answer["left"]), (&json!(1), &json!([])));
+    assert_eq!((&answer["remaining"], &answer["left"]), (&json!(true), &json!([])));
     let then = retry(&store, &id, false, None, 3).await;
     let Retried::Submitted { made: Submitted::New { answer, .. }, kinds } = then else { panic!("{then:?}") };
     let answer: Value = serde_json::from_str(&answer).expect("JSON");
-    assert_eq!((kinds.len(), &answer["remaining"]), (1, &json!(0)));
+    assert_eq!((kinds.len(), &answer["remaining"]), (1, &json!(false)));
     assert_eq!(retry(&store, &id, false, None, 4).await, Retried::Nothing { left: vec![] });
 }
 
@@ -275,7 +275,7 @@ async fn of_what_failed_only_so_many_bytes_are_retried_at_once(store: Store) {
     new.jobs.iter_mut().for_each(|job| job.request = format!("{{\"x\":\"{}\"}}", "y".repeat((1 << 20) - 8)));
     let Submitted::New { id, .. } = submit(&store, new, None, 1).await else { panic!("it is new") };
     store.write(|tx| tx.execute("UPDATE job SET state = 'failed'", &[])).await;
-    for (n, (tried, remain)) in (2..).zip([(16, 1), (1, 0)]) {
+    for (n, (tried, remain)) in (2..).zip([(16, true), (1, false)]) {
         let done = retry(&store, &id, false, None, n).await;
         let Retried::Submitted { made: Submitted::New { answer, .. }, kinds } = done else {
             panic!("{done:?}")

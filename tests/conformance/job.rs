@@ -136,26 +136,28 @@ async fn many_are_stored_as_if_one_by_one(store: Store) {
 }
 
 async fn what_did_not_complete_in_a_group_is_listed_until_it_is_retried(store: Store) {
-    for (n, state) in
-        [State::Failed, State::Completed, State::Canceled, State::Failed].into_iter().enumerate()
-    {
-        let mut made = job_in(state, u32::try_from(n).expect("few"));
+    use State::{Canceled, Completed, Failed};
+    for (n, state) in (0..).zip([Failed, Completed, Canceled, Failed, Failed]) {
+        let mut made = job_in(state, n);
         made.group_id = Some(if n == 3 { "grp_2" } else { "grp_1" }.to_owned());
         store.insert_job(&made).await;
     }
-    let list = || store.read(|tx| job::list_unretried(tx, "grp_1", "", 9));
-    let ids =
-        |found: Vec<(Job, String)>| -> Vec<String> { found.into_iter().map(|(job, _)| job.id).collect() };
-    assert_eq!(ids(list().await), [id("job_", 0), id("job_", 2)], "the oldest first");
-    assert_eq!(list().await[0].1, "{}", "with its request");
-    let first = store.read(|tx| job::list_unretried(tx, "grp_1", "", 1)).await;
-    assert_eq!(ids(first), [id("job_", 0)]);
-    let after = id("job_", 0);
-    assert_eq!(ids(store.read(move |tx| job::list_unretried(tx, "grp_1", &after, 9)).await), [id("job_", 2)]);
+    let list = async |state, after: String, limit| {
+        let listed =
+            store.read(move |tx| job::list_unretried(tx, "grp_1", state, &after, limit)).await.into_iter();
+        let (jobs, requests): (Vec<Job>, Vec<String>) = listed.unzip();
+        assert!(requests.iter().all(|request| request == "{}"), "each with its request");
+        jobs.into_iter().map(|job| job.id).collect::<Vec<_>>()
+    };
+    let first = String::new;
+    assert_eq!(list(Failed, first(), 9).await, [id("job_", 0), id("job_", 4)], "the oldest first");
+    assert_eq!(list(Failed, first(), 1).await, [id("job_", 0)]);
+    assert_eq!(list(Failed, id("job_", 0), 9).await, [id("job_", 4)]);
+    assert_eq!(list(Canceled, first(), 9).await, [id("job_", 2)]);
     let mut again = job_in(State::Queued, 9);
     again.retry_of = Some(id("job_", 0));
     store.insert_job(&again).await;
-    assert_eq!(ids(list().await), [id("job_", 2)]);
+    assert_eq!(list(Failed, first(), 9).await, [id("job_", 4)]);
 }
 
 async fn the_request_is_kept_to_the_byte(store: Store) {

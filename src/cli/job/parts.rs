@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::submit::{persist, send};
 use crate::cli::client::Session;
+use crate::cli::output::{field, to_stderr};
 use crate::cli::rows::Sheet;
 use crate::cli::{CliError, Result};
 use crate::domain::group::{MAX_BYTES, MAX_JOBS, Outlook};
@@ -22,36 +23,44 @@ pub struct Parts<'a> {
     pub key: String,
     /// The flags that make the same command the same submit.
     pub same: String,
+    /// It may have been given before.
+    pub repeats: bool,
 }
 
 impl Parts<'_> {
     /// The group with all its rows. With the same key what is there already is not made again.
     pub async fn submit(&self) -> Result<Value> {
         let all = 0..self.sheet.rows.len();
+        let mut refused = None;
         if all.len() <= MAX_JOBS {
             match self.send(&all, &Value::Null).await {
                 // Or the key is that of its first part already.
-                Err(e) if is_too_much(&e) || e.problem["code"] == "idempotency_key_reused" => {}
+                Err(e) if is_too_much(&e) || is_of_others(&e) => refused = Some(e),
                 made => return made,
             }
         }
-        let parts = self.check().await?;
-        let note = |text: &str| self.session.out.note(text);
-        note(&format!(
-            "{} rows go out in {} parts; if that stops midway, the same command with {} goes on",
-            all.len(),
-            parts.len(),
-            self.same
+        let parts = self.check().await.map_err(|mut e| {
+            if self.repeats {
+                e.problem["hint"] = json!(
+                    "rows that were sent with this key before are in and go their way; without it they are \
+                     submitted, and paid for, again"
+                );
+            }
+            e
+        })?;
+        if let ([_], Some(e)) = (&*parts, refused) {
+            return Err(e);
+        }
+        let (count, same) = (all.len(), &self.same);
+        // Whoever wants it quiet has to know the key, too, if this is the last that is heard of it.
+        to_stderr(&format!(
+            "{count} rows go out in {} parts; if that stops midway, the same command with {same} goes on",
+            parts.len()
         ));
         let mut made = Value::Null;
         for (part, _) in &parts {
             made = self.send(part, &made).await?;
-            note(&format!(
-                "{} of {} rows are in {}",
-                part.end,
-                all.len(),
-                made["id"].as_str().unwrap_or("?")
-            ));
+            self.session.out.note(&format!("{} of {count} rows are in {}", part.end, field(&made, "id")));
         }
         made["outlook"] = together(&parts)["outlook"].clone();
         Ok(made)
@@ -81,7 +90,10 @@ impl Parts<'_> {
                     open.extend([middle..part.end, part.start..middle]);
                 }
                 Err(e) => return Err(self.sheet.locate(e, &part)),
-                Ok(would) => {
+                Ok(mut would) => {
+                    if part.start > 0 {
+                        would["first"] = Value::Null;
+                    }
                     if part != all {
                         self.session.out.note(&format!("{} of {} rows are checked", part.end, all.len()));
                     }
@@ -109,21 +121,32 @@ impl Parts<'_> {
             }
         };
         sent.map_err(|mut e| {
-            let hint = match (e.problem["code"].as_str(), made["id"].as_str()) {
-                (Some("idempotency_key_reused"), _) => Some(
-                    "the key came with other rows, another template or other times before; with a new key all \
-                     rows are submitted, and paid for, again"
-                        .to_owned(),
-                ),
-                (_, Some(id)) => {
-                    Some(format!("{} rows are in {id} and go their way; {again} sends the others", part.start))
-                }
-                _ => None,
-            };
-            if let Some(hint) = hint {
+            if let Some(hint) = self.advice(&e, part.start, made) {
                 e.problem["hint"] = json!(hint);
             }
             self.sheet.locate(e, part)
+        })
+    }
+
+    /// What to do when rows were refused behind `before` others, which `made` has.
+    fn advice(&self, e: &CliError, before: usize, made: &Value) -> Option<String> {
+        if is_of_others(e) {
+            return Some(
+                "the key came with other rows, another template or other times before; with a new key all rows \
+                 are submitted, and paid for, again"
+                    .to_owned(),
+            );
+        }
+        let id = made["id"].as_str()?;
+        Some(if e.problem["code"] == "group_whole" {
+            format!(
+                "{before} rows are in {id}, which was canceled; the others need a file and a key of their own"
+            )
+        } else {
+            let same = &self.same;
+            format!(
+                "{before} rows are in {id}; once that is mended, the same command with {same} sends the others"
+            )
         })
     }
 
@@ -139,9 +162,15 @@ impl Parts<'_> {
             return Err(e);
         }
         let mut body = self.group.clone();
-        body["rows"] = rows.iter().filter_map(|row| serde_json::from_str::<Value>(row).ok()).collect();
+        let rows: serde_json::Result<Vec<Value>> = rows.iter().map(|row| serde_json::from_str(row)).collect();
+        body["rows"] = rows.map_err(|e| CliError::usage(e.to_string()))?.into();
         Ok(body)
     }
+}
+
+/// The key is that of another request.
+fn is_of_others(e: &CliError) -> bool {
+    e.problem["code"] == "idempotency_key_reused"
 }
 
 /// Nothing is wrong with these rows but how much they are for one call.
@@ -150,7 +179,8 @@ fn is_too_much(e: &CliError) -> bool {
     errors.is_some_and(|all| !all.is_empty() && all.iter().all(|e| e["pointer"] == "/rows"))
 }
 
-/// What the server says of several parts, as of one. What is told of one job is the first's.
+/// What the server says of several parts, as of one. What is told of one job is the first's. What waits already
+/// counts with each, so of a long queue it may say too much, never too little.
 fn together(parts: &[(Range<usize>, Value)]) -> Value {
     let mut all = match parts {
         [] => return Value::Null,

@@ -114,7 +114,8 @@ pub async fn run(s: &Session, args: Args) -> Result<Exit> {
         "template": job,
         "ignore": Some(&args.ignored).filter(|all| !all.is_empty()),
     });
-    let parts = Parts { session: s, sheet: &sheet, group, key, same };
+    let repeats = args.idempotency_key.is_some();
+    let parts = Parts { session: s, sheet: &sheet, group, key, same, repeats };
     if args.dry_run {
         return show_dry(s, &parts.dry_run().await?);
     }

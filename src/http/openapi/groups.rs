@@ -17,7 +17,7 @@ pub fn schemas() -> [(&'static str, Value); 7] {
     let retried = json!({
         "group": reference("Group"),
         "left": {"type": "array", "items": text(), "description": "Failed jobs that HeyGen may have charged for, which `accept_second_charge` would retry."},
-        "remaining": {"type": "integer", "description": "Failed jobs beyond those retried, which are 10,000 and 16 MiB at once: another call, with another key, takes them next."}});
+        "remaining": {"type": "boolean", "description": "There are more than one call retries, which is 10,000 and 16 MiB: another call, with another key, takes the next."}});
     // Only whoever submits it is told what to expect.
     let mut all = whole(group());
     all["properties"]["outlook"] = outlook();
