@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::auth::Caller;
-use super::jobs::{Begun, New, POLL_AGAIN_S, answer, aside, begin, key_of};
+use super::jobs::{Asked, Begun, New, POLL_AGAIN_S, answer, aside, begin, key_of};
 use super::problem::{Kind, Problem, Result};
 use super::query::{Query, page};
 use super::upstream::balance_json;
@@ -35,14 +35,7 @@ pub async fn submit(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response> {
-    let asked = (caller, query, headers, body);
-    let New { bytes, key, wait, dry_run } = match begin(&http, asked, "POST /api/groups", MAX_BYTES).await? {
-        Begun::Answered(response) => return Ok(response),
-        Begun::New(new) => new,
-    };
-    let reader = http.clone();
-    let new = aside(move || rows::new_group(&reader, &bytes, true)).await?;
-    submit_or_show(&http, new, key, wait, dry_run).await
+    take_rows(&http, None, (caller, query, headers, body)).await
 }
 
 /// More rows for a group that said that more follow.
@@ -54,31 +47,49 @@ pub async fn add_rows(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response> {
-    let (asked, action) = ((caller, query, headers, body), format!("POST /api/groups/{id}/rows"));
-    let New { bytes, key, wait, dry_run } = match begin(&http, asked, &action, MAX_BYTES).await? {
+    take_rows(&http, Some(&id), (caller, query, headers, body)).await
+}
+
+/// For a new group, or for the one with this id.
+async fn take_rows(http: &Http, id: Option<&str>, asked: Asked) -> Result<Response> {
+    let action = id.map_or("POST /api/groups".to_owned(), |id| format!("POST /api/groups/{id}/rows"));
+    let New { bytes, key, wait, dry_run } = match begin(http, asked, &action, MAX_BYTES).await? {
         Begun::Answered(response) => return Ok(response),
         Begun::New(new) => new,
     };
-    let reader = http.clone();
-    let new = aside(move || rows::new_group(&reader, &bytes, false)).await?;
-    if dry_run {
-        let next_row = find(&http, &id).await?.0.next_row;
-        if next_row != Some(new.first_row) {
-            return Err(misplaced(next_row));
+    let (reader, is_new) = (http.clone(), id.is_none());
+    let new = aside(move || rows::new_group(&reader, &bytes, is_new)).await?;
+    match id {
+        None => submit_or_show(http, new, key, wait, dry_run).await,
+        Some(id) if dry_run => {
+            let next_row = find(http, id).await?.0.next_row;
+            if next_row != Some(new.first_row) {
+                return Err(misplaced(next_row));
+            }
+            Ok(axum::Json(show_dry(http, &new).await?).into_response())
         }
-        return Ok(axum::Json(show_dry(&http, &new).await?).into_response());
+        Some(id) => add(http, id, new, key, wait).await,
     }
-    let (kinds, stamp, wanted) = (kinds_of(&new), http.stamp(), id.clone());
+}
+
+async fn add(
+    http: &Http,
+    id: &str,
+    new: NewGroup,
+    key: Option<Key>,
+    wait: Option<Duration>,
+) -> Result<Response> {
+    let (kinds, stamp, wanted) = (kinds_of(&new), http.stamp(), id.to_owned());
     http.fail.at(Point::SubmitRead).await;
     let write = move |tx: &mut Tx| flow::add_to_group(tx, &wanted, &new, key.as_ref(), &stamp);
     let added = http.db.write(write).await?;
     http.fail.at(Point::SubmitStored).await;
     match added {
-        Added::NotFound => Err(none(&id)),
+        Added::NotFound => Err(none(id)),
         Added::Misplaced { next_row } => Err(misplaced(next_row)),
         Added::Submitted(made) => {
-            taken_in(&http, &made, &kinds);
-            answer(&http, made, wait).await
+            taken_in(http, &made, &kinds);
+            answer(http, made, wait).await
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The body of a group, or of rows for one: a template, and rows to fill it with. Every row is checked as a job of its own
-//! would be; every mistake is told, with its row and column, up to a bound. Nothing is stored here.
+//! The body of a group, or of rows for one: a template, and rows to fill it with. Every row is checked as a job of
+//! its own would be; every mistake is told, with its row and column, up to a bound. Nothing is stored here.
 
 use std::collections::HashSet;
 

@@ -72,19 +72,10 @@ pub(super) async fn record(work: &Work, understood: Understood) -> store::Result
     m.webhook_unknown_types.inc_by(unknown_types);
     m.stale_finishes.inc_by(done.counts.lease_lost as u64);
     done.ended.iter().for_each(|job| work.tell(job));
-    tell_strangers(&done.strangers);
-    Ok(took)
-}
-
-/// Beyond the first few of a group they are counted: a flood of them is no flood of the log.
-fn tell_strangers(all: &[(String, String)]) {
-    const TOLD: usize = 3;
-    for (upstream_id, event_type) in all.iter().take(TOLD) {
+    for (upstream_id, event_type) in &done.strangers {
         tracing::info!(upstream_id, event_type, "no job has this upstream id; kept and published");
     }
-    if let more @ 1.. = all.len().saturating_sub(TOLD) {
-        tracing::info!(more, "no job has the upstream ids of further receipts; kept and published");
-    }
+    Ok(took)
 }
 
 /// What a receipt says, whatever its bytes.

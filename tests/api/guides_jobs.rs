@@ -132,6 +132,13 @@ async fn guide_001_the_log_has_one_line_for_each_end_and_each_stranger(fresh: &F
     assert_eq!(why.len(), 1, "{:#?}", app.log(&["job failed"]));
     let strangers = app.log(&["no job has this upstream id", "upstream_id=\"no-reel-of-ours\""]);
     assert_eq!(strangers.len(), 1, "{:#?}", app.log(&[]));
+    for n in 0..5 {
+        let one = foreign.replace("no-reel-of-ours", &format!("nor-this-{n}"));
+        app.webhook(&[("signature", &signed(&secret, one.as_bytes()))], one.clone()).await.expect(200);
+    }
+    app.settle().await;
+    let told = app.log(&["no job has this upstream id", "upstream_id=\"nor-this-"]).len();
+    assert_eq!(told, 5, "each has a line, also where they are applied together: {:#?}", app.log(&[]));
     assert!(app.log(&[HEYGEN_KEY]).is_empty() && app.log(&[&secret]).is_empty(), "no credential is logged");
 }
 

@@ -189,11 +189,13 @@ async fn several_languages_submitted_as_one_job_are_waited_for_as_a_group() {
 
 #[tokio::test]
 async fn failed_jobs_are_retried_and_what_is_left_is_told() {
-    let server = Canned::saying(202, json!({"group": group(0, 0, 0), "left": ["job_1"]})).await;
+    let made = json!({"group": group(0, 0, 0), "left": ["job_1"], "remaining": true});
+    let server = Canned::saying(202, made).await;
     let retry = ["group", "retry-failed", ID, "--accept-second-charge", "--url", &server.url];
     let ran = run(&retry).await.expect(0);
     assert_eq!((&ran.json()["group"]["id"], &ran.json()["left"]), (&json!(ID), &json!(["job_1"])));
     assert!(ran.err.contains("1 left: HeyGen may have charged"), "{}", ran.err);
+    assert!(ran.err.contains(&format!("`reelhook group retry-failed {ID}` takes the next")), "{}", ran.err);
     let asked = &server.asked()[0];
     assert_eq!(asked.line(), format!("POST /api/groups/{ID}/retry-failed"));
     assert_eq!(asked.json(), json!({"accept_second_charge": true}));
@@ -263,6 +265,13 @@ async fn groups_are_for_people_too() {
     for part in [&format!("{ID}  finished"), "rows.csv", "4: 3 completed, 1 failed", "100 %"] {
         assert!(page.contains(part), "{part}: {page}");
     }
+    let mut waits = group(4, 0, 0);
+    (waits["finished_at"], waits["next_row"]) = (Value::Null, json!(5));
+    let server = Canned::saying(200, waits).await;
+    let page = run(&["group", "get", ID, "--output", "table", "--url", &server.url]).await.expect(0).out;
+    assert!(page.contains(&format!("{ID}  open, takes more rows")), "{page}");
+    let late = run(&["group", "wait", ID, "--timeout", "0s", "--url", &server.url]).await.expect(4).problem();
+    assert!(late["detail"].as_str().unwrap().contains("100 % of 4 ended, more rows to come"), "{late}");
     let list = json!({"data": [group(1, 0, 0)], "has_more": false, "next_cursor": null});
     let server = Canned::saying(200, list).await;
     let table = run(&["group", "list", "--output", "table", "--url", &server.url]).await.expect(0).out;
