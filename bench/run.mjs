@@ -206,7 +206,8 @@ async function apply() {
     return `| ${first.engine} | ${number(first.receipts)} | ${number(rate)} | ${processors.toFixed(2)} of ${cpus().length} | ${goals[first.engine]} |`;
   };
   return [["Receipts applied", `\
-A stored webhook is understood, its job moved and an event written: \`cargo bench --bench apply\`. On SQLite one
+A stored webhook is understood, its job moved and an event written: \`cargo bench --bench apply\`. Webhooks come in
+the order of their jobs but for up to 1,024 places, in which they are mixed. On SQLite one
 thread writes: what bounds it is that one's pace, with a processor for most of the time and waiting for the disk for
 the rest, so more processors would not help. With PostgreSQL most of the time goes to the database server.
 

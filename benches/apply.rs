@@ -9,6 +9,9 @@
 
 use std::collections::BTreeMap;
 
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
 use reelhook::app::App;
 use reelhook::clock::{Clock, Stopwatch};
 use reelhook::config::{Config, Given};
@@ -23,6 +26,8 @@ use reelhook::store::{Db, inbox, task};
 use serde_json::json;
 
 const BATCH: usize = 64;
+/// A job's webhook comes up to so many places before or after its turn, as some take longer than others.
+const DISORDER: usize = 1_024;
 
 #[tokio::main]
 async fn main() {
@@ -63,7 +68,6 @@ async fn measure(engine: &str, database: &str, count: usize) {
 
 /// Jobs that upstream has accepted.
 async fn submit(db: &Db, clock: &Clock, count: usize) -> Vec<String> {
-    let now = clock.now();
     let new = NewJob {
         kind: Kind::Video,
         request: json!({"type": "avatar", "avatar_id": "a", "script": "Hello from the bench."}).to_string(),
@@ -74,7 +78,7 @@ async fn submit(db: &Db, clock: &Clock, count: usize) -> Vec<String> {
         priority: Priority::default(),
         hold: false,
         not_before: None,
-        deadline_at: now + 86_400_000,
+        deadline_at: clock.now() + 86_400_000,
         retry_of: None,
         notify_url: None,
         notify_secret: None,
@@ -84,7 +88,8 @@ async fn submit(db: &Db, clock: &Clock, count: usize) -> Vec<String> {
     };
     let mut made = vec![];
     while made.len() < count {
-        let (new, seeds) = (new.clone(), seeds(clock));
+        // Each transaction has its own time, and so have the ids it makes.
+        let (new, seeds, now) = (new.clone(), seeds(clock), clock.now());
         let some = db.write(move |tx| {
             seeds
                 .iter()
@@ -106,6 +111,8 @@ async fn submit(db: &Db, clock: &Clock, count: usize) -> Vec<String> {
         made.extend(some.await.expect("submitted"));
     }
     made.truncate(count);
+    let mut chance = StdRng::seed_from_u64(1);
+    made.chunks_mut(DISORDER).for_each(|part| part.shuffle(&mut chance));
     made
 }
 
