@@ -92,7 +92,7 @@ async function ground(database) {
 // Jobs that HeyGen works on and reelhook knows to be accepted, with HeyGen's ids.
 async function underWay(count) {
   await each(count, 16, () => api("POST", "/api/jobs", { kind: "video_agent", request: { prompt: "p" } }));
-  const open = /^reelhook_jobs_open\{by="processing"\} (\d+)/m;
+  const open = /^reelhook_jobs_open\{state="processing"\} (\d+)/m;
   while (Number(open.exec(await call("GET", `${base}/metrics`))?.[1] ?? 0) < count) await setTimeout(50);
   const jobs = [];
   for (let after = 0, more = true; more; ) {

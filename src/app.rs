@@ -79,7 +79,7 @@ impl App {
         account.truncate(16);
         let heygen = Heygen::new(&config.heygen_url, key, proxies.clone(), clock.clone());
         let metrics = Metrics::new();
-        let addresses = Addresses::new(config.public_url.clone(), &address_key);
+        let addresses = Addresses::new(config.hooks_url(), &address_key);
         let work = Work::new(work::Inner {
             db: db.clone(),
             clock: clock.clone(),
@@ -194,7 +194,7 @@ async fn first_key(config: &Config, db: &Db, clock: &Clock) -> store::Result<Opt
 
 fn settings(config: &Config) -> Settings {
     Settings {
-        public_url: config.public_url.clone(),
+        hooks_url: config.hooks_url(),
         exposed: config.is_exposed(),
         accept_unsigned: config.accept_unsigned,
         trusted_proxies: config.trusted_proxies.clone(),

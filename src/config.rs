@@ -424,10 +424,23 @@ impl Config {
                  webhooks would travel readable; put TLS in front and give its https:// address",
             );
         }
+        if self.public_url.is_some() && self.hooks_url().is_none() {
+            all.push(
+                "--public-url names this machine itself, where HeyGen cannot reach it, so it is as if none were set: \
+                 outcomes are found by polling; give the address HeyGen reaches this server by",
+            );
+        }
         if self.heygen_api_key.is_none() {
             all.push("no HeyGen key is set, so no job is sent; set HEYGEN_API_KEY and start again");
         }
         all
+    }
+
+    /// Where HeyGen reaches this server: the public URL, unless only this machine knows the way and HeyGen is
+    /// elsewhere. It would keep such an address and send nothing (docs/heygen.md, Endpoints).
+    pub fn hooks_url(&self) -> Option<String> {
+        let is_near = url::Url::parse(&self.heygen_url).is_ok_and(|url| is_loopback(&url));
+        self.public_url.clone().filter(|_| is_near || self.has_outside_url())
     }
 
     /// Whether anything beyond this machine may reach the server.

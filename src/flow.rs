@@ -401,7 +401,8 @@ pub fn observe_many(tx: &mut Tx, batch: &[Heard], stamp: &Stamp) -> Result<Appli
 fn park(hearing: &Hearing, note: &mut Note) {
     note.parked_under = hearing.upstream_ids.first().cloned();
     note.parked_also = hearing.upstream_ids.get(1).cloned();
-    note.meaning = Some("no job of ours has this id yet; kept, and published as it is".to_owned());
+    let published = if hearing.publish { ", and published as it is" } else { "" };
+    note.meaning = Some(format!("no job of ours has this id yet; kept{published}"));
 }
 
 /// The jobs a batch is about, changed in memory and written once.

@@ -14,14 +14,15 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Label {
-    pub by: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Ended {
     pub outcome: &'static str,
     pub found_by: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Called {
+    pub call: &'static str,
+    pub outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -30,8 +31,22 @@ pub struct GivenUp {
     pub reason: &'static str,
 }
 
-type Counts = Family<Label, Counter<u64, AtomicU64>>;
-type Gauges = Family<Label, Gauge<i64, AtomicI64>>;
+/// A metric with one label, by the label's name.
+#[derive(Clone)]
+pub struct By<M>(&'static str, Family<[(&'static str, &'static str); 1], M>);
+
+impl<M: Clone + Default> By<M> {
+    fn new(label: &'static str) -> Self {
+        Self(label, Family::default())
+    }
+
+    fn of(&self, value: &'static str) -> M {
+        self.1.get_or_create_owned(&[(self.0, value)])
+    }
+}
+
+type Counts = By<Counter<u64, AtomicU64>>;
+type Gauges = By<Gauge<i64, AtomicI64>>;
 
 /// Hangs off the app; two apps in one process count apart.
 #[derive(Clone)]
@@ -47,8 +62,9 @@ pub struct Metrics {
     pub jobs_submitted: Counts,
     pub jobs_finished: Family<Ended, Counter>,
     pub jobs_open: Gauges,
-    pub upstream_calls: Counts,
-    pub upstream_slots: Gauges,
+    pub upstream_calls: Family<Called, Counter>,
+    pub upstream_slots_in_use: Gauge<i64, AtomicI64>,
+    pub upstream_slots_bound: Gauge<i64, AtomicI64>,
     pub submission_paused: Gauges,
     pub delivery_attempts: Counts,
     pub endpoint_circuit_state: Gauges,
@@ -69,34 +85,35 @@ impl Metrics {
         let ack = Histogram::new(exponential_buckets(0.0001, 2.0, 16));
         let mut m = Self {
             registry: Arc::new(Registry::default()),
-            webhooks_received: Counts::default(),
-            webhooks_refused: Counts::default(),
+            webhooks_received: By::new("verdict"),
+            webhooks_refused: By::new("reason"),
             webhook_duplicates: Counter::default(),
             webhook_unknown_types: Counter::default(),
-            hints_dropped: Counts::default(),
+            hints_dropped: By::new("reason"),
             webhook_ack_seconds: ack,
-            receipts_applied: Counts::default(),
-            jobs_submitted: Counts::default(),
+            receipts_applied: By::new("outcome"),
+            jobs_submitted: By::new("kind"),
             jobs_finished: Family::default(),
-            jobs_open: Gauges::default(),
-            upstream_calls: Counts::default(),
-            upstream_slots: Gauges::default(),
-            submission_paused: Gauges::default(),
-            delivery_attempts: Counts::default(),
-            endpoint_circuit_state: Gauges::default(),
+            jobs_open: By::new("state"),
+            upstream_calls: Family::default(),
+            upstream_slots_in_use: Gauge::default(),
+            upstream_slots_bound: Gauge::default(),
+            submission_paused: By::new("reason"),
+            delivery_attempts: By::new("outcome"),
+            endpoint_circuit_state: By::new("state"),
             // 5 ms to 87 min; a delivery that takes days is in the last.
             notify_lag_seconds: Histogram::new(exponential_buckets(0.005, 2.0, 21)),
             dead_letters: Family::default(),
             stream_clients: Gauge::default(),
             clock_skew_seconds: Gauge::default(),
-            tasks_claimed: Counts::default(),
-            tasks_due: Gauges::default(),
+            tasks_claimed: By::new("lane"),
+            tasks_due: By::new("lane"),
             stale_finishes: Counter::default(),
             task_panics: Counter::default(),
         };
         let r = &mut registry;
-        r.register("webhook_received", "Webhooks stored or known, by verdict", m.webhooks_received.clone());
-        r.register("webhook_refused", "Webhooks refused, by reason", m.webhooks_refused.clone());
+        r.register("webhook_received", "Webhooks stored or known, by verdict", m.webhooks_received.1.clone());
+        r.register("webhook_refused", "Webhooks refused, by reason", m.webhooks_refused.1.clone());
         r.register("webhook_duplicate", "Webhooks that were stored before", m.webhook_duplicates.clone());
         r.register(
             "webhook_unknown_type",
@@ -106,36 +123,33 @@ impl Metrics {
         r.register(
             "webhook_hint_dropped",
             "Unsigned webhooks beyond a bound, by bound",
-            m.hints_dropped.clone(),
+            m.hints_dropped.1.clone(),
         );
         r.register("webhook_ack_duration_seconds", "From body read to commit", m.webhook_ack_seconds.clone());
-        r.register("receipts_applied", "Receipts understood, by what they did", m.receipts_applied.clone());
-        r.register("jobs_submitted", "Jobs taken in, by kind", m.jobs_submitted.clone());
+        r.register("receipts_applied", "Receipts understood, by what they did", m.receipts_applied.1.clone());
+        r.register("jobs_submitted", "Jobs taken in, by kind", m.jobs_submitted.1.clone());
         r.register("jobs_finished", "Jobs ended, by outcome and what found it", m.jobs_finished.clone());
-        r.register("jobs_open", "Jobs not ended, by state", m.jobs_open.clone());
-        r.register("upstream_calls", "Calls to HeyGen, by outcome", m.upstream_calls.clone());
-        r.register(
-            "upstream_slots",
-            "Jobs outstanding at HeyGen, and how many may be",
-            m.upstream_slots.clone(),
-        );
-        r.register("submission_paused", "1 while nothing is sent, by reason", m.submission_paused.clone());
+        r.register("jobs_open", "Jobs not ended, by state", m.jobs_open.1.clone());
+        r.register("upstream_calls", "Calls to HeyGen, by what for and outcome", m.upstream_calls.clone());
+        r.register("upstream_slots_in_use", "Jobs outstanding at HeyGen", m.upstream_slots_in_use.clone());
+        r.register("upstream_slots_bound", "How many may be", m.upstream_slots_bound.clone());
+        r.register("submission_paused", "1 while nothing is sent, by reason", m.submission_paused.1.clone());
         r.register("stream_clients", "Readers of the event stream now", m.stream_clients.clone());
         r.register(
             "clock_skew_seconds",
             "How far this machine's wall clock is ahead of the server's time",
             m.clock_skew_seconds.clone(),
         );
-        r.register("delivery_attempts", "Attempts to deliver, by outcome", m.delivery_attempts.clone());
+        r.register("delivery_attempts", "Attempts to deliver, by outcome", m.delivery_attempts.1.clone());
         r.register(
             "endpoint_circuit_state",
             "Endpoints sent to, left alone for a while, or disabled",
-            m.endpoint_circuit_state.clone(),
+            m.endpoint_circuit_state.1.clone(),
         );
         r.register("notify_lag_seconds", "From event to delivery", m.notify_lag_seconds.clone());
         r.register("dead_letters", "Tasks given up and kept, by task and reason", m.dead_letters.clone());
-        r.register("tasks_claimed", "Tasks claimed, by lane", m.tasks_claimed.clone());
-        r.register("tasks_due", "Tasks due and not done, by lane", m.tasks_due.clone());
+        r.register("tasks_claimed", "Tasks claimed, by lane", m.tasks_claimed.1.clone());
+        r.register("tasks_due", "Tasks due and not done, by lane", m.tasks_due.1.clone());
         r.register("tasks_stale_finish", "Runs whose lease was lost meanwhile", m.stale_finishes.clone());
         r.register("task_panics", "Runs that panicked", m.task_panics.clone());
         m.registry = Arc::new(registry);
@@ -143,17 +157,17 @@ impl Metrics {
     }
 
     pub fn count(&self, counts: &Counts, by: &'static str) {
-        counts.get_or_create(&Label { by }).inc();
+        counts.of(by).inc();
     }
 
     pub fn count_many(&self, counts: &Counts, by: &'static str, n: u64) {
         if n > 0 {
-            counts.get_or_create(&Label { by }).inc_by(n);
+            counts.of(by).inc_by(n);
         }
     }
 
     pub fn set(&self, gauges: &Gauges, by: &'static str, value: i64) {
-        gauges.get_or_create(&Label { by }).set(value);
+        gauges.of(by).set(value);
     }
 
     /// Those there are now, and no others.
@@ -172,6 +186,10 @@ impl Metrics {
     pub fn told(&self, made: i64, now: i64) {
         let lag = u64::try_from(now.saturating_sub(made)).unwrap_or(0);
         self.notify_lag_seconds.observe(Duration::from_millis(lag).as_secs_f64());
+    }
+
+    pub fn called(&self, call: &'static str, outcome: &'static str) {
+        self.upstream_calls.get_or_create(&Called { call, outcome }).inc();
     }
 
     pub fn finished(&self, outcome: &'static str, found_by: &'static str) {

@@ -205,13 +205,26 @@ fn a_public_address_in_the_clear_is_warned_of() {
         Config::resolve(&given).unwrap().warnings()
     };
     assert!(warnings("http://video.example.com")[0].contains("https://"));
-    for fine in
-        ["https://video.example.com", "http://127.0.0.1:8000", "http://localhost:8000", "http://[::1]:8000"]
-    {
-        assert_eq!(warnings(fine), [""; 0], "{fine}");
-    }
+    assert_eq!(warnings("https://video.example.com"), [""; 0]);
     let keyless = Config::resolve(&Given::default()).unwrap().warnings();
     assert!(keyless[0].contains("HEYGEN_API_KEY"), "{keyless:?}");
+}
+
+#[test]
+fn an_address_of_this_machine_serves_only_a_heygen_on_it() {
+    let config = |public, heygen| {
+        let given = flags(&[("public-url", public), ("heygen-url", heygen), ("heygen-api-key", "k")]);
+        Config::resolve(&given).unwrap()
+    };
+    for public in ["http://127.0.0.1:8000", "http://localhost:8000", "http://[::1]:8000"] {
+        let near = config(public, "http://127.0.0.1:9000");
+        assert_eq!((near.hooks_url().as_deref(), near.warnings().len()), (Some(public), 0));
+        let far = config(public, "https://api.heygen.com");
+        assert_eq!(far.hooks_url(), None, "{public}");
+        assert!(far.warnings()[0].contains("this machine itself"), "{public}");
+    }
+    let outside = config("https://video.example.com", "https://api.heygen.com");
+    assert_eq!(outside.hooks_url().as_deref(), Some("https://video.example.com"));
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub enum NoEntry {
 /// Makes and judges them.
 #[derive(Clone)]
 pub struct Addresses {
-    public_url: Option<String>,
+    hooks_url: Option<String>,
     key: Arc<str>,
 }
 
@@ -35,8 +35,8 @@ const MARK_DIGITS: usize = 32;
 const LOG_NAME_DIGITS: usize = 8;
 
 impl Addresses {
-    pub fn new(public_url: Option<String>, key: &str) -> Self {
-        Self { public_url, key: key.into() }
+    pub fn new(hooks_url: Option<String>, key: &str) -> Self {
+        Self { hooks_url, key: key.into() }
     }
 
     /// The part of the path behind `/webhooks/heygen/` that belongs to this job.
@@ -85,7 +85,7 @@ impl Addresses {
 
     /// The whole address; none while nobody outside can reach us.
     pub fn of_job(&self, job_id: &str) -> Option<String> {
-        let base = self.public_url.as_deref()?;
+        let base = self.hooks_url.as_deref()?;
         Some(format!("{base}/webhooks/heygen/{}", self.mark(job_id)))
     }
 }

@@ -200,10 +200,10 @@ async fn submission(http: &Http) -> Result<Check> {
 
 async fn public_address(http: &Http) -> Check {
     const NAME: &str = "public address";
-    let Some(base) = &http.settings.public_url else {
+    let Some(base) = &http.settings.hooks_url else {
         return warn(
             NAME,
-            "none is set, so HeyGen cannot call; outcomes are found by polling",
+            "none is set that HeyGen can reach; outcomes are found by polling",
             "set --public-url",
         );
     };
@@ -219,14 +219,14 @@ async fn public_address(http: &Http) -> Check {
 const ENDPOINT: &str = "HeyGen endpoint";
 
 async fn heygen_endpoint(http: &Http) -> Result<Check> {
-    let Some(base) = http.settings.public_url.clone() else {
+    let Some(base) = http.settings.hooks_url.clone() else {
         return Ok(warn(ENDPOINT, "not checked without a public address", "set --public-url"));
     };
     let all = match webhooks::list(&http.heygen).await {
         Ok(all) => all,
         Err(fault) => return Ok(warn(ENDPOINT, fault.why(), "repair the HeyGen key first")),
     };
-    let ours: Vec<_> = all.iter().filter(|e| e.url.starts_with(&base)).collect();
+    let ours: Vec<_> = all.iter().filter(|e| hook::leads_here(&e.url, &base)).collect();
     Ok(match ours.as_slice() {
         [] => warn(
             ENDPOINT,

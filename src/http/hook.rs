@@ -47,6 +47,11 @@ pub const PATHS: [&str; 5] = [
 /// The address of one job.
 pub const JOB_PATH: &str = "/webhooks/heygen/{mark}";
 
+/// Whether webhooks for `url` come here, where `base` is our public address.
+pub fn leads_here(url: &str, base: &str) -> bool {
+    url.strip_prefix(base).is_some_and(|path| PATHS.contains(&path.strip_suffix('/').unwrap_or(path)))
+}
+
 /// When a sample was last kept.
 #[derive(Default)]
 pub struct Sampler(AtomicI64);
@@ -264,4 +269,28 @@ fn chosen(headers: &HeaderMap) -> String {
     let kept: BTreeMap<&str, Cow<str>> = kept.take(MOST).collect();
     // Texts by text always are JSON.
     serde_json::to_string(&kept).unwrap_or_else(|_| "{}".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_addresses_lead_here() {
+        let base = "https://h.example";
+        for path in PATHS {
+            assert!(leads_here(&format!("{base}{path}"), base), "{path}");
+            assert!(leads_here(&format!("{base}{path}/"), base), "{path}/");
+        }
+        for url in [
+            "https://h.example",
+            "https://h.example/webhooks/heygen/job_1.0",
+            "https://h.example/webhooks/heygen//",
+            "https://h.example.com/webhooks/heygen",
+            "https://h.example-staging/webhooks/heygen",
+            "http://h.example/webhooks/heygen",
+        ] {
+            assert!(!leads_here(url, base), "{url}");
+        }
+    }
 }

@@ -223,7 +223,7 @@ pub fn polls(http: &Http, kind: JobKind, request: &Map<String, Value>) -> Polls 
     let least = http.settings.poll_pause;
     // Where no webhook can come, the poll is the only way to hear.
     let has_endpoint = !http.secrets.live().secrets.is_empty();
-    let is_told = kinds::is_told(kind, request, has_endpoint, http.settings.public_url.is_some());
+    let is_told = kinds::is_told(kind, request, has_endpoint, http.settings.hooks_url.is_some());
     let usual = if is_told { kind.usual_time() } else { least };
     (http.settings.first_poll.unwrap_or(usual), least)
 }

@@ -80,7 +80,8 @@ pub struct Inner {
 /// The settings handlers need.
 #[derive(Clone, Default)]
 pub struct Settings {
-    pub public_url: Option<String>,
+    /// Where HeyGen reaches us.
+    pub hooks_url: Option<String>,
     /// Anything beyond this machine may reach us.
     pub exposed: bool,
     pub accept_unsigned: bool,

@@ -9,6 +9,7 @@ mod webhooks;
 
 use serde_json::{Map, Value, json};
 
+use super::hook::{JOB_PATH, PATHS};
 use super::problem;
 use super::routes::{Doc, TABLE};
 use crate::domain::charge::{CallOutcome, Charge, MOST_CALLS};
@@ -22,6 +23,9 @@ pub fn document() -> Value {
     for doc in TABLE {
         let path = paths.entry(doc.path).or_insert_with(|| json!({}));
         path[doc.method] = operation(doc);
+    }
+    for path in PATHS.into_iter().chain([JOB_PATH]) {
+        paths.insert(path.to_owned(), webhooks::door(path));
     }
     json!({
         "openapi": "3.1.0",
@@ -43,12 +47,7 @@ pub fn document() -> Value {
 }
 
 fn operation(doc: &Doc) -> Value {
-    let mut parameters: Vec<Value> = doc
-        .path
-        .split('/')
-        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
-        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
-        .collect();
+    let mut parameters = path_parameters(doc.path);
     parameters.extend(doc.query.iter().map(|(name, what)| {
         json!({"name": name, "in": "query", "required": false, "description": what, "schema": {"type": "string"}})
     }));
@@ -65,14 +64,10 @@ fn operation(doc: &Doc) -> Value {
     for (status, schema) in std::iter::once(&doc.answer).chain(doc.also) {
         responses.insert(status.to_string(), success(*status, *schema));
     }
-    let problem = json!({
-        "description": "A problem document",
-        "content": {"application/problem+json": {"schema": reference("Problem")}},
-    });
-    responses.insert("default".to_owned(), problem);
+    responses.insert("default".to_owned(), a_problem());
     let mut operation = json!({
         "summary": doc.summary,
-        "operationId": operation_id(doc),
+        "operationId": operation_id(doc.method, doc.path),
         "parameters": parameters,
         "responses": responses,
         "security": match (doc.keyed, doc.linked) {
@@ -96,6 +91,20 @@ fn operation(doc: &Doc) -> Value {
     operation
 }
 
+fn path_parameters(path: &str) -> Vec<Value> {
+    path.split('/')
+        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
+        .collect()
+}
+
+fn a_problem() -> Value {
+    json!({
+        "description": "A problem document",
+        "content": {"application/problem+json": {"schema": reference("Problem")}},
+    })
+}
+
 fn success(status: u16, schema: Option<&str>) -> Value {
     match schema {
         Some("Stream") => json!({"description": "Success", "content": {
@@ -110,14 +119,13 @@ fn success(status: u16, schema: Option<&str>) -> Value {
     }
 }
 
-fn operation_id(doc: &Doc) -> String {
-    let words: Vec<&str> = doc
-        .path
+fn operation_id(method: &str, path: &str) -> String {
+    let words: Vec<&str> = path
         .split('/')
         .filter(|part| !part.is_empty() && *part != "api")
         .map(|part| part.trim_matches(|c| c == '{' || c == '}'))
         .collect();
-    format!("{}_{}", doc.method, words.join("_").replace(['.', '-'], "_"))
+    format!("{method}_{}", words.join("_").replace(['.', '-'], "_"))
 }
 
 fn reference(name: &str) -> Value {

@@ -87,8 +87,8 @@ pub async fn metrics(State(http): State<Http>) -> Result<Response> {
     for (state, count) in circuits {
         http.metrics.set(&http.metrics.endpoint_circuit_state, state, count);
     }
-    http.metrics.set(&http.metrics.upstream_slots, "in_use", in_use);
-    http.metrics.set(&http.metrics.upstream_slots, "bound", limit.bound(now));
+    http.metrics.upstream_slots_in_use.set(in_use);
+    http.metrics.upstream_slots_bound.set(limit.bound(now));
     http.metrics.stream_clients.set(i64::try_from(http.streams.open()).unwrap_or(i64::MAX));
     http.metrics.clock_skew_seconds.set(http.clock.wall_ahead() as f64 / 1_000.0);
     let held_up =

@@ -107,8 +107,6 @@ problems! {
         "Jobs that failed or expired are retried once with their group; what became of that is in the new group, which names this one in `retry_of`.",
     SecondCharge "second_charge" 409 false "HeyGen may have charged for this job already"
         "Its outcome is unknown, so another try may be paid twice. To accept that, send `{\"accept_second_charge\": true}`, or give `job retry` the flag --accept-second-charge.",
-    EndpointConflict "webhook_endpoint_conflict" 409 false "HeyGen has this webhook endpoint with a secret we do not know"
-        "HeyGen tells a secret only once. `reelhook webhook rotate ENDPOINT_ID` gets a new one, or remove it first.",
     EndpointUntested "endpoint_untested" 409 false "The endpoint was disabled and has taken no test event since"
         "Send one with POST /api/endpoints/{id}/test; when it is taken, enable the endpoint. `reelhook endpoint enable` does both.",
     TooManyEndpoints "too_many_endpoints" 409 false "There are as many endpoints as there may be"
@@ -130,7 +128,9 @@ problems! {
     UpstreamRefused "upstream_refused" 422 false "HeyGen refuses what was asked"
         "`detail` has HeyGen's own words: correct what they name.",
     Upstream "upstream" 502 true "HeyGen did not do what was asked"
-        "`detail` has HeyGen's own words. `reelhook doctor` checks the key and the connection.",
+        "`detail` says why, in HeyGen's own words if it answered. `reelhook doctor` checks the key and the connection.",
+    UpstreamBlocked "upstream_blocked" 502 false "HeyGen takes nothing from here until somebody acts"
+        "`detail` says why, and what to do. `reelhook doctor` checks the key and the connection.",
     Busy "busy" 503 true "Too much is waiting to be stored"
         "Try again after the seconds in `Retry-After`.",
     TooManyStreams "too_many_streams" 503 true "As many streams are open as may be"
@@ -251,12 +251,13 @@ impl From<Kind> for Problem {
 impl From<Fault> for Problem {
     fn from(fault: Fault) -> Self {
         let upstream = fault.said().cloned().map(Box::new);
-        let kind = match fault {
-            Fault::NotFound(_) => Kind::NotFound,
-            Fault::Refused { .. } => Kind::UpstreamRefused,
-            _ => Kind::Upstream,
+        let (kind, detail) = match &fault {
+            Fault::NotFound(_) => (Kind::NotFound, fault.why()),
+            Fault::Refused { .. } => (Kind::UpstreamRefused, fault.why()),
+            Fault::Blocked { by, .. } => (Kind::UpstreamBlocked, format!("{}: {}", fault.why(), by.fix())),
+            _ => (Kind::Upstream, fault.why()),
         };
-        Self { upstream, ..Self::saying(kind, fault.why()) }
+        Self { upstream, ..Self::saying(kind, detail) }
     }
 }
 

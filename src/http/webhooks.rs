@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::hook::{PATHS, leads_here};
 use super::problem::{Kind, Problem, Result};
 use super::{Http, input, rotation};
 use crate::domain::time::rfc3339;
@@ -21,7 +22,7 @@ pub async fn list(State(http): State<Http>) -> Result<Response> {
     let all = webhooks::list(&http.heygen).await?;
     let now = http.clock.now();
     let known = http.db.read(move |tx| webhook_secret::list_live(tx, now)).await?;
-    let ours = http.settings.public_url.as_deref();
+    let ours = http.settings.hooks_url.as_deref();
     let data: Vec<Value> = all
         .iter()
         .map(|e| {
@@ -31,7 +32,7 @@ pub async fn list(State(http): State<Http>) -> Result<Response> {
                 "url": e.url,
                 "events": e.events,
                 "status": e.status,
-                "is_ours": ours.is_some_and(|base| e.url.starts_with(base)),
+                "is_ours": ours.is_some_and(|base| leads_here(&e.url, base)),
                 "secret_known": secret.is_some(),
                 "secret_since": secret.map(|k| rfc3339(k.created_at)),
             })
@@ -40,19 +41,23 @@ pub async fn list(State(http): State<Http>) -> Result<Response> {
     Ok(axum::Json(json!({"data": data, "has_more": false, "next_cursor": null})).into_response())
 }
 
-/// Creates the endpoint, or updates the one there is. Never makes a second for the same address.
+/// Creates the endpoint, or updates the one there is, at whichever of our addresses. Never makes a second: every
+/// event would come twice.
 pub async fn register(State(http): State<Http>, body: Body) -> Result<Response> {
     let mut fields = input::Fields::new(input::object(&input::read(body).await?, true)?);
     let events = fields.texts("events");
     let show = fields.switch("show_secret");
     fields.finish()?;
-    let base = http.settings.public_url.clone().ok_or(Kind::NoPublicUrl)?;
-    let url = format!("{base}{}", super::hook::PATHS[0]);
-    let took = webhooks::probe(&http.heygen, &url)
+    let base = http.settings.hooks_url.clone().ok_or(Kind::NoPublicUrl)?;
+    let usual = format!("{base}{}", PATHS[0]);
+    let took = webhooks::probe(&http.heygen, &usual)
         .await
-        .map_err(|why| Problem::saying(Kind::ProbeFailed, format!("OPTIONS {url}: {why}")))?;
-    let there = webhooks::list(&http.heygen).await?.into_iter().find(|e| e.url == url);
-    let action = match &there {
+        .map_err(|why| Problem::saying(Kind::ProbeFailed, format!("OPTIONS {usual}: {why}")))?;
+    let mut there = webhooks::list(&http.heygen).await?;
+    there.retain(|e| leads_here(&e.url, &base));
+    let there = there.iter().find(|e| e.url == usual).or(there.first());
+    let url = there.map_or(usual, |e| e.url.clone());
+    let action = match there {
         Some(endpoint) => adopt(&http, endpoint, events.as_deref()).await?,
         None => {
             rotation::create(&http, &url, events.as_deref()).await?;

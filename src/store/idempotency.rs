@@ -2,6 +2,7 @@
 
 use super::db::Tx;
 use super::error::Result;
+use crate::domain::ids;
 use crate::domain::time::{DAY, Millis};
 use crate::params;
 
@@ -35,12 +36,18 @@ pub fn insert(tx: &mut Tx, owner: &str, key: &str, first: &Remembered, now: Mill
     Ok(added == 1)
 }
 
-/// Forgets the keys of jobs and groups that ended long enough ago. How many.
+/// Forgets the keys of jobs and groups that ended long enough ago. How many. Of those made since, which may be
+/// very many, none is looked at.
 pub fn purge(tx: &mut Tx, now: Millis, most: i64) -> Result<u64> {
+    let ended_before = now - KEPT_AFTER_END;
+    // A clock may have been set back between a job's beginning and its end.
+    let made_before = |prefix| ids::new(prefix, ended_before + DAY, [0; 16]);
     tx.execute(
         "DELETE FROM idempotency WHERE job_id IN (SELECT i.job_id FROM idempotency i \
          LEFT JOIN job j ON j.id = i.job_id LEFT JOIN job_group g ON g.id = i.job_id \
-         WHERE COALESCE(j.finished_at, g.finished_at) < ?1 ORDER BY i.job_id LIMIT ?2)",
-        params![now - KEPT_AFTER_END, most],
+         WHERE COALESCE(j.finished_at, g.finished_at) < ?1 \
+         AND (i.job_id > 'job_' AND i.job_id < ?3 OR i.job_id > 'grp_' AND i.job_id < ?4) \
+         ORDER BY i.job_id LIMIT ?2)",
+        params![ended_before, most, &made_before(ids::JOB), &made_before(ids::GROUP)],
     )
 }

@@ -31,8 +31,12 @@ const MAX_RUNS: u32 = 100;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A dead peer is noticed after this long without an acknowledgement.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
-/// Nothing we send takes longer on a healthy server.
+/// Nothing we send takes longer on a healthy server; nor does it wait so long for us in a transaction. A node that
+/// is frozen in one, or cut off, would hold up all others by its locks.
 const STATEMENT_TIMEOUT_MS: u32 = 15_000;
+/// By which the server finds out that a node is gone without a word, and ends its session.
+const KEEPALIVES: &str =
+    "SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
 const CHANNEL: &str = "reelhook";
 /// Least time between two notifications; commits in between are told by one.
 const NOTIFY_PAUSE: Duration = Duration::from_millis(10);
@@ -62,12 +66,15 @@ pub(super) fn open(url: &str, bell: Bell, now: i64) -> Result<Postgres> {
     let mut first = Connection::open(&server)?;
     first
         .client
-        .batch_execute(&format!("SELECT pg_advisory_lock({MIGRATION_LOCK})"))
+        // One of a large store takes its time, and nodes that start meanwhile wait for it.
+        .batch_execute(&format!("SET statement_timeout = 0; SELECT pg_advisory_lock({MIGRATION_LOCK})"))
         .map_err(|e| sort(&e))?;
     migrate::run(&mut Tx::postgres(PostgresTx(&mut first)), now)?;
     first
         .client
-        .batch_execute(&format!("SELECT pg_advisory_unlock({MIGRATION_LOCK})"))
+        .batch_execute(&format!(
+            "SELECT pg_advisory_unlock({MIGRATION_LOCK}); SET statement_timeout = {STATEMENT_TIMEOUT_MS}"
+        ))
         .map_err(|e| sort(&e))?;
     refuse_transaction_pooler(&server, &mut first)?;
     let started_alone = enter(&mut first)?;
@@ -196,7 +203,8 @@ impl Connection {
         let mut client = server.config.connect(server.tls.clone()).map_err(|e| sort(&e))?;
         client
             .batch_execute(&format!(
-                "SET statement_timeout = {STATEMENT_TIMEOUT_MS}; SET client_min_messages = warning"
+                "SET statement_timeout = {STATEMENT_TIMEOUT_MS}; SET client_min_messages = warning; \
+                 SET idle_in_transaction_session_timeout = {STATEMENT_TIMEOUT_MS}; {KEEPALIVES}"
             ))
             .map_err(|e| sort(&e))?;
         Ok(Self { client, statements: HashMap::new() })

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
 
@@ -138,6 +139,9 @@ fn connect(path: &Path, read_only: bool) -> Result<Connection> {
         connection.pragma_update(None, "wal_autocheckpoint", 10_000)?;
         connection.pragma_update(None, "cache_size", -16_000)?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
+        // Else a statement is planned anew whenever a value is bound that a partial index or the statistics
+        // speak of, which for tasks is each time; so what may use such an index names its value in its text.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         if read_only {
             connection.pragma_update(None, "query_only", true)?;
         }
@@ -180,8 +184,13 @@ impl Turn {
     }
 
     fn rest(&self) -> Duration {
+        self.idle_owed.min(self.left())
+    }
+
+    /// Until it waited for its longest.
+    fn left(&self) -> Duration {
         let gone = self.ended.as_ref().map_or(Duration::MAX, Stopwatch::elapsed);
-        self.idle_owed.min(self.longest.saturating_sub(gone))
+        self.longest.saturating_sub(gone)
     }
 }
 
@@ -200,7 +209,10 @@ impl Writer {
             let busy = callers_at.as_ref().is_some_and(|at| at.elapsed() < LULL);
             let rest = if busy { turn.rest() } else { Duration::ZERO };
             let idle = Stopwatch::start();
-            let (next, is_callers) = self.next(rest, busy);
+            let (next, is_callers) = match self.overdue(busy && turn.left().is_zero()) {
+                Some(first) => (Next::Batch(vec![first]), false),
+                None => self.next(rest, busy),
+            };
             turn.idle_owed = turn.idle_owed.saturating_sub(idle.elapsed());
             match next {
                 Next::Batch(batch) => {
@@ -216,6 +228,11 @@ impl Writer {
                 Next::Closed => return,
             }
         }
+    }
+
+    /// What the runner has waited with for its longest, however many callers there are.
+    fn overdue(&self, is_it: bool) -> Option<Box<dyn Work>> {
+        is_it.then(|| self.runner.try_recv().ok()).flatten()
     }
 
     /// A batch, and whether it is callers'. They go first; the runner waits out `rest`.
@@ -409,5 +426,35 @@ fn sort(e: &rusqlite::Error) -> Error {
             | ErrorCode::NotADatabase,
         ) => Error::Unavailable(e.to_string()),
         _ => Error::Bug(e.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::*;
+
+    #[test]
+    fn a_statement_is_planned_once_whatever_is_bound_to_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = connect(&directory.path().join("r.db"), false).unwrap();
+        migrate::run(&mut Tx::sqlite(SqliteTx(&connection)), 0).unwrap();
+        // Of `lane` a partial index speaks, and of `subject` the statistics.
+        connection
+            .execute_batch(
+                "INSERT INTO task (subject, kind, lane, due_at, attempt) VALUES ('a', 'b', 1, 1, 0); ANALYZE",
+            )
+            .unwrap();
+        let sql = "SELECT due_at FROM task WHERE dead_at IS NULL AND (lane = ?1 OR subject < ?2)";
+        let mut statement = connection.prepare(sql).unwrap();
+        for bound in [(1, "z"), (2, "y"), (1, "x")] {
+            let _: Vec<i64> = statement
+                .query_map(bound, |row| row.get(0))
+                .unwrap()
+                .collect::<rusqlite::Result<_>>()
+                .unwrap();
+        }
+        assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
     }
 }

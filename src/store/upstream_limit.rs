@@ -55,16 +55,17 @@ pub fn slots_in_use(tx: &mut Tx, now: Millis) -> Result<i64> {
     slots_of_others(tx, "", now)
 }
 
-/// The same without one job.
+/// The same without one job. The states are listed as the index of open jobs can use it: those that wait may be
+/// very many.
 pub fn slots_of_others(tx: &mut Tx, job_id: &str, now: Millis) -> Result<i64> {
     let holds: String = Kind::ALL
         .iter()
         .map(|kind| format!("WHEN '{}' THEN {} ", kind.name(), unknown_holds(*kind)))
         .collect();
     let sql = format!(
-        "SELECT COUNT(*) FROM job WHERE finished_at IS NULL AND deadline_at > ?1 AND id <> ?2 AND \
-         (state = 'submitting' OR state = 'processing' OR \
-         (state = 'unknown' AND updated_at > ?1 - CASE kind {holds}ELSE {UNKNOWN_HOLDS} END))"
+        "SELECT COUNT(*) FROM job WHERE finished_at IS NULL AND deadline_at > ?1 AND id <> ?2 \
+         AND state IN ('submitting', 'processing', 'unknown') \
+         AND (state <> 'unknown' OR updated_at > ?1 - CASE kind {holds}ELSE {UNKNOWN_HOLDS} END)"
     );
     let row = tx.one(&sql, params![now, job_id])?;
     row.map_or(Ok(0), |mut r| r.int(0))
@@ -85,6 +86,11 @@ pub fn claim_submits(
     token: i64,
 ) -> Result<Vec<Claimed>> {
     let limit = lock(tx)?;
+    let in_use = slots_in_use(tx, now)?;
+    // The rest looks at every job that waits, and that may be very many.
+    if limit.room(in_use, 0, now) <= 0 {
+        return Ok(vec![]);
+    }
     // Claimed and not yet recorded as sent: the claim itself holds the slot.
     let row = tx.one(
         "SELECT COUNT(*) FROM task WHERE lane = ?1 AND dead_at IS NULL AND due_at <= ?2 AND lease_until > ?2",
@@ -98,6 +104,6 @@ pub fn claim_submits(
         let row = tx.one(sql, params![now])?;
         claimed += row.map_or(Ok(0), |mut r| r.int(0))?;
     }
-    let room = limit.room(slots_in_use(tx, now)?, claimed, now).min(most);
+    let room = limit.room(in_use, claimed, now).min(most);
     if room <= 0 { Ok(vec![]) } else { task::claim_queued(tx, room, now, lease_until, token) }
 }

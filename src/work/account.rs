@@ -18,7 +18,7 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
     let wanted = work.db.read(upstream_limit::get).await?.wants_look();
     let seen = if wanted { Some(work.heygen.me().await) } else { None };
     if let Some(seen) = &seen {
-        work.called(("me_ok", "me_fault"), seen).await;
+        work.called("me", seen).await;
     }
     let now = work.clock.now();
     let record = move |tx: &mut Tx| {

@@ -73,7 +73,7 @@ pub(super) async fn record(work: &Work, understood: Understood) -> store::Result
     m.stale_finishes.inc_by(done.counts.lease_lost as u64);
     done.ended.iter().for_each(|job| work.tell(job));
     for (upstream_id, event_type) in &done.strangers {
-        tracing::info!(upstream_id, event_type, "no job has this upstream id; kept and published");
+        tracing::info!(upstream_id, event_type, "no job has this upstream id; kept");
     }
     Ok(took)
 }

@@ -6,6 +6,7 @@
 //! of that task are the breaker's memory. Then it is tried with one delivery before there are more. An origin
 //! is left alone only when nobody is there at all: many share it, each with addresses of their own.
 
+mod leave;
 mod parcel;
 
 use std::time::Duration;
@@ -16,6 +17,7 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method};
 use tokio::task::{JoinError, JoinSet};
 
+use self::leave::{Found, Leave};
 use self::parcel::{Look, Parcel, UnderWay, look};
 use super::{End, Work};
 use crate::domain::dead_letter::{Cause, Trouble};
@@ -103,28 +105,8 @@ struct Ended {
     wants_no_more: Option<&'static str>,
 }
 
-/// What a record of attempts found.
-enum Found {
-    /// The lease was lost, and nothing is written.
-    Lost,
-    /// More is to be sent, or the endpoint to be disabled.
-    GoOn { overdue: bool },
-    /// The task is settled.
-    Over,
-}
-
 /// What was found, the deliveries it was about, and why the endpoint wants no more.
 type Recorded = (Found, Vec<String>, Option<&'static str>);
-
-/// How a run leaves its task.
-struct Leave {
-    /// It would send what is due by now.
-    may_go_on: bool,
-    /// What waits for the target waits on.
-    closed: bool,
-    /// Nobody is there, or wants to be left alone.
-    put_off: Option<Outcome>,
-}
 
 struct Run<'a> {
     work: &'a Work,
@@ -327,7 +309,7 @@ impl Run<'_> {
         let pause = breaker_pause(times, self.after, self.work.jitter());
         let at = self.work.clock.now() + pause;
         let put_off = left_alone.then(|| Outcome::Retry { at, why: self.why.clone() });
-        Leave { may_go_on: self.room() > 0, closed: self.closed, put_off }
+        Leave { may_go_on: self.room() > 0, put_off }
     }
 }
 
@@ -384,29 +366,6 @@ fn put(
     }
     flow::tell_dead(tx, &dead, stamp)?;
     Ok(overdue)
-}
-
-impl Leave {
-    /// The task is gone, or due when the next delivery is; or later, when nobody is there.
-    fn settle(&self, tx: &mut Tx, task: &Claimed, target: &Target, now: Millis) -> store::Result<Found> {
-        // From here to the commit nobody can make something due and find the task still there.
-        if !task::hold(tx, task)? {
-            return Ok(Found::Lost);
-        }
-        let next = delivery::next_due(tx, target)?.filter(|_| !self.closed);
-        if self.may_go_on && next.is_some_and(|at| at <= now) {
-            return Ok(Found::GoOn { overdue: false });
-        }
-        if let Some(outcome) = self.put_off.as_ref().filter(|_| next.is_some()) {
-            task::settle(tx, task, outcome, now)?;
-            return Ok(Found::Over);
-        }
-        task::settle(tx, task, &Outcome::Done, now)?;
-        if let Some(next) = next {
-            task::wake(tx, TaskKind::Deliver, &[&task.subject], next)?;
-        }
-        Ok(Found::Over)
-    }
 }
 
 async fn send(work: Work, parcel: Parcel) -> Tried {

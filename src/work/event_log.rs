@@ -40,7 +40,7 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
     }
     let token = position.reading.as_ref().and_then(|reading| reading.token.clone());
     let seen = work.heygen.events(token.as_deref()).await;
-    work.called(("log_ok", "log_fault"), &seen).await;
+    work.called("log", &seen).await;
     let now = work.clock.now();
     let (next, entries, outcome) = match seen {
         Ok(page) => {
@@ -100,7 +100,9 @@ fn after_fault(fault: &Fault, mid_way: bool, task: &Claimed, now: Millis, jitter
         Fault::Refused { .. } | Fault::NotFound(_) | Fault::Blocked { by: Reason::NotHeygen, .. } => {
             Outcome::Snooze { until: now + EVERY, lane: None }
         }
-        Fault::Wait { after, .. } => Outcome::Retry { at: now + after.unwrap_or(BUSY_PAUSE), why },
+        Fault::Wait { after, .. } | Fault::TooMany { after, .. } => {
+            Outcome::Retry { at: now + after.unwrap_or(BUSY_PAUSE), why }
+        }
         _ => Outcome::Retry { at: now + backoff(task.attempt, jitter), why },
     }
 }
@@ -180,4 +182,37 @@ fn untold(tx: &mut Tx, entries: &[Entry], now: Millis) -> store::Result<Vec<Rece
         }
     };
     Ok(entries.iter().filter(is_untold).map(|entry| entry.receipt.clone()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::task::TaskKind;
+
+    fn at(fault: &Fault, attempt: i64) -> Millis {
+        let task = Claimed {
+            subject: String::new(),
+            more: vec![],
+            kind: TaskKind::Upkeep,
+            token: 1,
+            attempt,
+            due_at: 0,
+            lease_until: 1,
+        };
+        match after_fault(fault, false, &task, 1_000, 1.0) {
+            Outcome::Retry { at, .. } => at - 1_000,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn heygens_own_pause_is_kept() {
+        let (why, said) = (String::new(), None);
+        let too_many = |after| Fault::TooMany { after, why: why.clone(), said: said.clone() };
+        let wait = |after| Fault::Wait { after, why: why.clone(), said: said.clone() };
+        assert_eq!((at(&too_many(Some(7_000)), 1), at(&too_many(None), 1)), (7_000, BUSY_PAUSE));
+        assert_eq!((at(&wait(Some(7_000)), 1), at(&wait(None), 1)), (7_000, BUSY_PAUSE));
+        let unknown = Fault::Unknown { why, said };
+        assert_eq!((at(&unknown, 1), at(&unknown, 2)), (backoff(1, 1.0), backoff(2, 1.0)));
+    }
 }

@@ -91,9 +91,8 @@ impl Work {
 
     /// Counts a call upstream by its outcome. One that ends an outage lets all others go; after a long
     /// one the event log is read: what was to be told meanwhile may never have been.
-    async fn called<T>(&self, (ok, fault): (&'static str, &'static str), outcome: &Result<T, Fault>) {
-        let m = &self.metrics;
-        m.count(&m.upstream_calls, if outcome.is_ok() { ok } else { fault });
+    async fn called<T>(&self, call: &'static str, outcome: &Result<T, Fault>) {
+        self.metrics.called(call, if outcome.is_ok() { "ok" } else { "fault" });
         let now = self.clock.now();
         let works = !matches!(outcome, Err(Fault::NotSent { .. } | Fault::Unknown { .. }));
         let Some(lasted) = self.outage.note(works, now) else { return };

@@ -103,7 +103,7 @@ async fn ask_together(work: &Work, kind: Kind, asked: Vec<(Claimed, Job)>) -> Ve
     work.fail.at(Point::PollBegun).await;
     let seen = work.heygen.running(kind, &ids).await;
     work.fail.at(Point::PollAnswered).await;
-    work.called(("statuses_ok", "statuses_fault"), &seen).await;
+    work.called("statuses", &seen).await;
     let now = work.clock.now();
     match seen {
         Ok(running) => {
@@ -160,7 +160,7 @@ pub(super) async fn run(work: &Work, task: Claimed) -> store::Result<()> {
     work.fail.at(Point::PollBegun).await;
     let seen = work.heygen.status(&job, found_by).await;
     work.fail.at(Point::PollAnswered).await;
-    work.called(("status_ok", "status_fault"), &seen).await;
+    work.called("status", &seen).await;
     let now = work.clock.now();
     let end = match seen {
         Ok(seen) => {

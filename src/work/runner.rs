@@ -258,7 +258,7 @@ impl Runner {
         }
     }
 
-    async fn record(&self, tasks: Vec<Claimed>, understood: Result<apply::Understood, String>) {
+    async fn record(&self, tasks: Vec<Claimed>, understood: store::Result<apply::Understood>) {
         let recorded = match understood {
             Ok(understood) => self.guard(apply::record(&self.work, understood)).await,
             Err(why) => Err(why),
@@ -281,14 +281,11 @@ impl Runner {
     }
 
     /// What a run came to; a panic is a fault like others.
-    async fn guard<T>(&self, run: impl Future<Output = store::Result<T>>) -> Result<T, String> {
-        match AssertUnwindSafe(run).catch_unwind().await {
-            Ok(ran) => ran.map_err(|e| e.to_string()),
-            Err(_) => {
-                self.work.metrics.task_panics.inc();
-                Err("the run panicked".to_owned())
-            }
-        }
+    async fn guard<T>(&self, run: impl Future<Output = store::Result<T>>) -> store::Result<T> {
+        AssertUnwindSafe(run).catch_unwind().await.unwrap_or_else(|_| {
+            self.work.metrics.task_panics.inc();
+            Err(store::Error::Bug("the run panicked".to_owned()))
+        })
     }
 
     async fn dispatch(&self, lane: Lane, tasks: Vec<Claimed>) -> store::Result<()> {
@@ -311,25 +308,31 @@ impl Runner {
 
     /// After trouble of our own: tried again later, or given up and kept with the reason. A submit
     /// is never given up here: its deadline ends it.
-    async fn put_back(&self, tasks: Vec<Claimed>, why: &str) {
+    async fn put_back(&self, tasks: Vec<Claimed>, fault: &store::Error) {
+        let (why, passes) = (fault.to_string(), fault.may_pass());
         tracing::warn!(why, tasks = tasks.len(), kind = tasks[0].kind.name(), "a task failed");
-        let (stamp, jitter, why) = (self.work.stamp(), self.work.jitter(), why.to_owned());
+        let (stamp, jitter) = (self.work.stamp(), self.work.jitter());
         let now = stamp.now;
         let (together, lease_until) = (tasks.len() > 1, tasks[0].lease_until);
         let back = move |tx: &mut store::Tx| {
             let mut dead = vec![];
             for task in &tasks {
-                if !task.more.is_empty() {
+                if !passes && !task.more.is_empty() {
                     task::split(tx, task, now)?;
                     continue;
                 }
-                // Due at once when others may be to blame: next time it runs alone.
-                let at = if together { now } else { now + backoff(task.attempt, jitter) };
-                let spent = task.attempt >= MAX_ATTEMPTS && task.kind == TaskKind::Apply;
-                let outcome = if spent {
-                    Outcome::Dead { cause: Cause::new(Trouble::NotApplied), why: why.clone() }
-                } else {
-                    Outcome::Retry { at, why: why.clone() }
+                let outcome = match task.kind {
+                    // No task is to blame, so none has an attempt less, and they stay together.
+                    TaskKind::Apply | TaskKind::Poll if passes => {
+                        Outcome::Snooze { until: now + backoff(1, jitter), lane: None }
+                    }
+                    // One of them is to blame; each is tried alone, where the others come to no harm.
+                    TaskKind::Apply if together => Outcome::Retry { at: now, why: why.clone() },
+                    TaskKind::Poll if together => Outcome::Snooze { until: now, lane: Some(Lane::Ask) },
+                    TaskKind::Apply if task.attempt >= MAX_ATTEMPTS => {
+                        Outcome::Dead { cause: Cause::new(Trouble::NotApplied), why: why.clone() }
+                    }
+                    _ => Outcome::Retry { at: now + backoff(task.attempt, jitter), why: why.clone() },
                 };
                 if task::settle(tx, task, &outcome, now)?
                     && let Outcome::Dead { cause, .. } = outcome

@@ -228,7 +228,7 @@ async fn call(work: &Work, task: &Claimed, job: &Job, request: &str) -> Result<C
     }
     let called = work.heygen.create(job.kind, outgoing, &key).await;
     work.fail.at(Point::SendAnswered).await;
-    work.called(("create_ok", "create_fault"), &called).await;
+    work.called("create", &called).await;
     called
 }
 

@@ -228,17 +228,17 @@ async fn the_metrics_count_what_happened(fresh: &Fresh) {
     app.webhook(&[], body).await.expect(401);
     app.settle().await;
     for (line, value) in [
-        (r#"reelhook_jobs_submitted_total{by="video"}"#, 3.0),
-        (r#"reelhook_jobs_submitted_total{by="video_agent"}"#, 1.0),
+        (r#"reelhook_jobs_submitted_total{kind="video"}"#, 3.0),
+        (r#"reelhook_jobs_submitted_total{kind="video_agent"}"#, 1.0),
         (r#"reelhook_jobs_finished_total{outcome="completed",found_by="webhook"}"#, 2.0),
         (r#"reelhook_jobs_finished_total{outcome="completed",found_by="poll"}"#, 1.0),
-        (r#"reelhook_jobs_open{by="processing"}"#, 1.0),
-        (r#"reelhook_jobs_open{by="queued"}"#, 0.0),
-        (r#"reelhook_webhook_received_total{by="signed"}"#, 4.0),
+        (r#"reelhook_jobs_open{state="processing"}"#, 1.0),
+        (r#"reelhook_jobs_open{state="queued"}"#, 0.0),
+        (r#"reelhook_webhook_received_total{verdict="signed"}"#, 4.0),
         ("reelhook_webhook_duplicate_total", 1.0),
-        (r#"reelhook_webhook_refused_total{by="no_signature"}"#, 1.0),
-        (r#"reelhook_upstream_calls_total{by="create_ok"}"#, 4.0),
-        (r#"reelhook_tasks_due{by="inbound"}"#, 0.0),
+        (r#"reelhook_webhook_refused_total{reason="no_signature"}"#, 1.0),
+        (r#"reelhook_upstream_calls_total{call="create",outcome="ok"}"#, 4.0),
+        (r#"reelhook_tasks_due{lane="inbound"}"#, 0.0),
         ("reelhook_task_panics_total", 0.0),
         ("reelhook_webhook_ack_duration_seconds_count", 4.0),
     ] {

@@ -133,7 +133,7 @@ async fn a_delivery_to_an_unknown_address_is_sampled_without_its_secret_part(fre
         let body = success(&format!("v{nth}"));
         app.call("POST", &path, &[], body).await.problem(401, "unknown_webhook_address");
     }
-    let line = r#"reelhook_webhook_refused_total{by="unknown_address"}"#;
+    let line = r#"reelhook_webhook_refused_total{reason="unknown_address"}"#;
     assert!((app.metric(line).await - 5.0).abs() < 0.1, "all are counted");
     let kept = app.get("/api/receipts?verdict=refused").await.expect(200).json();
     let kept = kept["data"].as_array().unwrap();

@@ -251,11 +251,11 @@ async fn guide_001_errors_and_retries_are_counted(fresh: &Fresh) {
     for line in [
         r#"reelhook_jobs_finished_total{outcome="failed",found_by="poll"}"#,
         r#"reelhook_jobs_finished_total{outcome="completed",found_by="poll"}"#,
-        r#"reelhook_webhook_refused_total{by="signature_mismatch"}"#,
+        r#"reelhook_webhook_refused_total{reason="signature_mismatch"}"#,
     ] {
         assert!((app.metric(line).await - 1.0).abs() < 0.1, "{line}\n{}", app.get("/metrics").await.text());
     }
-    assert!(app.metric(r#"reelhook_tasks_claimed_total{by="poll"}"#).await > 1.0);
+    assert!(app.metric(r#"reelhook_tasks_claimed_total{lane="poll"}"#).await > 1.0);
 }
 
 async fn guide_003_the_signature_is_over_the_bytes_and_not_over_their_meaning(fresh: &Fresh) {

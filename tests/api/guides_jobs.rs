@@ -10,6 +10,7 @@ use crate::stream::Stream;
 
 cases! {
     guide_000_registering_twice_makes_no_double_and_keeps_the_secret,
+    guide_000_an_endpoint_at_a_path_of_a_guide_is_taken_over_and_others_are_left_alone,
     guide_000_registering_checks_the_probe_first,
     guide_000_doctor_says_what_is_wrong_and_what_to_do,
     guide_001_a_producer_approves_or_rejects,
@@ -38,6 +39,34 @@ async fn guide_000_registering_twice_makes_no_double_and_keeps_the_secret(fresh:
     assert_eq!(list["data"][0]["secret_known"], true);
     let body = "{}";
     app.webhook(&[("signature", &signed(&secret[0], body.as_bytes()))], body).await.expect(200);
+    app.settle().await;
+}
+
+async fn guide_000_an_endpoint_at_a_path_of_a_guide_is_taken_over_and_others_are_left_alone(fresh: &Fresh) {
+    let mut app = TestApp::new(fresh).await;
+    let (old, base) = (format!("{}/api/webhooks/heygen/", app.base), app.base.clone());
+    // Another server, whose address only begins as ours does.
+    for url in [format!("{base}1/webhooks/heygen"), format!("{base}/webhooks/heygen/more"), old.clone()] {
+        app.elsewhere("/v3/webhooks/endpoints", &json!({"url": url, "events": null})).await;
+    }
+    let list = app.get("/api/webhooks").await.expect(200).json();
+    let ours = |list: &serde_json::Value| -> Vec<serde_json::Value> {
+        let all = list["data"].as_array().expect("a list");
+        all.iter().filter(|e| e["is_ours"] == true).map(|e| e["url"].clone()).collect()
+    };
+    assert_eq!(ours(&list), [json!(old)]);
+    let taken = app.post("/api/webhooks", &json!({})).await.expect(200).json();
+    assert_eq!((&taken["action"], &taken["url"]), (&json!("rotated"), &json!(old)), "{taken}");
+    let list = app.get("/api/webhooks").await.expect(200).json();
+    assert_eq!(
+        (ours(&list), list["data"].as_array().map(Vec::len)),
+        (vec![json!(old)], Some(3)),
+        "no double"
+    );
+    let report = app.get("/api/doctor").await.expect(200).json();
+    let about =
+        report["checks"].as_array().unwrap().iter().find(|c| c["check"] == "HeyGen endpoint").unwrap();
+    assert_eq!(about["status"], "ok", "{about}");
     app.settle().await;
 }
 

@@ -154,7 +154,9 @@ async fn at_most_twenty_unsigned_deliveries_are_kept_per_job(fresh: &Fresh) {
     app.settle().await;
     let kept = app.get(&format!("/api/jobs/{id}/receipts?limit=200")).await.expect(200).json();
     assert_eq!(kept["data"].as_array().unwrap().len(), 20);
-    assert!((app.metric(r#"reelhook_webhook_hint_dropped_total{by="per_job"}"#).await - 10.0).abs() < 0.1);
+    assert!(
+        (app.metric(r#"reelhook_webhook_hint_dropped_total{reason="per_job"}"#).await - 10.0).abs() < 0.1
+    );
     assert!(kept["data"].as_array().unwrap().iter().all(|r| r["event_type"].is_null()), "nobody named one");
     let mark = address.rsplit_once('.').unwrap().1;
     assert!(!kept.to_string().contains(mark), "the unguessable part is written down nowhere");
@@ -173,7 +175,7 @@ async fn a_finished_job_takes_no_hints(fresh: &Fresh) {
     assert_eq!(app.calls(&format!("/v3/videos/{upstream}")), calls);
     assert_eq!(receipts(&app).await, kept);
     assert!(
-        (app.metric(r#"reelhook_webhook_hint_dropped_total{by="job_finished"}"#).await - 3.0).abs() < 0.1
+        (app.metric(r#"reelhook_webhook_hint_dropped_total{reason="job_finished"}"#).await - 3.0).abs() < 0.1
     );
 }
 
@@ -307,7 +309,7 @@ async fn a_forged_failure_never_acts(fresh: &Fresh) {
     let id = app.submit("video", "forged #forged #lost").await;
     app.advance_s(30).await;
     assert_eq!(app.state(&id).await, "processing");
-    assert!(app.metric(r#"reelhook_webhook_refused_total{by="signature_mismatch"}"#).await > 0.5);
+    assert!(app.metric(r#"reelhook_webhook_refused_total{reason="signature_mismatch"}"#).await > 0.5);
     app.advance_s(600).await;
     assert_eq!(app.state(&id).await, "completed");
     assert_eq!(app.events(&id).await, ["job.queued", "job.processing", "job.completed"]);

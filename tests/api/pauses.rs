@@ -47,7 +47,7 @@ fn creates(app: &TestApp) -> usize {
 async fn open_jobs(app: &TestApp, state: &str) -> usize {
     // A gauge of small whole numbers.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let count = app.metric(&format!("reelhook_jobs_open{{by=\"{state}\"}}")).await as usize;
+    let count = app.metric(&format!("reelhook_jobs_open{{state=\"{state}\"}}")).await as usize;
     count
 }
 
@@ -103,7 +103,9 @@ async fn a_thousand_jobs_under_a_revoked_key_wait_and_all_complete_after_its_rep
     assert_eq!((creates(&app), open_jobs(&app, "queued").await), (sent, MANY), "no job is risked");
     let waiting = app.job(&ids[MANY - 1]).await["waiting"].clone();
     assert_eq!((&waiting["reason"], &waiting["until"]), (&json!("heygen_key_refused"), &json!(null)));
-    assert!((app.metric("reelhook_submission_paused{by=\"heygen_key_refused\"}").await - 1.0).abs() < 0.1);
+    assert!(
+        (app.metric("reelhook_submission_paused{reason=\"heygen_key_refused\"}").await - 1.0).abs() < 0.1
+    );
     app.sandbox.revoke_key(false);
     all_complete(&mut app, &ids).await;
 }

@@ -2,6 +2,8 @@
 //! anything open, and never more often than the budget allows.
 
 use reelhook::heygen::sandbox::{Twist, What};
+use reelhook::params;
+use reelhook::store::Tx;
 use serde_json::{Value, json};
 
 use crate::app::{Setup, TestApp, cases, new_job};
@@ -15,6 +17,7 @@ cases! {
     a_broken_entry_harms_no_other,
     without_the_route_everything_is_asked_for_singly,
     an_answer_that_fails_is_asked_for_singly,
+    a_job_that_cannot_be_read_harms_no_other,
     a_429_is_honoured,
     the_budget_bounds_the_asks_of_a_minute,
     whoever_is_waited_for_is_asked_for_first,
@@ -177,6 +180,31 @@ async fn an_answer_that_fails_is_asked_for_singly(fresh: &Fresh) {
     for id in &ids {
         assert_eq!(app.state(id).await, "completed", "one id may have spoilt it for all");
     }
+}
+
+async fn a_job_that_cannot_be_read_harms_no_other(fresh: &Fresh) {
+    let mut app = polling(fresh, &[]).await;
+    let ids = submit(&app, "video", 3, "done").await;
+    app.settle().await;
+    let broken = ids[0].clone();
+    let breaks = move |tx: &mut Tx| {
+        let was =
+            tx.one("SELECT details FROM job WHERE id = ?1", params![&broken])?.expect("the job").text(0)?;
+        tx.execute("UPDATE job SET details = '{' WHERE id = ?1", params![&broken])?;
+        Ok(was)
+    };
+    let was = app.db().write(breaks).await.expect("broken");
+    app.advance_s(60).await;
+    for id in &ids[1..] {
+        assert_eq!(app.state(id).await, "completed");
+    }
+    // It is tried again, ever less often, and once it can be read it ends as well.
+    let broken = ids[0].clone();
+    let mend =
+        move |tx: &mut Tx| tx.execute("UPDATE job SET details = ?2 WHERE id = ?1", params![&broken, &was]);
+    app.db().write(mend).await.expect("mended");
+    app.advance_s(60).await;
+    assert_eq!(app.state(&ids[0]).await, "completed");
 }
 
 async fn a_429_is_honoured(fresh: &Fresh) {

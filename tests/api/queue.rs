@@ -261,9 +261,9 @@ async fn while_nothing_can_be_reached_one_tries_at_a_time(fresh: &Fresh) {
     let mut app = TestApp::with(fresh, setup).await;
     let ids = submit_many(&app, 50).await;
     app.advance_s(600).await;
-    let tries = app.metric("reelhook_upstream_calls_total{by=\"create_fault\"}").await;
+    let tries = app.metric("reelhook_upstream_calls_total{call=\"create\",outcome=\"fault\"}").await;
     assert!((1.0..=3.0).contains(&tries), "then it is known: {tries}");
-    let looks = app.metric("reelhook_upstream_calls_total{by=\"me_fault\"}").await;
+    let looks = app.metric("reelhook_upstream_calls_total{call=\"me\",outcome=\"fault\"}").await;
     assert!((50.0..=60.0).contains(&looks), "one every ten seconds: {looks}");
     assert_eq!(app.state(&ids[0]).await, "queued");
     app.leave_it();

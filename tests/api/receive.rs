@@ -267,7 +267,8 @@ async fn what_is_refused_is_counted_sampled_and_never_applied(fresh: &Fresh) {
         }
     }
     assert!(
-        (app.metric(r#"reelhook_webhook_refused_total{by="signature_mismatch"}"#).await - 130.0).abs() < 0.1
+        (app.metric(r#"reelhook_webhook_refused_total{reason="signature_mismatch"}"#).await - 130.0).abs()
+            < 0.1
     );
     let kept = app.get("/api/receipts?verdict=refused&limit=200").await.json();
     let kept = kept["data"].as_array().unwrap();

@@ -188,7 +188,7 @@ async fn below_the_least_balance_nothing_is_sent_and_it_goes_on_by_itself(fresh:
     assert!(job["waiting"]["what"].as_str().expect("words").contains("add credit"), "{job}");
     let state = app.get("/api/upstream").await.json();
     assert_eq!((&state["least_credits"], &state["balance"]["left"]), (&json!(5.0), &json!(4.0)));
-    let gauge = "reelhook_submission_paused{by=\"least_credits\"}";
+    let gauge = "reelhook_submission_paused{reason=\"least_credits\"}";
     assert!((app.metric(gauge).await - 1.0).abs() < 0.1);
     assert_eq!(app.log(&["WARN", "below --least-credits"]).len(), 1, "told once");
     let checks = app.get("/api/doctor").await.expect(200).json()["checks"].clone();

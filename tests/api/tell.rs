@@ -81,7 +81,7 @@ async fn a_job_is_told_from_its_beginning_to_its_end(fresh: &Fresh) {
     let one =
         app.get(&format!("/api/deliveries/{}", all[0]["id"].as_str().unwrap())).await.expect(200).json();
     assert_eq!((&one["attempts"][0]["status"], &one["attempts_made"]), (&json!(200), &json!(1)));
-    assert!(app.metric("reelhook_delivery_attempts_total{by=\"taken\"}").await >= 3.0);
+    assert!(app.metric("reelhook_delivery_attempts_total{outcome=\"taken\"}").await >= 3.0);
 }
 
 async fn an_endpoint_hears_only_what_it_wants(fresh: &Fresh) {

@@ -1,5 +1,6 @@
 //! `Db` itself: what a closure may do to itself and to those it is committed with, and the bell.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reelhook::domain::time::DAY;
@@ -19,6 +20,8 @@ cases![
     a_read_cannot_write,
     a_server_tells_its_time,
     the_runners_writes_have_their_turn_while_callers_never_stop,
+    nor_do_ever_so_many_callers_keep_it_from_being_written,
+    nobody_is_waited_for_in_a_transaction,
     a_read_sees_one_state_of_the_data,
     the_bell_rings_after_a_commit_and_only_then,
     every_kind_of_value_reads_back,
@@ -202,6 +205,22 @@ async fn the_runners_writes_have_their_turn_while_callers_never_stop(store: Stor
     assert_eq!(names(&store).await, 21);
 }
 
+/// A node that froze in one, or was cut off, would hold up all others by its locks. SQLite has no others.
+async fn nobody_is_waited_for_in_a_transaction(store: Store) {
+    if store.db.engine() == "sqlite" {
+        return;
+    }
+    let setting = |name: &'static str| {
+        store.write(move |tx| {
+            let row = tx.one("SELECT current_setting(?1)", params![name])?;
+            row.expect("a row").text(0)
+        })
+    };
+    assert_eq!(setting("idle_in_transaction_session_timeout").await, "15s");
+    assert_eq!(setting("statement_timeout").await, "15s");
+    assert_eq!(setting("tcp_keepalives_idle").await, "15");
+}
+
 async fn a_read_cannot_write(store: Store) {
     let done = store.db.read(|tx| setting::put(tx, "n", "x")).await;
     assert!(done.is_err(), "{done:?}");
@@ -318,6 +337,25 @@ async fn what_is_written_behind_is_written_while_callers_write_on(store: Store) 
     let (callers, behind) = all.await;
     assert!(callers.into_iter().chain(behind).all(|done| done.is_ok()));
     assert_eq!(names(&store).await, 400, "nobody starves");
+}
+
+/// Each of them asks again at once, and there are more than fit into one commit.
+async fn nor_do_ever_so_many_callers_keep_it_from_being_written(store: Store) {
+    let is_done = AtomicBool::new(false);
+    let call = async |n: usize| {
+        while !is_done.load(Ordering::Relaxed) {
+            store.db.write(move |tx| setting::put(tx, &format!("caller{n}"), "x")).await.expect("a write");
+        }
+    };
+    let behind = async {
+        for n in 0..3 {
+            let put = move |tx: &mut Tx| setting::put(tx, &format!("behind{n}"), "x");
+            store.db.write_behind(put).await.expect("a write");
+        }
+        is_done.store(true, Ordering::Relaxed);
+    };
+    let callers = futures_util::future::join_all((0..600).map(call));
+    soon("turn of the runner", futures_util::future::join(callers, behind)).await;
 }
 
 /// Seen from within a write, so that somebody waits for one. On SQLite the one who writes sees to it.

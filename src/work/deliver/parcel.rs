@@ -43,6 +43,19 @@ pub(super) struct Look {
     pub closed: bool,
 }
 
+pub(super) fn find(tx: &mut Tx, target: &Target) -> Result<Option<Endpoint>> {
+    Ok(target.endpoint_id().map(|id| endpoint::find(tx, id)).transpose()?.flatten())
+}
+
+/// Whether what waits for the target waits on, with the endpoint that `find` gives.
+pub(super) fn is_closed(target: &Target, endpoint: Option<&Endpoint>) -> bool {
+    match target {
+        Target::Origin(_) => false,
+        Target::Test(_) => endpoint.is_none(),
+        Target::Endpoint(_) => endpoint.is_none_or(|e| e.disabled_at.is_some()),
+    }
+}
+
 /// At most `most` of what is due and not under way. `configured` are webhook secrets that are not in the
 /// store.
 pub(super) fn look(
@@ -53,12 +66,8 @@ pub(super) fn look(
     under_way: &UnderWay,
     configured: &[String],
 ) -> Result<Look> {
-    let endpoint = target.endpoint_id().map(|id| endpoint::find(tx, id)).transpose()?.flatten();
-    let closed = match (target, &endpoint) {
-        (Target::Origin(_), _) => false,
-        (Target::Test(_), found) => found.is_none(),
-        (Target::Endpoint(_), found) => found.as_ref().is_none_or(|e| e.disabled_at.is_some()),
-    };
+    let endpoint = find(tx, target)?;
+    let closed = is_closed(target, endpoint.as_ref());
     if closed {
         return Ok(Look { endpoint, parcels: vec![], closed });
     }

@@ -372,7 +372,7 @@ async fn how_endpoints_fare_is_told(fresh: &Fresh) {
     let circuit = async |app: &TestApp| {
         let mut all = vec![];
         for state in ["closed", "open", "disabled"] {
-            all.push(app.metric(&format!("reelhook_endpoint_circuit_state{{by=\"{state}\"}}")).await);
+            all.push(app.metric(&format!("reelhook_endpoint_circuit_state{{state=\"{state}\"}}")).await);
         }
         all
     };
