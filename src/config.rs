@@ -7,12 +7,14 @@
 mod given;
 pub mod postgres;
 mod read;
+mod shown;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 pub use given::{Given, Source};
 pub use read::web_url;
+pub use shown::without_password;
 
 use crate::domain::guard::Guard;
 use crate::domain::proxy::{Proxies, Proxy, Straight};
@@ -57,11 +59,13 @@ pub struct Setting {
     pub value: &'static str,
     /// A secret is masked wherever it is shown, and may come from a file named by `…_FILE`.
     pub secret: bool,
+    /// A list: of several aliases that are set each adds to it. Else the first of them is taken.
+    pub joined: bool,
     pub help: &'static str,
 }
 
 const fn setting(name: &'static str, value: &'static str, help: &'static str) -> Setting {
-    Setting { name, aliases: &[], default: None, value, secret: false, help }
+    Setting { name, aliases: &[], default: None, value, secret: false, joined: false, help }
 }
 
 /// A setting that is on when its flag is given.
@@ -100,10 +104,12 @@ pub static SETTINGS: [Setting; 28] = [
     Setting {
         aliases: &["HEYGEN_WEBHOOK_SECRET", "HEYGEN_SECRET"],
         secret: true,
+        joined: true,
         ..setting(
             "heygen-webhook-secret",
             "SECRET[,SECRET…]",
-            "Secrets HeyGen signs webhooks with, besides those `webhook register` keeps in the store.",
+            "Secrets HeyGen signs webhooks with, besides those `webhook register` keeps in the store. Where both \
+             variables without the prefix are set, those of both.",
         )
     },
     Setting {
@@ -288,6 +294,10 @@ pub enum ConfigError {
         place: String,
         near: Option<String>,
     },
+    #[error(
+        "{0}, in the environment, is not UTF-8, so nobody can read it.\n  Set it again as UTF-8, or remove it."
+    )]
+    NotText(String),
     #[error("{0}")]
     Together(String),
     #[error("{0}")]
@@ -305,14 +315,12 @@ pub fn no_color() -> bool {
 }
 
 fn malformed(setting: &'static Setting, value: &str, from: &Source, why: impl Into<String>) -> ConfigError {
-    let shown = if setting.secret { mask(value) } else { without_password(value) };
-    ConfigError::Malformed { setting, shown, from: Box::new(from.clone()), why: why.into() }
-}
-
-/// The last four characters of a secret that is long enough to spare them.
-pub fn mask(secret: &str) -> String {
-    let tail: String = secret.chars().skip(secret.chars().count().saturating_sub(4)).collect();
-    if secret.chars().count() >= 12 { format!("…{tail}") } else { "…".to_owned() }
+    ConfigError::Malformed {
+        setting,
+        shown: setting.show(value),
+        from: Box::new(from.clone()),
+        why: why.into(),
+    }
 }
 
 /// A server's settings, checked.
@@ -443,6 +451,12 @@ impl Config {
         self.public_url.clone().filter(|_| is_near || self.has_outside_url())
     }
 
+    /// A setting, its value and where that came from, to begin an error with of what only its use shows.
+    pub fn named(&self, name: &str) -> String {
+        let given = self.shown.iter().find(|(of, ..)| *of == name);
+        given.map_or(format!("--{name}"), |(_, value, from)| format!("--{name} is `{value}` (from {from})"))
+    }
+
     /// Whether anything beyond this machine may reach the server.
     pub fn is_exposed(&self) -> bool {
         self.has_outside_url() || !self.listen.ip().is_loopback()
@@ -498,22 +512,7 @@ impl Values {
 
     fn shown(&self) -> Vec<(&'static str, String, Source)> {
         let given = self.0.iter().filter_map(|(s, v)| Some((*s, v.as_ref()?)));
-        given
-            .map(|(s, (value, from))| {
-                let shown = if s.secret { mask(value) } else { without_password(value) };
-                (s.name, shown, from.clone())
-            })
-            .collect()
-    }
-}
-
-/// A URL as it may be shown: whatever stands before its last `@` may be a user and a password, even where it
-/// cannot be read as such.
-pub fn without_password(text: &str) -> String {
-    let scheme = text.find("://").map_or(0, |at| at + "://".len());
-    match text.rfind('@') {
-        Some(at) if at >= scheme => format!("{}…{}", &text[..scheme], &text[at..]),
-        _ => text.to_owned(),
+        given.map(|(s, (value, from))| (s.name, s.show(value), from.clone())).collect()
     }
 }
 

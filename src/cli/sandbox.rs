@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use super::output::{to_stderr, wrapped};
-use super::serve::stop_signal;
+use super::serve::{listen_hint, stop_signal};
 use super::{CliError, Exit, Result};
 use crate::clock::Clock;
 use crate::heygen::sandbox::{Fault, Options, Sandbox};
@@ -49,8 +49,8 @@ pub struct Args {
 
 pub async fn run(args: Args) -> Result<Exit> {
     let listener = TcpListener::bind(args.listen).await.map_err(|e| {
-        let hint = "another sandbox may be there; choose another port";
-        CliError::new(Exit::Failure, "cli_listen", format!("--listen {}: {e}", args.listen), Some(hint))
+        let why = format!("--listen {}: {e}", args.listen);
+        CliError::new(Exit::Failure, "cli_listen", why, Some(listen_hint(&e)))
     })?;
     let at = listener.local_addr().unwrap_or(args.listen);
     let base = args.public_url.clone().unwrap_or_else(|| format!("http://{at}"));

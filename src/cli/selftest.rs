@@ -87,7 +87,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Try this PostgreSQL server, in a database of its own that is made and dropped [default: SQLite].
-    #[arg(long, value_name = "postgres://…", value_parser = postgres)]
+    #[arg(long, value_name = "postgres://…")]
     database: Option<String>,
     /// How often the server is killed, 1 to 10000 [default: 30].
     #[arg(long, value_name = "N", conflicts_with = "full", value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -135,19 +135,21 @@ fn span(of: Duration) -> String {
     units::one_unit(if seconds < 120 { seconds } else { (seconds + 59) / 60 * 60 })
 }
 
-fn postgres(text: &str) -> std::result::Result<String, String> {
-    match Address::parse(text) {
+/// Not by clap, which would show what is refused, and it may hold a password.
+fn postgres(text: String) -> Result<String> {
+    match Address::parse(&text) {
         Address::Postgres(url) => Ok(url),
-        Address::Sqlite(_) => {
-            Err("must begin with postgres://; SQLite is tried without it, on the disk of --dir".to_owned())
-        }
+        Address::Sqlite(_) => Err(CliError::usage(
+            "--database must begin with postgres://; SQLite is tried without it, on the disk of --dir",
+        )),
     }
 }
 
 pub async fn run(args: Args, given: &Given) -> Result<Exit> {
     let out = Output::new(&args.output, given);
+    let server = args.database.clone().map(postgres).transpose()?;
     let mut stop = stop_signal();
-    let place = Place::open(args.dir.as_deref(), args.database.as_deref()).await?;
+    let place = Place::open(args.dir.as_deref(), server.as_deref()).await?;
     out.note(&place.opening());
     let mut server = None;
     let mut done = tokio::select! {

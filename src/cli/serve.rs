@@ -1,6 +1,6 @@
 //! `reelhook serve`: the server, until SIGTERM or Ctrl-C.
 
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal};
 use std::sync::Mutex;
 
 use tokio::net::TcpListener;
@@ -24,13 +24,8 @@ pub async fn run(given: &Given) -> Result<Exit> {
         tracing::info!("{name} = {value} ({from})");
     }
     let listener = TcpListener::bind(config.listen).await.map_err(|e| {
-        let why = format!("--listen {}: {e}", config.listen);
-        CliError::new(
-            Exit::Failure,
-            "cli_listen",
-            why,
-            Some("another server may be there; choose another port"),
-        )
+        let why = format!("{}, but nothing can listen there: {e}", config.named("listen"));
+        CliError::new(Exit::Failure, "cli_listen", why, Some(listen_hint(&e)))
     })?;
     let app = App::prepare(&config, Clock::steady()).await.map_err(|e| {
         let hint = match (&e, config.database.engine()) {
@@ -39,7 +34,7 @@ pub async fn run(given: &Given) -> Result<Exit> {
             (_, "sqlite") => Some("check that the directory is there and ours to write"),
             _ => Some("check the address, and that PostgreSQL answers there"),
         };
-        CliError::new(Exit::Failure, "cli_store", format!("--database: {e}"), hint)
+        CliError::new(Exit::Failure, "cli_store", format!("{}: {e}", config.named("database")), hint)
     })?;
     if let Some(key) = &app.first_key {
         // Shown once, on the terminal of whoever started it; never in the log.
@@ -55,6 +50,18 @@ pub async fn run(given: &Given) -> Result<Exit> {
     app.serve(listener, stop).await;
     tracing::info!("stopped");
     Ok(Exit::Ok)
+}
+
+/// What to do where nothing can listen.
+pub fn listen_hint(e: &std::io::Error) -> &'static str {
+    match e.kind() {
+        ErrorKind::AddrInUse => "another server may be there; choose another port",
+        ErrorKind::AddrNotAvailable => {
+            "this machine has no such address; use 127.0.0.1, or 0.0.0.0 for all that it has"
+        }
+        ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose a port from 1024 on",
+        _ => "choose another address or port",
+    }
 }
 
 /// Told once SIGTERM or Ctrl-C arrives. A second Ctrl-C ends the process at once.
@@ -126,11 +133,12 @@ fn log(config: &Config) -> Result<()> {
     let to_file = match &config.log_file {
         None => None,
         Some(path) => {
-            let file = std::fs::File::options()
-                .create(true)
-                .append(true)
-                .open(path)
-                .map_err(|e| CliError::usage(format!("--log-file {}: {e}", path.display())))?;
+            let opened = std::fs::File::options().create(true).append(true).open(path);
+            let file = opened.map_err(|e| {
+                let why = format!("{}, but it cannot be written: {e}", config.named("log-file"));
+                let hint = "name a file in a directory that is there and ours to write";
+                CliError::new(Exit::Usage, "cli_usage", why, Some(hint))
+            })?;
             let writer = Mutex::new(file);
             Some(if config.log_json {
                 layer().json().flatten_event(true).with_writer(writer).with_filter(filter()).boxed()
@@ -145,4 +153,18 @@ fn log(config: &Config) -> Result<()> {
         .with(to_file)
         .try_init()
         .map_err(|e| CliError::failure(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_nothing_can_listen_decides_what_is_advised() {
+        let hint = |kind: ErrorKind| listen_hint(&kind.into());
+        assert!(hint(ErrorKind::AddrInUse).contains("another server"));
+        assert!(hint(ErrorKind::AddrNotAvailable).contains("no such address; use 127.0.0.1"));
+        assert!(hint(ErrorKind::PermissionDenied).contains("a port from 1024 on"));
+        assert!(!hint(ErrorKind::Unsupported).contains("server"));
+    }
 }

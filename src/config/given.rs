@@ -5,12 +5,14 @@
 //! never shown: it may be a secret.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::{ConfigError, FAIL_POINT, FAIL_POINTS_BUILT, OTHER_VARIABLES, SETTINGS, Setting};
 
 const DOT_ENV: &str = ".env";
-/// A name this many edits away may have been meant.
+const PREFIX: &str = "REELHOOK_";
+/// A name this many edits away may have been meant, if they are no more than a third of what was written.
 const NEAR: usize = 2;
 
 /// Where the value of a setting came from.
@@ -22,6 +24,8 @@ pub enum Source {
     DotEnv(String, usize),
     /// A secret's `…_FILE`.
     File(String, PathBuf),
+    /// What several variables hold, together.
+    Both(Box<Source>, Box<Source>),
     Default,
 }
 
@@ -32,6 +36,7 @@ impl std::fmt::Display for Source {
             Self::Environment(name) => write!(f, "the variable {name}"),
             Self::DotEnv(name, line) => write!(f, "{name} in line {line} of {DOT_ENV}"),
             Self::File(name, path) => write!(f, "the file {} named by {name}", path.display()),
+            Self::Both(one, other) => write!(f, "{one} and {other}"),
             Self::Default => write!(f, "the default"),
         }
     }
@@ -52,9 +57,7 @@ impl Given {
     /// of ours that nobody knows is an error, whichever command is run.
     #[allow(clippy::disallowed_methods)]
     pub fn from_process() -> Result<Self, ConfigError> {
-        let environment = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
+        let environment = environment(std::env::vars_os())?;
         let dot_env = match std::fs::read_to_string(DOT_ENV) {
             Ok(text) => dot_env(&text)?,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => DotEnv::new(),
@@ -86,8 +89,12 @@ impl Given {
             (found, None) => return Ok(found),
             (None, Some(named)) => named,
         };
-        let text = std::fs::read_to_string(&path)
-            .map_err(|e| format!("the file {path}, named by {named_by}, cannot be read: {e}"))?;
+        let text = std::fs::read_to_string(&path).map_err(|e| {
+            format!(
+                "the file {path}, named by {named_by}, cannot be read: {e}; name a file of text that is there and \
+                 ours to read, or set {name} itself"
+            )
+        })?;
         Ok(Some((text.trim_end().to_owned(), Source::File(file, path.into()))))
     }
 
@@ -98,10 +105,13 @@ impl Given {
         let set = self.environment.keys().map(|name| (name, "in the environment".to_owned()));
         let lines =
             self.dot_env.iter().map(|(name, (_, line))| (name, format!("in line {line} of {DOT_ENV}")));
-        let stranger =
-            set.chain(lines).find(|(name, _)| name.starts_with("REELHOOK_") && !known.contains(*name));
+        let stranger = set.chain(lines).find(|(name, _)| name.starts_with(PREFIX) && !known.contains(*name));
         let Some((name, place)) = stranger else { return Ok(()) };
-        let near = known.iter().map(|k| (distance(k, name), k)).filter(|(edits, _)| *edits <= NEAR);
+        // The prefix is no sign of what was meant: all have it.
+        let written = name.trim_start_matches(PREFIX);
+        let most = NEAR.min(written.chars().count() / 3);
+        let edits = |known: &str| distance(known.trim_start_matches(PREFIX), written);
+        let near = known.iter().map(|k| (edits(k), k)).filter(|(edits, _)| *edits <= most);
         Err(ConfigError::Unknown { name: name.clone(), place, near: near.min().map(|(_, k)| k.clone()) })
     }
 
@@ -109,21 +119,64 @@ impl Given {
         if let Some(value) = self.flags.get(setting.name) {
             return Ok(Some((value.clone(), Source::Flag)));
         }
-        let names =
-            std::iter::once(setting.variable()).chain(setting.aliases.iter().map(|a| (*a).to_owned()));
-        for name in names {
-            let found = if setting.secret {
-                let wrong = |why| ConfigError::Together(format!("--{}: {why}", setting.name));
-                self.secret(&name).map_err(wrong)?
-            } else {
-                self.variable(&name)
-            };
-            if found.is_some() {
-                return Ok(found);
+        if let Some(own) = self.value(setting, &setting.variable())? {
+            return Ok(Some(own));
+        }
+        let mut found: Option<(String, Source)> = None;
+        for alias in setting.aliases {
+            let Some(next) = self.value(setting, alias)? else { continue };
+            found = Some(match found {
+                Some(first) => both(first, next),
+                None => next,
+            });
+            if !setting.joined {
+                break;
             }
         }
-        Ok(setting.default.map(|d| (d.to_owned(), Source::Default)))
+        Ok(found.or(setting.default.map(|d| (d.to_owned(), Source::Default))))
     }
+
+    /// What one of a setting's variables holds.
+    fn value(&self, setting: &Setting, name: &str) -> Result<Option<(String, Source)>, ConfigError> {
+        if !setting.secret {
+            return Ok(self.variable(name));
+        }
+        self.secret(name).map_err(|why| ConfigError::Together(format!("--{}: {why}", setting.name)))
+    }
+}
+
+/// Two lists as one.
+fn both((one, from): (String, Source), (other, and): (String, Source)) -> (String, Source) {
+    (format!("{one},{other}"), Source::Both(Box::new(from), Box::new(and)))
+}
+
+/// The variables that can be read. One of ours that cannot be is an error: it must not act as if it were not there.
+pub(super) fn environment(
+    set: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<BTreeMap<String, String>, ConfigError> {
+    let mut all = BTreeMap::new();
+    for (name, value) in set {
+        match (name.into_string(), value.into_string()) {
+            (Ok(name), Ok(value)) => {
+                all.insert(name, value);
+            }
+            (name, _) => {
+                let name = name.unwrap_or_else(|name| name.to_string_lossy().into_owned());
+                if is_ours(&name) {
+                    return Err(ConfigError::NotText(name));
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Whether a variable of this name is meant for us.
+fn is_ours(name: &str) -> bool {
+    let is = |s: &Setting, alias: &str| {
+        name == alias || s.secret && name.strip_suffix("_FILE").is_some_and(|of| of == alias)
+    };
+    name.starts_with(PREFIX) || SETTINGS.iter().any(|s| s.aliases.iter().any(|alias| is(s, alias)))
 }
 
 fn known_variables() -> Vec<String> {

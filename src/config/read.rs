@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use super::Address;
+use super::shown::is_key_value;
 use crate::domain::guard::{Guard, Network};
 
 pub fn number(text: &str, least: i64, most: i64) -> Result<i64, String> {
@@ -37,6 +38,11 @@ pub fn base_url(text: &str) -> Result<String, String> {
 }
 
 pub fn database(text: &str) -> Result<Address, String> {
+    if is_key_value(text) {
+        return Err("keys and values such as host= are not read; write \
+                    postgres://USER:PASSWORD@HOST:PORT/DATABASE, or sqlite:FILE for a file of such a name"
+            .to_owned());
+    }
     match Address::parse(text) {
         Address::Sqlite(path) if path.as_os_str().is_empty() || path.to_string_lossy().contains("://") => {
             Err("it must be a file, or an address that begins with postgres://".to_owned())
@@ -54,9 +60,15 @@ pub fn header_text(text: &str) -> Result<String, String> {
 }
 
 pub fn secrets(text: &str) -> Result<Vec<String>, String> {
-    let all: Vec<String> = text.split(',').map(|s| s.trim().to_owned()).collect();
-    if all.iter().any(String::is_empty) {
-        return Err("one of the secrets between the commas is empty".to_owned());
+    let mut all: Vec<String> = vec![];
+    for secret in text.split(',').map(str::trim) {
+        if secret.is_empty() {
+            return Err("one of the secrets between the commas is empty".to_owned());
+        }
+        // Two variables may hold the same.
+        if !all.iter().any(|known| known == secret) {
+            all.push(secret.to_owned());
+        }
     }
     Ok(all)
 }

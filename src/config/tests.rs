@@ -52,6 +52,32 @@ fn guide_001_and_004_variables_are_honoured() {
     assert_eq!(named("REELHOOK_HEYGEN_WEBHOOK_SECRET"), ["abc", "def"]);
 }
 
+/// Whoever followed both guides has both, and HeyGen may sign with either.
+#[test]
+fn secrets_of_both_guides_are_known_together() {
+    let both = [("HEYGEN_WEBHOOK_SECRET", "a"), ("HEYGEN_SECRET", "b,a")];
+    let secrets = |given: &Given| Config::resolve(given).unwrap().heygen_webhook_secrets;
+    let named = |given: &Given| Config::resolve(given).unwrap().named("heygen-webhook-secret");
+    assert_eq!(secrets(&env(&both)), ["a", "b"]);
+    assert!(named(&env(&both)).contains("the variable HEYGEN_WEBHOOK_SECRET and the variable HEYGEN_SECRET"));
+    let mut given = dot_env("HEYGEN_SECRET=b");
+    given.environment = map(&both[..1]);
+    assert_eq!(secrets(&given), ["a", "b"]);
+    assert!(named(&given).contains("and HEYGEN_SECRET in line 1 of .env"), "{}", named(&given));
+    // What is ours goes before what is another's, and a flag before all.
+    let ours = env(&[both[0], both[1], ("REELHOOK_HEYGEN_WEBHOOK_SECRET", "c")]);
+    assert_eq!(secrets(&ours), ["c"]);
+    assert_eq!(secrets(&Given { flags: map(&[("heygen-webhook-secret", "d")]), ..ours }), ["d"]);
+    let text = error(&env(&[both[0], ("HEYGEN_SECRET", "b,,c")]));
+    assert!(text.contains("and the variable HEYGEN_SECRET), but one of the secrets"), "{text}");
+    // Each is shown as if it stood alone: a short one, behind a long, not at all.
+    let shown = named(&env(&[("HEYGEN_WEBHOOK_SECRET", "0123456789abcdef"), ("HEYGEN_SECRET", "xyz")]));
+    assert!(shown.contains("`…cdef,…`"), "{shown}");
+    // No other setting adds up.
+    let ours = [("REELHOOK_DATABASE", "ours.db"), ("DATABASE_URL", "other.db")];
+    assert_eq!(Config::resolve(&env(&ours)).unwrap().database, Address::Sqlite("ours.db".into()));
+}
+
 #[test]
 fn a_malformed_setting_says_its_name_source_and_fix() {
     let text = error(&env(&[("REELHOOK_SLOTS", "many")]));
@@ -151,9 +177,59 @@ fn an_unknown_variable_is_an_error_that_says_where_it_stands() {
     assert!(text.starts_with(wanted), "{text}");
     assert!(text.contains("remove it"), "{text}");
     assert_eq!(error(&env(&[("REELHOOK_URL", "http://x")])), "");
-    // Two edits away is a slip, three is another word.
-    assert!(error(&env(&[("REELHOOK_SLT", "2")])).contains("did you mean REELHOOK_SLOTS?"));
-    assert!(!error(&env(&[("REELHOOK_SLOTSABC", "2")])).contains("did you mean"));
+}
+
+/// Two edits at most, and a third of what stands behind the prefix.
+#[test]
+fn a_name_is_guessed_only_where_it_is_near() {
+    let guessed = |name: &str| {
+        let text = error(&env(&[(name, "2")]));
+        let (_, guess) = text.split_once("did you mean ")?;
+        Some(guess.split_once('?')?.0.to_owned())
+    };
+    for (written, meant) in [
+        ("REELHOOK_SLTS", "REELHOOK_SLOTS"),
+        ("REELHOOK_SLOTSS", "REELHOOK_SLOTS"),
+        ("REELHOOK_SLOTXX", "REELHOOK_SLOTS"),
+        ("REELHOOK_DATABSE", "REELHOOK_DATABASE"),
+        ("REELHOOK_LOQ", "REELHOOK_LOG"),
+    ] {
+        assert_eq!(guessed(written).as_deref(), Some(meant), "{written}");
+    }
+    for other in ["REELHOOK_FOO", "REELHOOK_SLT", "REELHOOK_SLXXS", "REELHOOK_SLOTSABC", "REELHOOK_"] {
+        assert_eq!(guessed(other), None, "{other}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_of_ours_that_is_not_utf_8_is_an_error() {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+    let read = |name: &[u8], value: &[u8]| {
+        let pair = |text: &[u8]| OsString::from_vec(text.to_vec());
+        given::environment([(pair(b"A"), pair(b"1")), (pair(name), pair(value))]).map_err(|e| e.to_string())
+    };
+    for name in [
+        "REELHOOK_SLOTS",
+        "REELHOOK_API_KEY",
+        "HEYGEN_API_KEY",
+        "HEYGEN_API_KEY_FILE",
+        "HEYGEN_SECRET",
+        "DATABASE_URL",
+        "https_proxy",
+    ] {
+        let text = read(name.as_bytes(), b"caf\xe9").expect_err(name);
+        assert!(text.starts_with(&format!("{name}, in the environment, is not UTF-8")), "{text}");
+        assert!(text.contains("remove it") && !text.contains("caf"), "{text}");
+        assert_eq!(read(name.as_bytes(), "café".as_bytes()).unwrap()[name], "café");
+    }
+    let text = read(b"REELHOOK_\xff", b"1").unwrap_err();
+    assert!(text.starts_with("REELHOOK_\u{fffd}, in the environment"), "{text}");
+    // What is of others is theirs.
+    for name in [&b"LS_COLORS"[..], b"DATABASE_URL_FILE", b"MY_REELHOOK_X", b"B\xff"] {
+        assert_eq!(read(name, b"\xff"), Ok(map(&[("A", "1")])));
+    }
 }
 
 #[test]
@@ -193,7 +269,9 @@ fn a_secret_stands_in_one_place() {
             given.environment = map(&[(&named, path)]);
             assert!(error(&given).contains(&format!("{name} in line 1 of .env")), "{}", error(&given));
             let gone = error(&env(&[(&named, "/no/such/file")]));
-            assert!(gone.contains("/no/such/file") && gone.contains(&named), "{gone}");
+            for part in ["/no/such/file", &*named, "name a file of text", &*format!("or set {name} itself")] {
+                assert!(gone.contains(part), "{part}: {gone}");
+            }
         }
     }
 }
@@ -257,6 +335,60 @@ fn secrets_and_passwords_are_never_shown() {
         let text = error(&env(&[("ALL_PROXY", address)]));
         assert!(text.contains("…@p:") && !text.contains("hunter2"), "{text}");
     }
+}
+
+#[test]
+fn a_password_in_a_query_is_never_shown() {
+    for (given, shown) in [
+        ("postgres://h:1/x?password=s3cret&user=u", "postgres://h:1/x?password=…&user=u"),
+        ("postgres://h/x?user=u&pass%77ord=s3cret", "postgres://h/x?user=u&pass%77ord=…"),
+        ("postgres://h/x?sslpassword=s3cret", "postgres://h/x?sslpassword=…"),
+        ("postgres://h/x?PASSWORD=s3cret?s3cret", "postgres://h/x?PASSWORD=…"),
+        ("postgres://u:s3cret@h/x?password=s3cret", "postgres://…@h/x?password=…"),
+        // Of an `@` within one, nothing may stay on either side.
+        ("postgres://h/x?password=s3cret@s3cret&user=u", "postgres://…@…&user=u"),
+        ("postgres://u:s3cret?password=s3cret@h/x", "postgres://…@…"),
+        ("https://x.example?client_secret=s3cret", "https://x.example?client_secret=…"),
+        ("postgres://h/x?sslmode=require&user=u", "postgres://h/x?sslmode=require&user=u"),
+        ("postgres://h/password=x", "postgres://h/password=x"),
+    ] {
+        assert_eq!(without_password(given), shown);
+    }
+    let address = "postgres://127.0.0.1:1/x?password=s3cret&user=u";
+    let config = Config::resolve(&env(&[("REELHOOK_DATABASE", address)])).unwrap();
+    let named = config.named("database");
+    assert_eq!(
+        named,
+        "--database is `postgres://127.0.0.1:1/x?password=…&user=u` (from the variable REELHOOK_DATABASE)"
+    );
+    assert_eq!(config.database, Address::Postgres(address.to_owned()), "it is only shown so");
+    for wrong in [format!("{address}&sslmode=perhaps"), "mysql://h/x?password_=s3cret".to_owned()] {
+        let text = error(&flags(&[("database", &wrong)]));
+        assert!(text.contains("=…") && !text.contains("s3cret"), "{text}");
+    }
+}
+
+#[test]
+fn an_address_of_keys_and_values_is_no_file() {
+    for given in [
+        "host=127.0.0.1 password=s3cret dbname=x",
+        "password = 's3cret s3cret'",
+        "user=s3cret",
+        "dbname=s3cret",
+        "\"host=h password=s3cret\"",
+        "Server=h;User Id=u;Password=s3cret",
+        "127.0.0.1/x?user=u&password=s3cret",
+        "jdbc:postgresql://h/x?password=s3cret",
+    ] {
+        let text = error(&env(&[("DATABASE_URL", given)]));
+        assert!(text.starts_with("--database is `…` (from the variable DATABASE_URL), but "), "{text}");
+        assert!(text.contains("postgres://USER:PASSWORD@HOST:PORT/DATABASE"), "{text}");
+        assert!(!text.contains("s3cret"), "{text}");
+    }
+    for file in ["ghost=1.db", "data/user=5/r.db", "host.db", "a=b.db", "sqlite:user=1.db", "sqlite:host=1"] {
+        assert_eq!(error(&flags(&[("database", file)])), "", "{file}");
+    }
+    assert_eq!(error(&flags(&[("database", "postgres://h/d?user=u&password=p")])), "");
 }
 
 #[test]

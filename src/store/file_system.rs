@@ -40,6 +40,15 @@ pub(super) fn real(file: &Path) -> Result<PathBuf> {
     }) else {
         return Ok(file.to_owned());
     };
+    // Which has a name for itself and each directory in it, too.
+    if path.is_dir() {
+        let inside = path.join("reelhook.db");
+        return Err(Error::Unfit(format!(
+            "{} is a directory; give a file in it, such as {}",
+            path.display(),
+            inside.display()
+        )));
+    }
     #[cfg(unix)]
     if std::fs::metadata(&path).is_ok_and(|file| std::os::unix::fs::MetadataExt::nlink(&file) > 1) {
         return Err(Error::Unfit(format!(
@@ -128,6 +137,11 @@ broken\n";
             assert!(real(&at(link)).unwrap().ends_with(to), "{link}");
         }
         assert_eq!(real(&at("no/such/place.db")).unwrap(), at("no/such/place.db"));
+        let said = real(dir.path()).unwrap_err().to_string();
+        assert!(
+            said.contains("is a directory; give a file in it") && !said.contains("second name"),
+            "{said}"
+        );
         std::fs::hard_link(at("new.db"), at("second.db")).unwrap();
         for name in ["new.db", "second.db", "link.db"] {
             assert!(real(&at(name)).unwrap_err().to_string().contains("second name"), "{name}");

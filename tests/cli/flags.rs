@@ -61,7 +61,7 @@ async fn help_says_what_there_is() {
 #[tokio::test]
 async fn a_mistake_is_one_problem_object_and_exit_code_2() {
     let submit = ["job", "submit", "--kind", "video_agent", "--request", r#"{"prompt": "p"}"#];
-    let bad: [(&[&str], &str); 9] = [
+    let bad: [(&[&str], &str); 10] = [
         (&["--label", "team"], "NAME=VALUE"),
         (&["--label", "=x"], "NAME=VALUE"),
         (&["--label", "a=1", "--label", "a=2"], "twice"),
@@ -71,6 +71,10 @@ async fn a_mistake_is_one_problem_object_and_exit_code_2() {
         (&["--file", "{}"], "cannot be used"),
         (&["--url", "ftp://x"], "http://"),
         (&["--no-such-flag"], "--no-such-flag"),
+        (
+            &["--title", "x"],
+            "--title names a group of jobs, which needs --file and --template; a video's title",
+        ),
     ];
     for (more, word) in bad {
         let ran = run(&[&submit[..], more].concat()).await.expect(2);

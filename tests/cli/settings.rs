@@ -124,6 +124,70 @@ async fn a_file_that_is_no_database_is_left_alone() {
     assert!(std::fs::read_to_string(file.path()).unwrap().starts_with("Dear diary"));
 }
 
+/// A value that only its use shows to be wrong is told as one that cannot be read: by name, value and source.
+#[tokio::test]
+async fn what_cannot_be_used_is_told_with_its_source_and_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path().canonicalize().unwrap();
+    let directory = directory.to_str().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for (name, flag, value, code, why, fix) in [
+        (
+            "LOG_FILE",
+            "log-file",
+            "/nope/x.log",
+            2,
+            "but it cannot be written: ",
+            "in a directory that is there",
+        ),
+        ("LISTEN", "listen", "192.0.2.1:8000", 1, "but nothing can listen there: ", "no such address; use"),
+        ("LISTEN", "listen", &taken, 1, "but nothing can listen there: ", "choose another port"),
+        ("DATABASE", "database", directory, 1, " is a directory", "; give a file in it"),
+    ] {
+        let variable = format!("REELHOOK_{name}");
+        let set = [("REELHOOK_LISTEN", "127.0.0.1:0"), (&*variable, value)];
+        let ran = run_in(&set, &["serve"], "").await.expect(code);
+        let problem = ran.problem();
+        let said = format!("{} {}", problem["detail"], problem["hint"]);
+        for part in [&*format!("--{flag} is `{value}` (from the variable {variable})"), why, fix] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_password_of_the_database_is_in_no_log() {
+    for (database, code) in [
+        ("postgres://127.0.0.1:1/x?password=s3cret&user=u", 1),
+        ("postgres://u:s3cret@127.0.0.1:1/x", 1),
+        ("host=127.0.0.1 port=1 password=s3cret", 2),
+    ] {
+        let set = [("REELHOOK_LISTEN", "127.0.0.1:0"), ("DATABASE_URL", database), ("REELHOOK_LOG", "trace")];
+        let ran = run_in(&set, &["serve"], "").await.expect(code);
+        assert!(ran.err.contains("DATABASE_URL") && !ran.err.contains("s3cret"), "{}", ran.err);
+    }
+    let ran = run(&["selftest", "--database", "host=127.0.0.1 password=s3cret"]).await.expect(2);
+    assert!(ran.err.contains("must begin with postgres://") && !ran.err.contains("s3cret"), "{}", ran.err);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_not_utf_8_stops_a_command() {
+    use std::os::unix::ffi::OsStrExt;
+    let run = |name: &str| {
+        let value = std::ffi::OsStr::from_bytes(b"\xff");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reelhook"));
+        command.args(["simulate", "--list"]).env_clear().env(name, value).output().expect("it runs")
+    };
+    let ran = run("REELHOOK_SLOTS");
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(
+        ran.status.code() == Some(2) && said.contains("REELHOOK_SLOTS, in the environment, is not UTF-8")
+    );
+    assert!(run("LS_COLORS").status.success());
+}
+
 #[tokio::test]
 async fn a_proxy_is_used_for_servers_elsewhere_and_only_for_them() {
     let proxy = Canned::saying(403, json!({})).await;

@@ -49,8 +49,8 @@ pub struct Args {
     /// A column of the rows that the template does not use, on purpose; may be given several times.
     #[arg(long = "ignore", value_name = "COLUMN", requires = "template")]
     ignored: Vec<String>,
-    /// What the group of these jobs is called [default: the name of the file].
-    #[arg(long, value_name = "TEXT", requires = "template")]
+    /// With --template: what the group of these jobs is called [default: the name of the file].
+    #[arg(long, value_name = "TEXT")]
     title: Option<String>,
     /// With --template and --wait: when all have ended, try what failed again, once, but nothing that HeyGen may
     /// have charged for. It ends well only if every row completed.
@@ -162,6 +162,12 @@ pub async fn finish(s: &Session, made: Value, wait: &wait::Wait) -> Result<Exit>
 
 /// The job, or the template of many.
 fn body(args: &Args, now: i64) -> Result<Value> {
+    // clap would say what is missing, and not what asks for it.
+    if args.title.is_some() && args.template.is_none() {
+        return Err(CliError::usage(
+            "--title names a group of jobs, which needs --file and --template; a video's title goes into the request",
+        ));
+    }
     let of_kind = |kind: &String, request: Map<String, Value>| {
         let mut job = Map::new();
         job.insert("kind".to_owned(), json!(kind));
