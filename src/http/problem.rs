@@ -254,7 +254,9 @@ impl From<Fault> for Problem {
         let (kind, detail) = match &fault {
             Fault::NotFound(_) => (Kind::NotFound, fault.why()),
             Fault::Refused { .. } => (Kind::UpstreamRefused, fault.why()),
-            Fault::Blocked { by, .. } => (Kind::UpstreamBlocked, format!("{}: {}", fault.why(), by.fix())),
+            Fault::Blocked { by, .. } => {
+                (Kind::UpstreamBlocked, format!("{}; {}", fault.why().trim_end_matches('.'), by.fix()))
+            }
             _ => (Kind::Upstream, fault.why()),
         };
         Self { upstream, ..Self::saying(kind, detail) }

@@ -168,7 +168,7 @@ async fn what_cannot_be_asked_is_named(fresh: &Fresh) {
     refused.problem(422, "invalid_request");
     assert_eq!(refused.pointers(), ["/kind", "/since", "/sinse"]);
     app.sandbox.revoke_key(true);
-    let problem = ask(&app, "video", 0, &Value::Null, false).await.problem(502, "upstream");
+    let problem = ask(&app, "video", 0, &Value::Null, false).await.problem(502, "upstream_blocked");
     assert!(problem["detail"].as_str().unwrap().contains("key"), "{problem}");
 }
 

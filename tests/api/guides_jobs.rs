@@ -45,8 +45,9 @@ async fn guide_000_registering_twice_makes_no_double_and_keeps_the_secret(fresh:
 async fn guide_000_an_endpoint_at_a_path_of_a_guide_is_taken_over_and_others_are_left_alone(fresh: &Fresh) {
     let mut app = TestApp::new(fresh).await;
     let (old, base) = (format!("{}/api/webhooks/heygen/", app.base), app.base.clone());
-    // Another server, whose address only begins as ours does.
-    for url in [format!("{base}1/webhooks/heygen"), format!("{base}/webhooks/heygen/more"), old.clone()] {
+    // Of other servers: one is elsewhere, one behind the same name.
+    let elsewhere = format!("{}/webhooks/heygen", base.replace("127.0.0.1", "localhost"));
+    for url in [elsewhere, format!("{base}/webhooks/heygen/more"), old.clone()] {
         app.elsewhere("/v3/webhooks/endpoints", &json!({"url": url, "events": null})).await;
     }
     let list = app.get("/api/webhooks").await.expect(200).json();

@@ -241,7 +241,8 @@ async fn what_heygen_refuses_of_a_request_of_ours_says_what_it_means(fresh: &Fre
     assert_eq!((&upstream["for_user"], &upstream["reelhook_does"]), (&json!(null), &json!(null)));
     assert!(upstream["advice"].as_str().is_some_and(|advice| advice.starts_with("Change the request")));
     app.sandbox.revoke_key(true);
-    let upstream = app.post("/api/webhooks", &json!({})).await.problem(502, "upstream")["upstream"].clone();
+    let answer = app.post("/api/webhooks", &json!({})).await;
+    let upstream = answer.problem(502, "upstream_blocked")["upstream"].clone();
     assert_eq!((&upstream["code"], &upstream["class"]), (&json!("unauthorized"), &json!("wait")));
 }
 

@@ -78,7 +78,12 @@ async fn what_heygen_said_is_in_the_problem(fresh: &Fresh) {
     let app = TestApp::new(fresh).await;
     app.sandbox.revoke_key(true);
     let answer = app.post("/api/webhooks", &json!({})).await;
-    let problem = answer.problem(502, "upstream");
+    let problem = answer.problem(502, "upstream_blocked");
+    assert_eq!(problem["retryable"], false);
+    assert!(
+        problem["detail"].as_str().is_some_and(|why| why.contains("not valid; repair the key")),
+        "{problem}"
+    );
     let said = &problem["upstream"];
     assert_eq!(said["code"], "unauthorized");
     assert_eq!(said["message"], "The API key is missing or not valid.");
