@@ -33,6 +33,8 @@ const STATEMENTS: usize = 256;
 /// Of the runner's rest only what the writer is idle counts, but it waits at most for this many times the
 /// turn: what is understood late is late, too.
 const WAITS_AT_MOST: u32 = 31;
+/// Batches of callers that go before the runner when it has rested. There may be one more, always.
+const PASSED_OVER_AT_MOST: u32 = 16;
 
 pub(super) struct Sqlite {
     writes: Option<Sender<Box<dyn Work>>>,
@@ -184,13 +186,8 @@ impl Turn {
     }
 
     fn rest(&self) -> Duration {
-        self.idle_owed.min(self.left())
-    }
-
-    /// Until it waited for its longest.
-    fn left(&self) -> Duration {
         let gone = self.ended.as_ref().map_or(Duration::MAX, Stopwatch::elapsed);
-        self.longest.saturating_sub(gone)
+        self.idle_owed.min(self.longest.saturating_sub(gone))
     }
 }
 
@@ -205,11 +202,12 @@ impl Writer {
     fn run(self) {
         let mut callers_at: Option<Stopwatch> = None;
         let mut turn = Turn::default();
+        let mut passed_over = 0_u32;
         loop {
             let busy = callers_at.as_ref().is_some_and(|at| at.elapsed() < LULL);
             let rest = if busy { turn.rest() } else { Duration::ZERO };
             let idle = Stopwatch::start();
-            let (next, is_callers) = match self.overdue(busy && turn.left().is_zero()) {
+            let (next, is_callers) = match self.overdue(passed_over) {
                 Some(first) => (Next::Batch(vec![first]), false),
                 None => self.next(rest, busy),
             };
@@ -220,8 +218,10 @@ impl Writer {
                     write_batch(&self.connection, batch, &self.bell);
                     if is_callers {
                         callers_at = Some(Stopwatch::start());
+                        passed_over = passed_over.saturating_add(u32::from(rest.is_zero()));
                     } else {
                         turn = Turn::after(watch.elapsed());
+                        passed_over = 0;
                     }
                 }
                 Next::Nothing => {}
@@ -230,9 +230,9 @@ impl Writer {
         }
     }
 
-    /// What the runner has waited with for its longest, however many callers there are.
-    fn overdue(&self, is_it: bool) -> Option<Box<dyn Work>> {
-        is_it.then(|| self.runner.try_recv().ok()).flatten()
+    /// What the runner has waiting, when it has rested and yet so many callers went before it.
+    fn overdue(&self, passed_over: u32) -> Option<Box<dyn Work>> {
+        (passed_over >= PASSED_OVER_AT_MOST).then(|| self.runner.try_recv().ok()).flatten()
     }
 
     /// A batch, and whether it is callers'. They go first; the runner waits out `rest`.
