@@ -121,7 +121,7 @@ problems! {
         "A request has 60 s to come whole. Try again on a better connection, or send less at once.",
     TooLarge "too_large" 413 false "The body is too large"
         "Webhooks may have 1 MiB, API requests 1 MiB, the rows of a group 16 MiB at once.",
-    NoPublicUrl "no_public_url" 409 false "The server does not know its public address"
+    NoPublicUrl "no_public_url" 409 false "No public address is set that HeyGen reaches"
         "Start it with --public-url https://… (or REELHOOK_PUBLIC_URL), the address HeyGen reaches it by.",
     ProbeFailed "probe_failed" 409 true "The public address does not answer"
         "HeyGen will ask it with OPTIONS and give it one second. Check that the address leads to this server.",
